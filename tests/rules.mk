@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Builds the test programs into build/tests/. Included by the Makefile; works alone as well:
+#	make -f tests/rules.mk tests
+# A test that needs more libraries says so: TEST_LIBS_<name> = -lfoo
+# Unit tests are linked with $(TEST_UNIT_OBJS), which the Makefile sets to the program's objects
+# without its main().
+
+TEST_CC ?= $(CC)
+TEST_CFLAGS ?= -std=gnu11 -O2 -g -Wall -Wextra -Werror
+TEST_PY ?= /usr/bin/python3
+TEST_BUILD := build/tests
+TEST_KIND := $(patsubst tests/kind/%.c,$(TEST_BUILD)/kind/%,$(wildcard tests/kind/*.c))
+TEST_UNIT := $(patsubst tests/unit/%.c,$(TEST_BUILD)/unit/%,$(wildcard tests/unit/*.c))
+TEST_PROG := $(patsubst tests/flow/%.c,$(TEST_BUILD)/flow/%,$(wildcard tests/flow/*.c)) \
+	     $(patsubst tests/apps/%.c,$(TEST_BUILD)/apps/%,$(wildcard tests/apps/*.c))
+TEST_LIB := $(TEST_BUILD)/lib/t.o
+TEST_LIBS := -lpthread -lrt
+
+.PHONY: tests check-run
+
+tests: $(TEST_KIND) $(TEST_PROG) $(TEST_UNIT)
+
+check-run: tests
+	$(TEST_PY) tests/run $(TESTARGS)
+
+$(TEST_LIB): tests/lib/t.c tests/lib/t.h
+	@mkdir -p $(@D)
+	$(TEST_CC) $(TEST_CFLAGS) -c -o $@ $<
+
+$(TEST_KIND) $(TEST_PROG): $(TEST_BUILD)/%: tests/%.c $(TEST_LIB) tests/lib/t.h
+	@mkdir -p $(@D)
+	$(TEST_CC) $(TEST_CFLAGS) -Itests/lib $(TEST_CFLAGS_$(notdir $*)) -o $@ $< $(TEST_LIB) \
+		$(TEST_LIBS) $(TEST_LIBS_$(notdir $*))
+
+$(TEST_UNIT): $(TEST_BUILD)/unit/%: tests/unit/%.c $(TEST_UNIT_OBJS)
+	@mkdir -p $(@D)
+	$(TEST_CC) $(TEST_CFLAGS) $(TEST_UNIT_CFLAGS) -Itools -Itests/lib -o $@ $< $(TEST_UNIT_OBJS) \
+		$(TEST_LIBS) $(TEST_UNIT_LIBS) $(TEST_LIBS_$*)
