@@ -6,7 +6,7 @@
 # without its main().
 
 TEST_CC ?= $(CC)
-TEST_CFLAGS ?= -std=gnu11 -O2 -g -Wall -Wextra -Werror
+TEST_CFLAGS ?= -std=gnu11 -O2 -g -Wall -Wextra -Werror -Wno-missing-field-initializers
 TEST_PY ?= /usr/bin/python3
 TEST_BUILD := build/tests
 TEST_KIND := $(patsubst tests/kind/%.c,$(TEST_BUILD)/kind/%,$(wildcard tests/kind/*.c))

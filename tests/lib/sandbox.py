@@ -43,10 +43,22 @@ def read(path, default=""):
         return default
 
 
+def state(pid, tid=None):
+    """The letter of /proc/PID/stat; "" when there is no such process."""
+    fields = read(f"/proc/{pid}/task/{tid or pid}/stat").rpartition(")")[2].split()
+    return fields[0] if fields else ""
+
+
+def threads(pid):
+    try:
+        return sorted(int(t) for t in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return []
+
+
 def alive(pid):
-    """True while a process exists and is no zombie."""
-    stat = read(f"/proc/{pid}/stat")
-    return bool(stat) and stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+    """True while a process exists and has a thread that has not ended."""
+    return any(state(pid, t) not in ("Z", "X", "") for t in threads(pid))
 
 
 def pids():
