@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The interpreter that runs inside other programs: no libc, no data section,
+ * no vector registers. It owns nothing but the arena it is given; what to do is
+ * decided by ckpt, which writes the steps. See step.h.
+ */
+#include <asm/unistd.h>
+#include <linux/errno.h>
+#include <linux/futex.h>
+
+#include "blob/step.h"
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+/* entry.S */
+HIDDEN long blob_syscall(uint64_t nr, const uint64_t *arg);
+HIDDEN long blob_clone(uint64_t args, uint64_t size, uint64_t slot);
+HIDDEN void blob_main(struct ckpt_slot *slot);
+
+static long call(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	const uint64_t arg[6] = { a, b, c, d, 0, 0 };
+
+	return blob_syscall(nr, arg);
+}
+
+static void wake(uint32_t *word)
+{
+	(void)call(__NR_futex, (uint64_t)word, FUTEX_WAKE, 0x7fffffff, 0);
+}
+
+static void sleep_on(uint32_t *word, uint32_t seen)
+{
+	(void)call(__NR_futex, (uint64_t)word, FUTEX_WAIT, seen, 0);
+}
+
+static void report(struct ckpt_arena *arena, struct ckpt_slot *slot, uint32_t state)
+{
+	__atomic_store_n(&slot->state, state, __ATOMIC_RELEASE);
+	wake(&slot->state);
+	(void)__atomic_add_fetch(&arena->events, 1, __ATOMIC_SEQ_CST);
+	wake(&arena->events);
+}
+
+/* Returns 0 when the word reached the value, -ECANCELED when all shall stop. */
+static long await(struct ckpt_arena *arena, uint32_t *word, uint32_t value)
+{
+	for (;;) {
+		uint32_t seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+
+		if (seen >= value)
+			return 0;
+		if (__atomic_load_n(&arena->abort, __ATOMIC_ACQUIRE))
+			return -ECANCELED;
+		sleep_on(word, seen);
+	}
+}
+
+static long read_all(uint64_t fd, uint64_t addr, uint64_t len, uint64_t off)
+{
+	while (len) {
+		long n = call(__NR_pread64, fd, addr, len, off);
+
+		if (n == -EINTR)
+			continue;
+		if (n < 0)
+			return n;
+		if (n == 0)
+			return -ENODATA;
+		addr += (uint64_t)n;
+		off += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+static long run_step(struct ckpt_arena *arena, struct ckpt_slot *slot, struct ckpt_step *s)
+{
+	const struct ckpt_step *all = (const struct ckpt_step *)slot->steps;
+	uint64_t arg[6];
+
+	for (int i = 0; i < 6; i++)
+		arg[i] = (s->refs & (1u << i)) ? (uint64_t)all[s->arg[i]].ret : s->arg[i];
+
+	if (s->op == CKPT_OP_SYSCALL) {
+		long ret = blob_syscall(s->nr, arg);
+
+		if (ret >= 0 && (s->flags & CKPT_STEP_EXPECT) && ret != s->want)
+			ret = -EPROTO;
+		return ret;
+	}
+	if (s->op == CKPT_OP_READ)
+		return read_all(arg[0], arg[1], arg[2], arg[3]);
+	if (s->op == CKPT_OP_COPY) {
+		volatile unsigned char *to = (volatile unsigned char *)arg[0];
+		const unsigned char *from = (const unsigned char *)arg[1];
+
+		for (uint64_t i = 0; i < arg[2]; i++)
+			to[i] = from[i];
+		return 0;
+	}
+	if (s->op == CKPT_OP_CLONE)
+		return blob_clone(arg[0], arg[1], arg[2]);
+	if (s->op == CKPT_OP_BARRIER) {
+		uint32_t *word = (uint32_t *)arg[0];
+
+		if (__atomic_add_fetch(word, 1, __ATOMIC_SEQ_CST) >= arg[1])
+			wake(word);
+		return await(arena, word, (uint32_t)arg[1]);
+	}
+	if (s->op == CKPT_OP_AWAIT)
+		return await(arena, (uint32_t *)arg[0], (uint32_t)arg[1]);
+	if (s->op == CKPT_OP_CHECK)
+		return all[arg[0]].ret == (int64_t)arg[1] ? 0 : -EPROTO;
+	if (s->op == CKPT_OP_EXIT) {
+		report(arena, slot, CKPT_SLOT_GONE);
+		(void)call(__NR_exit_group, arg[0], 0, 0, 0);
+	}
+	if (s->op == CKPT_OP_EXIT_THREAD) {
+		report(arena, slot, CKPT_SLOT_GONE);
+		(void)call(__NR_exit, 0, 0, 0, 0);
+	}
+	return -ENOSYS;
+}
+
+/* Run the slot's steps, report, and wait for the owner: at dump it stops us by
+ * ptrace and puts our registers back. When the owner is dead or lets go, return:
+ * entry.S then leaves for good. */
+HIDDEN void blob_main(struct ckpt_slot *slot)
+{
+	struct ckpt_arena *arena = (struct ckpt_arena *)slot->arena;
+	struct ckpt_step *steps = (struct ckpt_step *)slot->steps;
+	uint32_t state = CKPT_SLOT_DONE;
+
+	__atomic_store_n(&slot->state, CKPT_SLOT_RUNNING, __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < slot->nsteps; i++) {
+		struct ckpt_step *s = &steps[i];
+
+		if (s->op == CKPT_OP_END)
+			break;
+		slot->pc = i;
+		s->ret = run_step(arena, slot, s);
+		if (s->ret < 0 && !(s->flags & CKPT_STEP_MAY_FAIL)) {
+			slot->err = (int32_t)s->ret;
+			state = CKPT_SLOT_FAILED;
+			break;
+		}
+	}
+	report(arena, slot, state);
+
+	for (;;) {
+		uint32_t seen = __atomic_load_n(&arena->owner, __ATOMIC_ACQUIRE);
+
+		if (!(seen & FUTEX_TID_MASK) || (seen & FUTEX_OWNER_DIED))
+			return;
+		if (!(seen & FUTEX_WAITERS)) {
+			uint32_t want = seen;
+
+			if (!__atomic_compare_exchange_n(&arena->owner, &want, seen | FUTEX_WAITERS,
+							 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+				continue;
+			seen |= FUTEX_WAITERS;
+		}
+		sleep_on(&arena->owner, seen);
+	}
+}

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Parses /proc; knows nothing of checkpoints. */
+#include "kern/procfs.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/vec.h"
+
+static int fail_proc(struct ckpt_err *err, int pid, const char *name, int rc)
+{
+	if (rc == -ENOENT || rc == -ESRCH)
+		return ckpt_fail(err, E_TARGET_GONE, -ESRCH, "task %d is gone", pid);
+	return ckpt_fail_errno(err, E_KERNEL, rc, "cannot read /proc/%d/%s", pid, name);
+}
+
+int proc_open(int pid, const char *name, int flags, int *ret_fd, struct ckpt_err *err)
+{
+	char path[96];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0)
+		return fail_proc(err, pid, name, -errno);
+	*ret_fd = fd;
+	return 0;
+}
+
+int proc_read(int pid, const char *name, char **ret_buf, size_t *ret_len, struct ckpt_err *err)
+{
+	char path[96];
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	n = io_read_file(AT_FDCWD, path, ret_buf);
+	if (n < 0)
+		return fail_proc(err, pid, name, (int)n);
+	if (ret_len)
+		*ret_len = (size_t)n;
+	return 0;
+}
+
+int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err)
+{
+	char path[96], buf[PATH_MAX + 32];
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	n = readlink(path, buf, sizeof(buf) - 1);
+	if (n < 0)
+		return fail_proc(err, pid, name, -errno);
+	buf[n] = 0;
+	*ret = strdup(buf);
+	return *ret ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+}
+
+int proc_stat_read(int pid, struct proc_stat *ret, struct ckpt_err *err)
+{
+	auto_free char *buf = NULL;
+	struct proc_stat st = { 0 };
+	uint64_t f[53] = { 0 };
+	char *open_paren, *close_paren, *p;
+	int rc = proc_read(pid, "stat", &buf, NULL, err);
+
+	if (rc)
+		return rc;
+	open_paren = strchr(buf, '(');
+	close_paren = strrchr(buf, ')');
+	if (!open_paren || !close_paren || close_paren < open_paren)
+		return ckpt_fail(err, E_INTERNAL, -EPROTO, "/proc/%d/stat is malformed", pid);
+	*close_paren = 0;
+	(void)snprintf(st.comm, sizeof(st.comm), "%s", open_paren + 1);
+	st.pid = atoi(buf);
+	p = close_paren + 2;
+	st.state = *p++;
+	for (int i = 4; i < 53 && *p; i++)
+		f[i] = strtoull(p, &p, 10); /* negative numbers wrap, and are cast back */
+	st.ppid = (int)f[4];
+	st.pgrp = (int)f[5];
+	st.session = (int)f[6];
+	st.tty_nr = (int)f[7];
+	st.tpgid = (int)f[8];
+	st.flags = (unsigned int)f[9];
+	st.num_threads = (int)f[20];
+	st.start_time = f[22];
+	st.start_code = f[26];
+	st.end_code = f[27];
+	st.start_stack = f[28];
+	st.exit_signal = (int)f[38];
+	st.start_data = f[45];
+	st.end_data = f[46];
+	st.start_brk = f[47];
+	st.arg_start = f[48];
+	st.arg_end = f[49];
+	st.env_start = f[50];
+	st.env_end = f[51];
+	st.exit_code = (int)f[52];
+	*ret = st;
+	return 0;
+}
+
+static const char *const vm_flag_names[] = {
+#define X(f) #f,
+	PROC_VM_FLAGS(X)
+#undef X
+};
+
+static uint64_t parse_vm_flags(const char *p)
+{
+	uint64_t flags = 0;
+
+	while (*p == ' ' || *p == '\t')
+		p++;
+	for (; p[0] && p[0] != '\n' && p[1]; p += 2) {
+		for (unsigned int i = 0; i < PROC_VMF_COUNT; i++)
+			if (vm_flag_names[i][0] == p[0] && vm_flag_names[i][1] == p[1])
+				flags |= 1ull << i;
+		while (p[2] == ' ')
+			p++;
+	}
+	return flags;
+}
+
+/* "start-end rwxp offset major:minor ino   path" */
+static bool parse_map_line(const char *line, struct proc_vma *v)
+{
+	char perms[5];
+	int path_at = 0;
+
+	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64 " %n", &v->start,
+		   &v->end, perms, &v->pgoff, &v->dev_major, &v->dev_minor, &v->ino, &path_at) < 7)
+		return false;
+	v->prot = (perms[0] == 'r' ? PROT_READ : 0) | (perms[1] == 'w' ? PROT_WRITE : 0) |
+		  (perms[2] == 'x' ? PROT_EXEC : 0);
+	v->shared = perms[3] == 's';
+	if (path_at && line[path_at] && line[path_at] != '\n') {
+		v->path = strdup(line + path_at);
+		if (v->path)
+			v->path[strcspn(v->path, "\n")] = 0;
+	}
+	return true;
+}
+
+int proc_vmas_read(int pid, struct proc_vmas *ret, struct ckpt_err *err)
+{
+	struct proc_vmas vmas = { 0 };
+	char path[64];
+	auto_file FILE *f = NULL;
+	auto_free char *line = NULL;
+	struct proc_vma *cur = NULL;
+	size_t cap = 0;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return fail_proc(err, pid, "smaps", -errno);
+	while (getline(&line, &cap, f) > 0) {
+		if (isupper((unsigned char)line[0])) {
+			if (!cur)
+				continue;
+			if (!strncmp(line, "VmFlags:", 8))
+				cur->flags = parse_vm_flags(line + 8);
+			else if (!strncmp(line, "KernelPageSize:", 15))
+				cur->page_kb = strtoull(line + 15, NULL, 10);
+			continue;
+		}
+		cur = vec_push(&vmas);
+		if (!cur || !parse_map_line(line, cur)) {
+			proc_vmas_free(&vmas);
+			return ckpt_fail(err, E_INTERNAL, cur ? -EPROTO : -ENOMEM,
+					 "/proc/%d/smaps cannot be read", pid);
+		}
+	}
+	*ret = vmas;
+	return 0;
+}
+
+void proc_vmas_free(struct proc_vmas *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		free(v->v[i].path);
+	vec_free(v);
+}
+
+const char *proc_field(const char *text, const char *key)
+{
+	size_t n = strlen(key);
+
+	for (const char *p = text; p && *p; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
+		if (strncmp(p, key, n) != 0 || p[n] != ':')
+			continue;
+		p += n + 1;
+		while (*p == ' ' || *p == '\t')
+			p++;
+		return p;
+	}
+	return NULL;
+}
+
+bool proc_field_num(const char *text, const char *key, int n, int base, uint64_t *ret)
+{
+	const char *p = proc_field(text, key);
+	char *end;
+
+	for (int i = 0; p && *p != '\n'; i++) {
+		uint64_t v = strtoull(p, &end, base);
+
+		if (end == p)
+			return false;
+		if (i == n) {
+			*ret = v;
+			return true;
+		}
+		p = end;
+		while (*p == ' ' || *p == '\t')
+			p++;
+	}
+	return false;
+}
+
+int proc_inner_pid(int pid, int tid, int *ret, bool *ret_nested, struct ckpt_err *err)
+{
+	auto_free char *buf = NULL;
+	char name[64];
+	uint64_t v = 0;
+	int n, rc;
+
+	(void)snprintf(name, sizeof(name), "task/%d/status", tid);
+	rc = proc_read(pid, name, &buf, NULL, err);
+	if (rc)
+		return rc;
+	for (n = 0; proc_field_num(buf, "NSpid", n, 10, &v); n++)
+		;
+	if (!n)
+		return ckpt_fail(err, E_KERNEL, -ENOSYS, "/proc/%d/status has no NSpid", pid);
+	*ret = (int)v;
+	if (ret_nested)
+		*ret_nested = n > 1;
+	return 0;
+}
+
+static int pid_cmp(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+static int pid_push(struct proc_pids *l, int pid, struct ckpt_err *err)
+{
+	int *slot = vec_push(l);
+
+	if (!slot)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	*slot = pid;
+	return 0;
+}
+
+int proc_threads(int pid, struct proc_pids *ret, struct ckpt_err *err)
+{
+	struct proc_pids list = { 0 };
+	char path[64];
+	auto_dir DIR *d = NULL;
+	struct dirent *e;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	d = opendir(path);
+	if (!d)
+		return fail_proc(err, pid, "task", -errno);
+	while ((e = readdir(d))) {
+		if (isdigit((unsigned char)e->d_name[0]) && pid_push(&list, atoi(e->d_name), err)) {
+			vec_free(&list);
+			return err->code;
+		}
+	}
+	qsort(list.v, list.n, sizeof(int), pid_cmp);
+	*ret = list;
+	return 0;
+}
+
+int proc_children(int pid, struct proc_pids *ret, struct ckpt_err *err)
+{
+	struct proc_pids threads = { 0 }, list = { 0 };
+	int rc = proc_threads(pid, &threads, err);
+
+	for (size_t i = 0; !rc && i < threads.n; i++) {
+		auto_free char *buf = NULL;
+		char name[64], *p, *end;
+		struct ckpt_err ignore = { 0 };
+
+		(void)snprintf(name, sizeof(name), "task/%d/children", threads.v[i]);
+		if (proc_read(pid, name, &buf, NULL, &ignore))
+			continue; /* a thread that has just ended */
+		for (p = buf; !rc; p = end) {
+			long v = strtol(p, &end, 10);
+
+			if (end == p)
+				break;
+			rc = pid_push(&list, (int)v, err);
+		}
+	}
+	vec_free(&threads);
+	if (rc) {
+		vec_free(&list);
+		return rc;
+	}
+	if (list.n)
+		qsort(list.v, list.n, sizeof(int), pid_cmp);
+	*ret = list;
+	return 0;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What /proc says about a task. Numbers are as this pid namespace sees them. */
+#ifndef CKPT_KERN_PROCFS_H
+#define CKPT_KERN_PROCFS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+/* /proc/PID/stat, proc(5) */
+struct proc_stat {
+	int pid, ppid, pgrp, session, tty_nr, tpgid, num_threads;
+	char comm[64];
+	char state;
+	unsigned int flags; /* PF_* */
+	uint64_t start_time; /* clock ticks since boot */
+	int exit_signal, exit_code;
+	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
+	uint64_t arg_start, arg_end, env_start, env_end;
+};
+
+#define PROC_PF_KTHREAD 0x00200000u
+#define PROC_PF_EXITING 0x00000004u
+
+/* One mapping from /proc/PID/smaps. */
+struct proc_vma {
+	uint64_t start, end, pgoff;
+	uint32_t prot;	/* PROT_* */
+	bool shared;	/* MAP_SHARED */
+	unsigned int dev_major, dev_minor;
+	uint64_t ino;
+	char *path;	/* as printed, " (deleted)" included; NULL for none */
+	uint64_t flags; /* PROC_VMF_* from VmFlags */
+	uint64_t page_kb;
+};
+
+/* VmFlags by their two letters; bits are ours. */
+#define PROC_VM_FLAGS(X)                                                                           \
+	X(sh) X(mw) X(gd) X(pf) X(lo) X(io) X(sr) X(rr) X(dc) X(de) X(ac) X(nr) X(ht) X(sf) X(ar)  \
+	X(wf) X(dd) X(sd) X(mm) X(hg) X(nh) X(mg) X(um) X(uw) X(ui) X(dp) X(ss) X(sl) X(lf) X(bt)  \
+	X(mt) X(fd) X(gu)
+enum {
+#define X(f) PROC_VMF_BIT_##f,
+	PROC_VM_FLAGS(X)
+#undef X
+	PROC_VMF_COUNT
+};
+#define PROC_VMF(f) (1ull << PROC_VMF_BIT_##f)
+
+struct proc_vmas {
+	struct proc_vma *v;
+	size_t n, cap;
+};
+
+/* All return 0 or -errno with *err set; -ESRCH and E_TARGET_GONE when the task is gone. */
+int proc_stat_read(int pid, struct proc_stat *ret, struct ckpt_err *err) __must_check;
+int proc_vmas_read(int pid, struct proc_vmas *ret, struct ckpt_err *err) __must_check;
+void proc_vmas_free(struct proc_vmas *v);
+/* /proc/PID/NAME whole; the caller frees. */
+int proc_read(int pid, const char *name, char **ret_buf, size_t *ret_len, struct ckpt_err *err)
+	__must_check;
+int proc_open(int pid, const char *name, int flags, int *ret_fd, struct ckpt_err *err) __must_check;
+/* The link behind /proc/PID/NAME, NUL-terminated; the caller frees. */
+int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err) __must_check;
+/* Value behind "KEY:" in a status-like text; NULL when absent. Points into @text. */
+const char *proc_field(const char *text, const char *key);
+/* n-th number behind "KEY:", e.g. Uid: real effective saved fs. */
+bool proc_field_num(const char *text, const char *key, int n, int base, uint64_t *ret);
+/* The pid in the innermost pid namespace of @pid (or of a thread: tid). */
+int proc_inner_pid(int pid, int tid, int *ret, bool *ret_nested, struct ckpt_err *err) __must_check;
+
+/* Children of all threads and threads, ascending; the caller frees. */
+struct proc_pids {
+	int *v;
+	size_t n, cap;
+};
+int proc_children(int pid, struct proc_pids *ret, struct ckpt_err *err) __must_check;
+int proc_threads(int pid, struct proc_pids *ret, struct ckpt_err *err) __must_check;
+
+#endif

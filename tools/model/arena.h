@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Building an arena: slots, data and step lists for the interpreter.
+ * @base is where this process sees the arena, @remote where the program that
+ * runs it does; everything written into steps is remote.
+ */
+#ifndef CKPT_MODEL_ARENA_H
+#define CKPT_MODEL_ARENA_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "blob/step.h"
+
+struct arena {
+	struct ckpt_arena *base;
+	uint64_t remote;
+	uint64_t size;
+};
+
+/* A growing list of steps, copied into the arena when it is complete. */
+struct steps {
+	struct arena *arena;
+	struct ckpt_step *v;
+	size_t n, cap;
+	int failed; /* sticky -errno of an allocation */
+};
+
+/* Format @size bytes of zeroed shared memory at @base. Does not own the memory. */
+void arena_init(struct arena *a, void *base, uint64_t remote, uint64_t size);
+/* Make this thread the owner whose death the interpreter notices. */
+int arena_own(struct arena *a, struct ckpt_err *err) __must_check;
+void arena_disown(struct arena *a);
+
+/* Room of @len bytes, 16-aligned, zeroed. NULL when the arena is full. */
+void *arena_alloc(struct arena *a, size_t len);
+uint64_t arena_remote(const struct arena *a, const void *p);
+void *arena_local(const struct arena *a, uint64_t remote);
+/* Copy @len bytes in; returns the remote address, 0 when full. */
+uint64_t arena_put(struct arena *a, const void *data, size_t len);
+uint64_t arena_puts(struct arena *a, const char *s);
+/* A slot with its own stack; NULL when full. */
+struct ckpt_slot *arena_slot(struct arena *a);
+uint64_t arena_entry(const struct arena *a); /* remote address of the interpreter */
+/* What a message calls step @s: its label, or "". */
+const char *arena_label(const struct arena *a, const struct ckpt_step *s);
+
+void steps_init(struct steps *s, struct arena *a);
+void steps_free(struct steps *s);
+/* Append; the label may be NULL. Returns the step's number, or 0 with s->failed set. */
+uint32_t steps_add(struct steps *s, const struct ckpt_step *step, const char *label);
+/* system call with up to six arguments */
+#define steps_call(s, label, number, ...)                                                          \
+	steps_add((s),                                                                             \
+		  &(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .nr = (number),                      \
+				       .arg = { __VA_ARGS__ } },                                   \
+		  (label))
+#define steps_try(s, label, number, ...)                                                           \
+	steps_add((s),                                                                             \
+		  &(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .nr = (number),                      \
+				       .flags = CKPT_STEP_MAY_FAIL, .arg = { __VA_ARGS__ } },      \
+		  (label))
+/* Copy data into the arena for use as an argument. */
+uint64_t steps_data(struct steps *s, const void *data, size_t len);
+uint64_t steps_str(struct steps *s, const char *str);
+/* Room in the arena for an answer; *ret_local is where ckpt reads it. */
+uint64_t steps_room(struct steps *s, size_t len, void *ret_local);
+/* Put the list into the arena and into @slot. */
+int steps_commit(struct steps *s, struct ckpt_slot *slot, struct ckpt_err *err) __must_check;
+/* The answer of step @n, once run. */
+int64_t slot_ret(const struct arena *a, const struct ckpt_slot *slot, uint32_t n);
+
+#endif
