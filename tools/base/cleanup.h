@@ -33,8 +33,8 @@ static inline void cleanup_file(FILE **f)
 
 #define auto_fd __attribute__((cleanup(cleanup_fd))) int
 #define auto_free __attribute__((cleanup(cleanup_free)))
-#define auto_dir __attribute__((cleanup(cleanup_dir))) DIR
-#define auto_file __attribute__((cleanup(cleanup_file))) FILE
+#define auto_dir __attribute__((cleanup(cleanup_dir)))
+#define auto_file __attribute__((cleanup(cleanup_file)))
 
 static inline int take_fd(int *fd)
 {

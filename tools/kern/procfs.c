@@ -118,14 +118,15 @@ static uint64_t parse_vm_flags(const char *p)
 {
 	uint64_t flags = 0;
 
-	while (*p == ' ' || *p == '\t')
-		p++;
-	for (; p[0] && p[0] != '\n' && p[1]; p += 2) {
+	for (;;) {
+		while (*p == ' ' || *p == '\t')
+			p++;
+		if (!isalpha((unsigned char)p[0]) || !isalpha((unsigned char)p[1]))
+			break;
 		for (unsigned int i = 0; i < PROC_VMF_COUNT; i++)
 			if (vm_flag_names[i][0] == p[0] && vm_flag_names[i][1] == p[1])
 				flags |= 1ull << i;
-		while (p[2] == ' ')
-			p++;
+		p += 2;
 	}
 	return flags;
 }

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* State of tasks and threads: what ptrace and /proc tell, and what only the task itself can say. */
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/vec.h"
+#include "dump/dump.h"
+#include "kern/arch.h"
+#include "kern/inject.h"
+
+#define ARENA_BASE_BYTES (256u << 10)
+
+/* Everything about one thread between asking and answering. */
+struct thread_work {
+	struct task_facts facts;
+	char *status;
+	struct ckpt_slot *slot;
+	uint64_t (*priv)[TASK_KIND_PRIV_WORDS]; /* one row per registered kind */
+	Ckpt__Thread *msg;
+};
+
+static size_t kind_count(void)
+{
+	size_t n = 0;
+
+	while (task_kinds[n])
+		n++;
+	return n;
+}
+
+static bool kind_applies(const struct task_kind *k, const struct thread_work *w)
+{
+	return k->scope == SCOPE_THREAD || w->facts.main;
+}
+
+int dump_facts_status(int pid, int tid, char **ret, struct ckpt_err *err)
+{
+	char name[64];
+
+	(void)snprintf(name, sizeof(name), "task/%d/status", tid);
+	return proc_read(pid, name, ret, NULL, err);
+}
+
+static int thread_core(struct thread_work *w, struct ckpt_err *err)
+{
+	struct target_thread *th = w->facts.thread;
+	struct user_regs_struct regs = th->regs;
+	unsigned char *xsave = NULL;
+	size_t len = 0;
+	int rc;
+
+	regs_apply_restart(&regs);
+	/* The kernel's own restart data does not survive: make the call again from its arguments. */
+	if (regs.rax == SYS_restart_syscall && (long)th->regs.rax == -516)
+		regs.rax = th->regs.orig_rax;
+	w->msg->tid = th->vtid;
+	w->msg->sigmask = th->sigmask;
+	w->msg->regs.data = malloc(sizeof(regs));
+	if (!w->msg->regs.data)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	memcpy(w->msg->regs.data, &regs, sizeof(regs));
+	w->msg->regs.len = sizeof(regs);
+	rc = arch_get_xsave(th->tid, &xsave, &len);
+	if (rc)
+		return ckpt_fail_errno(err, E_FREEZE, rc, "cannot read the vector registers of thread %d",
+				       th->tid);
+	w->msg->xsave.data = xsave;
+	w->msg->xsave.len = len;
+	return 0;
+}
+
+static int thread_ask(struct dump_ctx *d, struct inject *in, struct thread_work *w,
+		      struct ckpt_err *err)
+{
+	struct steps s;
+	int rc = 0;
+
+	steps_init(&s, &in->arena);
+	for (size_t i = 0; !rc && task_kinds[i]; i++)
+		if (task_kinds[i]->ask && kind_applies(task_kinds[i], w))
+			rc = task_kinds[i]->ask(d, &w->facts, &s, w->priv[i], err);
+	if (!rc) {
+		w->slot = arena_slot(&in->arena);
+		if (!w->slot)
+			s.failed = -ENOSPC;
+		rc = steps_commit(&s, w->slot, err);
+	}
+	steps_free(&s);
+	if (!rc)
+		rc = inject_run(in, w->facts.thread, w->slot, err);
+	return rc;
+}
+
+static int thread_answers(struct dump_ctx *d, const struct inject *in, struct thread_work *w,
+			  Ckpt__Task *task, struct ckpt_err *err)
+{
+	for (size_t i = 0; task_kinds[i]; i++) {
+		const struct task_kind *k = task_kinds[i];
+		ProtobufCMessage *m;
+		Ckpt__State *st;
+		int rc;
+
+		if (!kind_applies(k, w))
+			continue;
+		m = kind_msg_new(k->desc);
+		if (!m)
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		rc = k->dump(d, &w->facts, &in->arena, w->slot, w->priv[i], m, err);
+		st = rc ? NULL : kind_state_new(k->name, m);
+		protobuf_c_message_free_unpacked(m, NULL);
+		if (rc < 0)
+			return ckpt_ctx(err, "thread %d: %s", w->facts.thread->tid, k->name);
+		if (rc > 0)
+			continue;
+		if (!st || (k->scope == SCOPE_TASK ? kind_push(&task->n_state, &task->state, st) :
+						     kind_push(&w->msg->n_state, &w->msg->state, st)))
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+static int collect_thread(struct dump_ctx *d, struct inject *in, struct target_task *task,
+			  const struct proc_stat *stat, size_t at, Ckpt__Task *msg, struct ckpt_err *err)
+{
+	struct thread_work w = {
+		.facts = { .task = task, .thread = &task->threads.v[at], .stat = stat, .main = at == 0 },
+	};
+	uint64_t alloc = in->arena.base->alloc;
+	int rc;
+
+	w.msg = kind_msg_new(&ckpt__thread__descriptor);
+	w.priv = calloc(kind_count() + 1, sizeof(*w.priv));
+	if (!w.msg || !w.priv || kind_push(&msg->n_threads, &msg->threads, w.msg)) {
+		free(w.priv);
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	}
+	rc = dump_facts_status(task->pid, w.facts.thread->tid, &w.status, err);
+	w.facts.status = w.status;
+	if (!rc)
+		rc = thread_core(&w, err);
+	if (!rc)
+		rc = thread_ask(d, in, &w, err);
+	if (!rc)
+		rc = thread_answers(d, in, &w, msg, err);
+	/* The next thread uses the same room. */
+	in->arena.base->alloc = alloc;
+	free(w.priv);
+	free(w.status);
+	return rc;
+}
+
+static int collect_threads(struct dump_ctx *d, struct target_task *task, const struct proc_stat *stat,
+			   Ckpt__Task *msg, struct ckpt_err *err)
+{
+	struct inject in;
+	int rc = inject_begin(&in, task, ARENA_BASE_BYTES, err), end;
+	struct ckpt_err end_err = { 0 };
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; !rc && i < task->threads.n; i++)
+		rc = collect_thread(d, &in, task, stat, i, msg, err);
+	end = inject_end(&in, &end_err);
+	if (!rc && end) {
+		*err = end_err;
+		rc = end;
+	}
+	return rc;
+}
+
+/* Sharing between processes that the image cannot express yet. */
+static int refuse_sharing(struct dump_ctx *d, struct target_task *task, struct ckpt_err *err)
+{
+	static const struct {
+		int type;
+		const char *what;
+	} shared[] = {
+		{ KCMP_VM, "its memory (CLONE_VM)" },
+		{ KCMP_FILES, "its descriptor table (CLONE_FILES)" },
+		{ KCMP_FS, "its directories (CLONE_FS)" },
+		{ KCMP_SIGHAND, "its signal handlers (CLONE_SIGHAND)" },
+	};
+	int parent;
+
+	if (task->parent < 0)
+		return 0;
+	parent = d->target.tasks.v[task->parent].pid;
+	for (size_t i = 0; i < ARRAY_SIZE(shared); i++)
+		if (syscall(SYS_kcmp, task->pid, parent, shared[i].type, 0, 0) == 0)
+			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "task %d shares %s with task %d",
+					 task->pid, shared[i].what, parent);
+	return 0;
+}
+
+static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
+{
+	struct target_task *task = &d->target.tasks.v[at];
+	Ckpt__Task *msg = kind_msg_new(&ckpt__task__descriptor);
+	Ckpt__Task **slot = vec_push(&d->tasks);
+	struct proc_stat stat;
+	int rc;
+
+	if (!msg || !slot)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	*slot = msg;
+	rc = proc_stat_read(task->pid, &stat, err);
+	if (rc)
+		return rc;
+	msg->pid = task->vpid;
+	msg->ppid = task->parent < 0 ? 0 : d->target.tasks.v[task->parent].vpid;
+	msg->pgid = stat.pgrp;
+	msg->sid = stat.session;
+	msg->exit_signal = stat.exit_signal;
+	msg->zombie = task->zombie;
+	if (task->zombie) {
+		msg->exit_status = stat.exit_code;
+		return 0;
+	}
+	msg->stopped = task->threads.v[0].group_stopped;
+	d->stats.threads += task->threads.n;
+	rc = refuse_sharing(d, task, err);
+	if (!rc)
+		rc = collect_threads(d, task, &stat, msg, err);
+	if (!rc)
+		rc = dump_collect_fds(d, task, msg, err);
+	if (!rc)
+		rc = dump_collect_mm(d, task, msg, err);
+	return rc;
+}
+
+int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < d->target.tasks.n; i++)
+		if (collect_task(d, i, err))
+			return ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
+	return dump_collect_fds_late(d, err);
+}

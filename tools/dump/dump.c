@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The flow of a dump: check, freeze, collect, copy, thaw, commit. */
+#include "dump/dump.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/vec.h"
+#include "kern/arch.h"
+
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec ts;
+
+	clock_gettime(id, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static int put_records(struct dump_ctx *d, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < d->objects.n; i++)
+		rc = image_put(&d->writer, CKPT_REC_OBJECT, &d->objects.v[i].msg->base, err);
+	for (size_t i = 0; !rc && i < d->tables.n; i++)
+		rc = image_put(&d->writer, CKPT_REC_FDTABLE, &d->tables.v[i]->base, err);
+	for (size_t i = 0; !rc && i < d->mms.n; i++)
+		rc = image_put(&d->writer, CKPT_REC_MM, &d->mms.v[i]->base, err);
+	for (size_t i = 0; !rc && i < d->tasks.n; i++)
+		rc = image_put(&d->writer, CKPT_REC_TASK, &d->tasks.v[i]->base, err);
+	return rc;
+}
+
+static void fill_inventory(struct dump_ctx *d, struct utsname *un, char *boot_id)
+{
+	Ckpt__Inventory *inv = &d->inv;
+
+	inv->program = (char *)"ckpt " CKPT_VERSION;
+	inv->created_ns = clock_ns(CLOCK_REALTIME);
+	inv->boottime_ns = clock_ns(CLOCK_BOOTTIME);
+	inv->monotonic_ns = clock_ns(CLOCK_MONOTONIC);
+	if (!uname(un)) {
+		inv->hostname = un->nodename;
+		inv->kernel = un->release;
+		inv->machine = un->machine;
+	}
+	boot_id[strcspn(boot_id, "\n")] = 0;
+	inv->boot_id = boot_id;
+	inv->page_bytes = CKPT_PAGE;
+	inv->root_pid = d->target.tasks.v[0].vpid;
+	inv->nested_pids = d->target.nested_pids;
+	inv->xfeatures = arch_xfeatures();
+	inv->stats = &d->stats;
+}
+
+static void ctx_free(struct dump_ctx *d)
+{
+	image_abort(&d->writer);
+	dump_objects_free(d);
+	for (size_t i = 0; i < d->tasks.n; i++)
+		protobuf_c_message_free_unpacked(&d->tasks.v[i]->base, NULL);
+	for (size_t i = 0; i < d->mms.n; i++)
+		protobuf_c_message_free_unpacked(&d->mms.v[i]->base, NULL);
+	for (size_t i = 0; i < d->tables.n; i++)
+		protobuf_c_message_free_unpacked(&d->tables.v[i]->base, NULL);
+	for (size_t i = 0; i < d->pages.n; i++)
+		free(d->pages.v[i].zero_runs);
+	vec_free(&d->tasks);
+	vec_free(&d->mms);
+	vec_free(&d->tables);
+	vec_free(&d->pages);
+	vec_free(&d->segs);
+	target_free(&d->target);
+}
+
+/* Thousands of duplicated descriptors want room; what the hard limit allows is ours. */
+static void raise_nofile(void)
+{
+	struct rlimit rl;
+
+	if (!getrlimit(RLIMIT_NOFILE, &rl) && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &rl);
+	}
+}
+
+static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
+{
+	uint64_t at = io_now_us();
+	int rc = ckpt_fault("dump.frozen");
+
+	if (rc)
+		return ckpt_fail_errno(err, E_FREEZE, rc, "fault point dump.frozen");
+	d->stats.freeze_us = at - d->target.frozen_at_us;
+	rc = dump_collect_tasks(d, err);
+	if (!rc && (rc = ckpt_fault("dump.collected")))
+		return ckpt_fail_errno(err, E_FREEZE, rc, "fault point dump.collected");
+	d->stats.collect_us = io_now_us() - at;
+	at = io_now_us();
+	if (!rc)
+		rc = dump_write_pages(d, err);
+	d->stats.pages_us = io_now_us() - at;
+	return rc;
+}
+
+int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,
+	      struct ckpt_err *err)
+{
+	struct dump_ctx d = { .opts = opts, .ui = ui };
+	auto_free char *boot_id = NULL;
+	struct utsname un = { 0 };
+	uint64_t begin = io_now_us();
+	int rc;
+
+	raise_nofile();
+	ckpt__inventory__init(&d.inv);
+	ckpt__stats__init(&d.stats);
+	d.writer.dir_fd = d.writer.pages_fd = d.writer.records_fd = -1;
+	d.target.ui = ui;
+	rc = ckpt_dump_check(opts, ui, NULL, NULL, err);
+	if (!rc)
+		rc = image_create(&d.writer, opts->dir, ui, err);
+	if (!rc && io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &boot_id) < 0)
+		rc = ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read the boot id");
+	if (!rc)
+		rc = target_freeze(&d.target, opts->pid, err);
+	if (rc) {
+		ctx_free(&d);
+		return rc;
+	}
+	rc = frozen_part(&d, err);
+	if (!rc)
+		fill_inventory(&d, &un, boot_id);
+	/* A copy lets the program go on before the image is made durable; a program that is to
+	 * be ended is not ended before. */
+	if (rc || opts->end == TARGET_RUN) {
+		target_thaw(&d.target, TARGET_RUN);
+		d.stats.pause_us = io_now_us() - d.target.frozen_at_us;
+	}
+	if (!rc)
+		rc = put_records(&d, err);
+	if (!rc && (rc = ckpt_fault("dump.thawed")))
+		rc = ckpt_fail_errno(err, E_IMAGE_WRITE, rc, "fault point dump.thawed");
+	d.stats.tasks = d.tasks.n;
+	d.stats.total_us = io_now_us() - begin;
+	d.stats.bytes_records = d.writer.records_bytes + d.writer.len;
+	if (!rc)
+		rc = image_commit(&d.writer, &d.inv, err);
+	if (opts->end != TARGET_RUN)
+		target_thaw(&d.target, rc ? TARGET_RUN : opts->end);
+	d.stats.total_us = io_now_us() - begin;
+	if (opts->end != TARGET_RUN)
+		d.stats.pause_us = io_now_us() - d.target.frozen_at_us;
+	if (!rc)
+		*ret_stats = d.stats;
+	ctx_free(&d);
+	return rc;
+}
+
+const struct ckpt_dump_opts *dump_opts(const struct dump_ctx *d)
+{
+	return d->opts;
+}
+
+struct ckpt_ui *dump_ui(const struct dump_ctx *d)
+{
+	return d->ui;
+}
+
+bool dump_has_pid(const struct dump_ctx *d, int pid)
+{
+	return dump_vpid(d, pid) != 0;
+}
+
+int dump_vpid(const struct dump_ctx *d, int pid)
+{
+	for (size_t i = 0; i < d->target.tasks.n; i++)
+		if (d->target.tasks.v[i].pid == pid)
+			return d->target.tasks.v[i].vpid;
+	return 0;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* A dump in progress. Only tools/dump looks inside; kinds use kind.h. */
+#ifndef CKPT_DUMP_DUMP_H
+#define CKPT_DUMP_DUMP_H
+
+#include "base/err.h"
+#include "image/writer.h"
+#include "kind/kind.h"
+
+/* One open file description or shared thing. */
+struct dump_object {
+	Ckpt__Object *msg;
+	const struct fd_kind *kind; /* NULL for keyed objects */
+	void *kmsg;		    /* the kind's message until it is packed */
+	int pid, fd;		    /* a descriptor of the target that shows it */
+	int local;		    /* ckpt's duplicate, -1 when not needed any longer */
+	uint64_t key1, key2;	    /* keyed and mapped objects */
+	char *key_kind;
+	char *link, *fdinfo; /* facts, kept for dump_late */
+	struct stat st;
+};
+
+/* Pages to save: consecutive segments that belong to one address space or object. */
+struct dump_pages {
+	uint32_t mm, object;
+	size_t first_seg, nsegs;
+	struct ckpt_page_run *zero_runs; /* known to be zero without a look */
+	size_t nzero, zero_cap;
+};
+
+struct dump_ctx {
+	const struct ckpt_dump_opts *opts;
+	struct ckpt_ui *ui;
+	struct target target;
+	struct image_writer writer;
+	struct {
+		struct dump_object *v;
+		size_t n, cap;
+	} objects; /* id = index + 1 */
+	struct fd_index *index; /* descriptions by file, then by kcmp order */
+	struct {
+		Ckpt__Task **v;
+		size_t n, cap;
+	} tasks;
+	struct {
+		Ckpt__Mm **v;
+		size_t n, cap;
+	} mms;
+	struct {
+		Ckpt__FdTable **v;
+		size_t n, cap;
+	} tables;
+	struct page_segs segs;
+	struct {
+		struct dump_pages *v;
+		size_t n, cap;
+	} pages;
+	Ckpt__Inventory inv;
+	Ckpt__Stats stats;
+};
+
+/* Save the tree below opts->pid. Errors leave no image and the target running as before. */
+int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,
+	      struct ckpt_err *err) __must_check;
+
+/* check.c: everything that would stop this dump. Calls @found for each; returns how many, or
+ * -errno when it could not look. */
+int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
+		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+		    struct ckpt_err *err) __must_check;
+
+/* collect.c */
+int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+int dump_facts_status(int pid, int tid, char **ret, struct ckpt_err *err) __must_check;
+/* fds.c */
+int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
+		     struct ckpt_err *err) __must_check;
+int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+void dump_objects_free(struct dump_ctx *d);
+int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_link,
+		  char **ret_fdinfo, struct ckpt_err *err) __must_check;
+/* mem.c */
+int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
+		    struct ckpt_err *err) __must_check;
+int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+
+#endif

@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Descriptors and the object graph. Descriptors of one file (device, inode)
+ * share a bucket; within it they are ordered by kcmp, so finding the open file
+ * description of a descriptor costs O(log n) however many there are.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/vec.h"
+#include "dump/dump.h"
+
+#define BUCKETS 4096u
+
+struct fd_bucket {
+	uint32_t *v; /* object ids, ascending by kcmp */
+	size_t n, cap;
+};
+
+struct fd_index {
+	struct fd_bucket bucket[BUCKETS];
+};
+
+static int oom(struct ckpt_err *err)
+{
+	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+}
+
+static struct fd_bucket *bucket_of(struct dump_ctx *d, const struct stat *st)
+{
+	uint64_t h = ((uint64_t)st->st_dev * 0x9e3779b97f4a7c15ull) ^ (uint64_t)st->st_ino;
+
+	h ^= h >> 29;
+	h *= 0xbf58476d1ce4e5b9ull;
+	return &d->index->bucket[(h >> 32) % BUCKETS];
+}
+
+/* Where (pid, fd) is or belongs in its bucket. Returns true when found. */
+static bool bucket_search(struct dump_ctx *d, const struct fd_bucket *b, int pid, int fd, size_t *ret_at)
+{
+	size_t lo = 0, hi = b->n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		const struct dump_object *o = &d->objects.v[b->v[mid] - 1];
+		long c = syscall(SYS_kcmp, pid, o->pid, KCMP_FILE, fd, o->fd);
+
+		if (c == 0) {
+			*ret_at = mid;
+			return true;
+		}
+		if (c == 1)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	*ret_at = lo;
+	return false;
+}
+
+static int bucket_insert(struct fd_bucket *b, size_t at, uint32_t id)
+{
+	uint32_t *slot = vec_push(b);
+
+	if (!slot)
+		return -ENOMEM;
+	memmove(b->v + at + 1, b->v + at, (b->n - 1 - at) * sizeof(*b->v));
+	b->v[at] = id;
+	return 0;
+}
+
+int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_link,
+		  char **ret_fdinfo, struct ckpt_err *err)
+{
+	char name[64];
+	uint64_t v = 0;
+	int rc;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->pid = pid;
+	ret->fd = fd;
+	ret->local = local;
+	(void)snprintf(name, sizeof(name), "fd/%d", fd);
+	rc = proc_readlink(pid, name, ret_link, err);
+	if (rc)
+		return rc;
+	(void)snprintf(name, sizeof(name), "fdinfo/%d", fd);
+	rc = proc_read(pid, name, ret_fdinfo, NULL, err);
+	if (rc)
+		return rc;
+	ret->link = *ret_link;
+	ret->fdinfo = *ret_fdinfo;
+	if (proc_field_num(*ret_fdinfo, "pos", 0, 10, &v))
+		ret->pos = v;
+	if (proc_field_num(*ret_fdinfo, "flags", 0, 8, &v))
+		ret->flags = (uint32_t)v & ~(uint32_t)O_CLOEXEC;
+	ret->cloexec = v & O_CLOEXEC;
+	if (local >= 0) {
+		rc = fstat(local, &ret->st);
+	} else {
+		(void)snprintf(name, sizeof(name), "/proc/%d/fd/%d", pid, fd);
+		rc = stat(name, &ret->st);
+	}
+	if (rc)
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "fd %d (%s): cannot stat it", fd, *ret_link);
+	return 0;
+}
+
+static int object_new(struct dump_ctx *d, struct dump_object **ret, struct ckpt_err *err)
+{
+	struct dump_object *o = vec_push(&d->objects);
+
+	if (!o)
+		return oom(err);
+	o->local = -1;
+	o->msg = kind_msg_new(&ckpt__object__descriptor);
+	if (!o->msg)
+		return oom(err);
+	o->msg->id = (uint32_t)d->objects.n;
+	*ret = o;
+	return 0;
+}
+
+int dump_object_set(Ckpt__Object *obj, const char *kind, const ProtobufCMessage *msg, struct ckpt_err *err)
+{
+	Ckpt__State *st = kind_state_new(kind, msg);
+
+	if (!st)
+		return oom(err);
+	if (obj->state)
+		protobuf_c_message_free_unpacked(&obj->state->base, NULL);
+	obj->state = st;
+	return 0;
+}
+
+/* F_SETOWN and F_SETSIG of the description; owners outside the tree are dropped by name. */
+static void object_owner(struct dump_ctx *d, struct dump_object *o)
+{
+	struct f_owner_ex own = { 0 };
+	int sig;
+
+	if (o->local < 0 || (o->msg->flags & O_PATH))
+		return;
+	if (!fcntl(o->local, F_GETOWN_EX, &own) && own.pid) {
+		o->msg->owner_type = own.type;
+		o->msg->owner_pid = d->target.nested_pids ? dump_vpid(d, own.pid) : own.pid;
+	}
+	sig = fcntl(o->local, F_GETSIG);
+	if (sig > 0)
+		o->msg->owner_sig = sig;
+}
+
+/* Dump the description behind @f as a new object. Nested calls (an epoll's watches, a memfd's
+ * contents) may add objects and move the array: the index is what stays valid. */
+static int object_dump(struct dump_ctx *d, const struct fd_kind *kind, const struct fd_facts *f,
+		       char **link, char **fdinfo, uint32_t *ret_id, struct ckpt_err *err)
+{
+	struct dump_object *o;
+	Ckpt__Object *msg;
+	void *kmsg;
+	size_t at;
+	int rc = object_new(d, &o, err);
+
+	if (rc)
+		return rc;
+	at = d->objects.n - 1;
+	kmsg = kind_msg_new(kind->desc);
+	if (!kmsg)
+		return oom(err);
+	o->kind = kind;
+	o->kmsg = kmsg;
+	o->pid = f->pid;
+	o->fd = f->fd;
+	o->local = f->local;
+	o->st = f->st;
+	o->link = take_ptr(*link);
+	o->fdinfo = take_ptr(*fdinfo);
+	msg = o->msg;
+	msg->flags = f->flags;
+	msg->pos = f->pos;
+	object_owner(d, o);
+	rc = kind->check ? kind->check(d, f, err) : 0;
+	if (!rc)
+		rc = kind->dump(d, f, msg, kmsg, err);
+	if (rc)
+		return ckpt_ctx(err, "fd %d (%s)", f->fd, kind->name);
+	if (!kind->dump_late) {
+		rc = dump_object_set(msg, kind->name, kmsg, err);
+		o = &d->objects.v[at];
+		protobuf_c_message_free_unpacked(o->kmsg, NULL);
+		o->kmsg = NULL;
+		if (o->local >= 0)
+			(void)close(o->local);
+		o->local = -1;
+	}
+	*ret_id = msg->id;
+	return rc;
+}
+
+static int pidfd_of(int pid, struct ckpt_err *err)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return fd < 0 ? ckpt_fail_errno(err, E_KERNEL, -errno, "cannot open a pidfd for task %d", pid) : fd;
+}
+
+static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, uint32_t *ret_id, bool *ret_cloexec,
+		     struct ckpt_err *err)
+{
+	auto_free char *link = NULL;
+	auto_free char *fdinfo = NULL;
+	auto_fd local = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	const struct fd_kind *kind;
+	struct fd_bucket *b;
+	struct fd_facts f;
+	size_t at;
+	int rc;
+
+	if (local < 0)
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot take fd %d of task %d", fd, pid);
+	rc = fd_facts_read(pid, fd, local, &f, &link, &fdinfo, err);
+	if (rc)
+		return rc;
+	*ret_cloexec = f.cloexec;
+	if (!d->index && !(d->index = calloc(1, sizeof(*d->index))))
+		return oom(err);
+	b = bucket_of(d, &f.st);
+	if (bucket_search(d, b, pid, fd, &at)) {
+		*ret_id = b->v[at];
+		return 0;
+	}
+	kind = fd_kind_match(&f);
+	if (!kind)
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d (%s) cannot be saved", fd, f.link);
+	(void)take_fd(&local); /* the object owns it */
+	/* In the index before its kind runs, for objects that reach themselves. */
+	if (bucket_insert(b, at, (uint32_t)d->objects.n + 1))
+		return oom(err);
+	return object_dump(d, kind, &f, &link, &fdinfo, ret_id, err);
+}
+
+int dump_object_fd(struct dump_ctx *d, int pid, int fd, uint32_t *ret_id, struct ckpt_err *err)
+{
+	auto_fd pidfd = pidfd_of(pid, err);
+	bool cloexec;
+
+	return pidfd < 0 ? pidfd : object_fd(d, pidfd, pid, fd, ret_id, &cloexec, err);
+}
+
+uint32_t dump_object_find(struct dump_ctx *d, int pid, int fd)
+{
+	struct fd_bucket *b;
+	char path[64];
+	struct stat st;
+	size_t at;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+	if (!d->index || stat(path, &st))
+		return 0;
+	b = bucket_of(d, &st);
+	return bucket_search(d, b, pid, fd, &at) ? b->v[at] : 0;
+}
+
+int dump_object_keyed(struct dump_ctx *d, const char *kind, uint64_t key1, uint64_t key2,
+		      Ckpt__Object **ret, bool *ret_new, struct ckpt_err *err)
+{
+	struct dump_object *o;
+	int rc;
+
+	/* Few per tree; mappings of one file follow each other, so look from the end. */
+	for (size_t i = d->objects.n; i-- > 0;) {
+		o = &d->objects.v[i];
+		if (o->key_kind && o->key1 == key1 && o->key2 == key2 && !strcmp(o->key_kind, kind)) {
+			*ret = o->msg;
+			*ret_new = false;
+			return 0;
+		}
+	}
+	rc = object_new(d, &o, err);
+	if (rc)
+		return rc;
+	o->key_kind = strdup(kind);
+	o->key1 = key1;
+	o->key2 = key2;
+	if (!o->key_kind)
+		return oom(err);
+	*ret = o->msg;
+	*ret_new = true;
+	return 0;
+}
+
+/* The object of a file that no descriptor shows. Takes over @local. */
+static int object_file(struct dump_ctx *d, int pid, const char *path, int local, int flags, uint32_t *ret_id,
+		       struct ckpt_err *err)
+{
+	auto_fd own = local;
+	auto_free char *link = strdup(path);
+	auto_free char *fdinfo = strdup("");
+	struct fd_facts f = { .pid = pid, .fd = -1, .flags = (uint32_t)flags };
+	const struct fd_kind *kind;
+	uint64_t key;
+	int rc;
+
+	if (!link || !fdinfo)
+		return oom(err);
+	if (fstat(own, &f.st))
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot stat %s", path);
+	key = f.st.st_ino ^ ((uint64_t)flags << 56);
+	for (size_t i = d->objects.n; i-- > 0;) {
+		const struct dump_object *o = &d->objects.v[i];
+
+		if (o->fd == -1 && o->key1 == f.st.st_dev && o->key2 == key && o->link &&
+		    !strcmp(o->link, path)) {
+			*ret_id = o->msg->id;
+			return 0;
+		}
+	}
+	f.link = link;
+	f.fdinfo = fdinfo;
+	f.local = own;
+	kind = fd_kind_match(&f);
+	if (!kind)
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "the file %s cannot be saved", path);
+	(void)take_fd(&own);
+	rc = object_dump(d, kind, &f, &link, &fdinfo, ret_id, err);
+	if (!rc) {
+		d->objects.v[*ret_id - 1].key1 = f.st.st_dev;
+		d->objects.v[*ret_id - 1].key2 = key;
+	}
+	return rc;
+}
+
+int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, uint32_t *ret_id,
+		       struct ckpt_err *err)
+{
+	/* A shared mapping that may become writable needs the file open for writing. */
+	int flags = v->shared && (v->flags & PROC_VMF(mw)) ? O_RDWR : O_RDONLY;
+	char path[96];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", pid, (unsigned long)v->start,
+		       (unsigned long)v->end);
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open the mapped file %s", v->path);
+	return object_file(d, pid, v->path, fd, flags, ret_id, err);
+}
+
+int dump_object_link(struct dump_ctx *d, int pid, const char *name, int flags, uint32_t *ret_id,
+		     struct ckpt_err *err)
+{
+	auto_free char *link = NULL;
+	char path[64];
+	int fd, rc = proc_readlink(pid, name, &link, err);
+
+	if (rc)
+		return rc;
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open %s of task %d (%s)", name, pid,
+				       link);
+	return object_file(d, pid, link, fd, flags, ret_id, err);
+}
+
+int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t bytes, struct ckpt_err *err)
+{
+	struct dump_pages *p;
+	struct page_seg *seg;
+	off_t data = 0, hole;
+	int fd = fcntl(local, F_DUPFD_CLOEXEC, 3);
+
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_LIMIT, -errno, "cannot keep a descriptor for object %u", obj->id);
+	p = vec_push(&d->pages);
+	if (!p)
+		return oom(err);
+	p->object = obj->id;
+	p->first_seg = d->segs.n;
+	while ((data = lseek(fd, data, SEEK_DATA)) >= 0 && (uint64_t)data < bytes) {
+		hole = lseek(fd, data, SEEK_HOLE);
+		if (hole < 0 || (uint64_t)hole > bytes)
+			hole = (off_t)bytes;
+		data &= ~(off_t)(CKPT_PAGE - 1);
+		seg = vec_push(&d->segs);
+		if (!seg)
+			return oom(err);
+		seg->fd = fd;
+		seg->addr = (uint64_t)data;
+		seg->is_file = true;
+		seg->npages = (uint32_t)(((uint64_t)(hole - data) + CKPT_PAGE - 1) / CKPT_PAGE);
+		p->nsegs++;
+		data = hole;
+	}
+	/* The segments borrow it until the pages are written; dump_objects_free closes it. */
+	if (!p->nsegs)
+		(void)close(fd);
+	return 0;
+}
+
+static int fd_cmp(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg, struct ckpt_err *err)
+{
+	struct proc_pids fds = { 0 };
+	Ckpt__FdTable *table = kind_msg_new(&ckpt__fd_table__descriptor);
+	Ckpt__FdTable **slot = vec_push(&d->tables);
+	auto_fd pidfd = pidfd_of(task->pid, err);
+	auto_dir DIR *dir = NULL;
+	char path[64];
+	struct dirent *e;
+	int rc = 0;
+
+	if (pidfd < 0)
+		return pidfd;
+	if (!table || !slot)
+		return oom(err);
+	*slot = table;
+	table->id = (uint32_t)d->tables.n;
+	msg->fdtable = table->id;
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd", task->pid);
+	dir = opendir(path);
+	if (!dir)
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot read %s", path);
+	while ((e = readdir(dir))) {
+		int *fd;
+
+		if (!isdigit((unsigned char)e->d_name[0]))
+			continue;
+		fd = vec_push(&fds);
+		if (!fd) {
+			vec_free(&fds);
+			return oom(err);
+		}
+		*fd = atoi(e->d_name);
+	}
+	if (fds.n)
+		qsort(fds.v, fds.n, sizeof(int), fd_cmp);
+	for (size_t i = 0; !rc && i < fds.n; i++) {
+		Ckpt__Fd *f = kind_msg_new(&ckpt__fd__descriptor);
+		bool cloexec = false;
+
+		if (!f || kind_push(&table->n_fds, &table->fds, f)) {
+			rc = oom(err);
+			break;
+		}
+		rc = object_fd(d, pidfd, task->pid, fds.v[i], &f->object, &cloexec, err);
+		f->fd = (uint32_t)fds.v[i];
+		f->cloexec = cloexec;
+	}
+	vec_free(&fds);
+	return rc;
+}
+
+int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < d->objects.n; i++) {
+		struct dump_object *o = &d->objects.v[i];
+		struct fd_facts f;
+		int rc;
+
+		if (!o->kmsg)
+			continue;
+		f = (struct fd_facts){ .pid = o->pid, .fd = o->fd, .local = o->local, .link = o->link,
+				       .fdinfo = o->fdinfo, .st = o->st, .flags = o->msg->flags,
+				       .pos = o->msg->pos };
+		rc = o->kind->dump_late(d, &f, o->msg, o->kmsg, err);
+		if (!rc)
+			rc = dump_object_set(o->msg, o->kind->name, o->kmsg, err);
+		if (rc)
+			return ckpt_ctx(err, "fd %d (%s)", o->fd, o->kind->name);
+	}
+	return 0;
+}
+
+void dump_objects_free(struct dump_ctx *d)
+{
+	for (size_t i = 0; i < d->pages.n; i++)
+		if (d->pages.v[i].object && d->pages.v[i].nsegs)
+			(void)close(d->segs.v[d->pages.v[i].first_seg].fd);
+	for (size_t i = 0; i < d->objects.n; i++) {
+		struct dump_object *o = &d->objects.v[i];
+
+		if (o->kmsg)
+			protobuf_c_message_free_unpacked(o->kmsg, NULL);
+		if (o->msg)
+			protobuf_c_message_free_unpacked(&o->msg->base, NULL);
+		if (o->local >= 0)
+			(void)close(o->local);
+		free(o->key_kind);
+		free(o->link);
+		free(o->fdinfo);
+	}
+	vec_free(&d->objects);
+	for (size_t i = 0; d->index && i < BUCKETS; i++)
+		free(d->index->bucket[i].v);
+	free(d->index);
+	d->index = NULL;
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Address spaces: mappings through their kinds, and which pages go into the image. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/cleanup.h"
+#include "base/vec.h"
+#include "dump/dump.h"
+#include "kern/pagemap.h"
+#include "model/vmaflags.h"
+
+static int oom(struct ckpt_err *err)
+{
+	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+}
+
+struct anon_walk {
+	struct dump_ctx *d;
+	struct dump_pages *pages;
+	int mem_fd;
+};
+
+static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct anon_walk *w = arg;
+	struct page_segs *segs = &w->d->segs;
+	struct page_seg *last = w->pages->nsegs ? &segs->v[segs->n - 1] : NULL;
+	struct ckpt_page_run *zero;
+
+	w->d->stats.pages_scanned += npages;
+	if (flags & PAGEMAP_ZERO) {
+		zero = vec_grow((void **)&w->pages->zero_runs, &w->pages->nzero, &w->pages->zero_cap,
+				sizeof(*zero));
+		if (!zero)
+			return -ENOMEM;
+		*zero = (struct ckpt_page_run){ .vaddr = addr, .npages = (uint32_t)npages,
+						.kind = CKPT_RUN_ZERO };
+		return 0;
+	}
+	if (last && last->addr + (uint64_t)last->npages * CKPT_PAGE == addr) {
+		last->npages += (uint32_t)npages;
+		return 0;
+	}
+	last = vec_push(segs);
+	if (!last)
+		return -ENOMEM;
+	last->fd = w->mem_fd;
+	last->addr = addr;
+	last->npages = (uint32_t)npages;
+	w->pages->nsegs++;
+	return 0;
+}
+
+static int collect_vma(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
+		       Ckpt__Mm *mm, struct ckpt_err *err)
+{
+	const struct vma_kind *kind = vma_kind_match(v);
+	Ckpt__Vma *vma;
+	int rc;
+
+	if (!kind)
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "the mapping %s cannot be saved",
+				 v->path ? v->path : "(anonymous)");
+	rc = kind->check ? kind->check(d, task, v, err) : 0;
+	if (rc)
+		return rc;
+	vma = kind_msg_new(&ckpt__vma__descriptor);
+	if (!vma || kind_push(&mm->n_vmas, &mm->vmas, vma) || !(vma->kind = strdup(kind->name)))
+		return oom(err);
+	vma->start = v->start;
+	vma->end = v->end;
+	vma->prot = v->prot;
+	vma->map = v->shared ? MAP_SHARED : MAP_PRIVATE;
+	if (v->flags & PROC_VMF(gd))
+		vma->map |= MAP_GROWSDOWN;
+	if (v->flags & PROC_VMF(nr))
+		vma->map |= MAP_NORESERVE;
+	vma->pgoff = v->pgoff;
+	vma->flags = vma_flags_from_proc(v->flags);
+	if (v->path && !strncmp(v->path, "[anon:", 6)) {
+		vma->name = strndup(v->path + 6, strlen(v->path + 6) - 1);
+		if (!vma->name)
+			return oom(err);
+	}
+	return kind->dump ? kind->dump(d, task, v, vma, err) : 0;
+}
+
+int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg, struct ckpt_err *err)
+{
+	struct proc_vmas vmas = { 0 };
+	struct pagemap pm = { .fd = -1 };
+	Ckpt__Mm *mm = kind_msg_new(&ckpt__mm__descriptor);
+	Ckpt__Mm **slot = vec_push(&d->mms);
+	struct anon_walk walk = { .d = d, .mem_fd = task->mem_fd };
+	size_t pages_at;
+	int rc;
+
+	if (!mm || !slot)
+		return oom(err);
+	*slot = mm;
+	mm->id = (uint32_t)d->mms.n;
+	msg->mm = mm->id;
+	rc = proc_vmas_read(task->pid, &vmas, err);
+	if (!rc && (rc = pagemap_open(&pm, task->pid)))
+		(void)ckpt_fail_errno(err, E_MEMORY, rc, "cannot open /proc/%d/pagemap", task->pid);
+	/* Objects with pages of their own must not come between the segments of this mm: kinds
+	 * are asked first, pages are walked in a second pass. */
+	for (size_t i = 0; !rc && i < vmas.n; i++) {
+		rc = collect_vma(d, task, &vmas.v[i], mm, err);
+		if (rc)
+			(void)ckpt_ctx(err, "mapping %#llx-%#llx", (unsigned long long)vmas.v[i].start,
+				       (unsigned long long)vmas.v[i].end);
+	}
+	if (!rc && !vec_push(&d->pages))
+		rc = oom(err);
+	pages_at = d->pages.n - 1;
+	if (!rc) {
+		walk.pages = &d->pages.v[pages_at];
+		walk.pages->mm = mm->id;
+		walk.pages->first_seg = d->segs.n;
+	}
+	for (size_t i = 0; !rc && i < vmas.n; i++) {
+		const struct proc_vma *v = &vmas.v[i];
+		const struct vma_kind *kind = vma_kind_match(v);
+
+		if (!kind->private_pages)
+			continue;
+		rc = pagemap_anon(&pm, v->start, v->end, anon_run, &walk);
+		if (rc)
+			(void)ckpt_fail_errno(err, E_MEMORY, rc, "cannot read the page map of %#llx-%#llx",
+					      (unsigned long long)v->start, (unsigned long long)v->end);
+	}
+	pagemap_close(&pm);
+	proc_vmas_free(&vmas);
+	return rc;
+}
+
+static int run_add(struct ckpt_page_run **v, size_t *n, size_t *cap, const struct ckpt_page_run *r)
+{
+	struct ckpt_page_run *last = *n ? &(*v)[*n - 1] : NULL;
+
+	if (last && last->kind == r->kind && last->vaddr + (uint64_t)last->npages * CKPT_PAGE == r->vaddr &&
+	    (r->kind != CKPT_RUN_DATA || last->off + (uint64_t)last->npages * CKPT_PAGE == r->off)) {
+		last->npages += r->npages;
+		return 0;
+	}
+	last = vec_grow((void **)v, n, cap, sizeof(*last));
+	if (!last)
+		return -ENOMEM;
+	*last = *r;
+	return 0;
+}
+
+static int run_cmp(const void *a, const void *b)
+{
+	const struct ckpt_page_run *x = a, *y = b;
+
+	return x->vaddr < y->vaddr ? -1 : x->vaddr > y->vaddr;
+}
+
+/* The page map of one address space or object, now that zero pages are known. */
+static int put_pagemap(struct dump_ctx *d, const struct dump_pages *p, const unsigned char *zero,
+		       uint64_t base, struct ckpt_err *err)
+{
+	struct ckpt_page_run *runs = NULL;
+	size_t n = 0, cap = 0;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < p->nzero; i++)
+		rc = run_add(&runs, &n, &cap, &p->zero_runs[i]);
+	for (size_t i = p->first_seg; !rc && i < p->first_seg + p->nsegs; i++) {
+		const struct page_seg *s = &d->segs.v[i];
+		uint64_t first = (s->off - base) / CKPT_PAGE;
+
+		for (uint32_t k = 0; !rc && k < s->npages; k++) {
+			bool z = zero[(first + k) / 8] & (1u << ((first + k) % 8));
+			struct ckpt_page_run r = { .vaddr = s->addr + (uint64_t)k * CKPT_PAGE,
+						   .off = z ? 0 : s->off + (uint64_t)k * CKPT_PAGE,
+						   .npages = 1,
+						   .kind = z ? CKPT_RUN_ZERO : CKPT_RUN_DATA };
+
+			d->stats.pages_zero += z;
+			rc = run_add(&runs, &n, &cap, &r);
+		}
+	}
+	if (!rc && p->nzero && n)
+		qsort(runs, n, sizeof(*runs), run_cmp);
+	for (size_t at = 0; !rc && at < n;) {
+		Ckpt__PageMap m = CKPT__PAGE_MAP__INIT;
+		size_t take = n - at > 65536 ? 65536 : n - at;
+
+		m.mm = p->mm;
+		m.object = p->object;
+		m.runs.data = (uint8_t *)(runs + at);
+		m.runs.len = take * sizeof(*runs);
+		rc = image_put(&d->writer, CKPT_REC_PAGEMAP, &m.base, err);
+		at += take;
+	}
+	free(runs);
+	return rc == -ENOMEM ? oom(err) : rc;
+}
+
+int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err)
+{
+	auto_free unsigned char *zero = NULL;
+	uint64_t base = d->writer.pages_bytes;
+	int rc = image_pages_write(&d->writer, &d->segs, d->opts->threads, &zero, &d->stats.pages_written,
+				   err);
+
+	for (size_t i = 0; !rc && i < d->pages.n; i++)
+		rc = put_pagemap(d, &d->pages.v[i], zero, base, err);
+	d->stats.bytes_pages = d->stats.pages_written * CKPT_PAGE;
+	return rc;
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Copying pages into the page file: the output is cut into blocks of
+ * CKPT_PAGE_SUM_BYTES, workers take the next block, read its pages, sum them,
+ * and write the ones that are not zero. Offsets are known before anything is
+ * read, so the workers share nothing but the number of the next block.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/vec.h"
+#include "image/writer.h"
+
+#define BLOCK_PAGES (CKPT_PAGE_SUM_BYTES / CKPT_PAGE)
+#define MAX_THREADS 16
+
+struct copy {
+	struct image_writer *w;
+	const struct page_segs *segs;
+	const uint32_t *seg_of_block; /* first segment of each block */
+	unsigned char *zero;
+	uint64_t base; /* offset of the first page in the page file */
+	uint64_t pages, blocks;
+	uint64_t *sums;
+	atomic_uint_least64_t next, written;
+	atomic_int rc;
+	atomic_int bad_seg; /* segment that could not be read, for the message */
+};
+
+static bool page_is_zero(const void *page)
+{
+	const uint64_t *p = page;
+
+	if (p[0] | p[CKPT_PAGE / 8 - 1])
+		return false;
+	for (size_t i = 0; i < CKPT_PAGE / 8; i += 8)
+		if (p[i] | p[i + 1] | p[i + 2] | p[i + 3] | p[i + 4] | p[i + 5] | p[i + 6] | p[i + 7])
+			return false;
+	return true;
+}
+
+static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char *buf)
+{
+	size_t s = c->seg_of_block[first / BLOCK_PAGES];
+	uint64_t page = first;
+
+	while (page < first + n) {
+		const struct page_seg *seg = &c->segs->v[s];
+		uint64_t seg_first = (seg->off - c->base) / CKPT_PAGE;
+		uint64_t skip = page - seg_first;
+		uint64_t take = seg->npages - skip;
+		int rc;
+
+		if (take > first + n - page)
+			take = first + n - page;
+		if (seg->is_file)
+			memset(buf + (page - first + take - 1) * CKPT_PAGE, 0, CKPT_PAGE);
+		rc = io_pread_full(seg->fd, buf + (page - first) * CKPT_PAGE, take * CKPT_PAGE,
+				   seg->addr + skip * CKPT_PAGE);
+		if (rc == -ENODATA && seg->is_file)
+			rc = 0;
+		if (rc) {
+			atomic_store(&c->bad_seg, (int)s);
+			return rc;
+		}
+		page += take;
+		s++;
+	}
+	return 0;
+}
+
+static int block_write(struct copy *c, uint64_t first, uint64_t n, const unsigned char *buf)
+{
+	uint64_t i = 0;
+
+	while (i < n) {
+		uint64_t run = i;
+		int rc;
+
+		if (page_is_zero(buf + i * CKPT_PAGE)) {
+			/* Eight pages share a byte, and a block is a multiple of eight pages. */
+			c->zero[(first + i) / 8] |= (unsigned char)(1u << ((first + i) % 8));
+			i++;
+			continue;
+		}
+		while (i < n && !page_is_zero(buf + i * CKPT_PAGE))
+			i++;
+		rc = io_pwrite_full(c->w->pages_fd, buf + run * CKPT_PAGE, (i - run) * CKPT_PAGE,
+				    c->base + (first + run) * CKPT_PAGE);
+		if (rc)
+			return rc;
+		atomic_fetch_add(&c->written, i - run);
+	}
+	return 0;
+}
+
+static void *copy_worker(void *arg)
+{
+	struct copy *c = arg;
+	unsigned char *buf = aligned_alloc(CKPT_PAGE, CKPT_PAGE_SUM_BYTES);
+	int rc = buf ? 0 : -ENOMEM;
+
+	while (!rc && !atomic_load(&c->rc)) {
+		uint64_t block = atomic_fetch_add(&c->next, 1);
+		uint64_t first = block * BLOCK_PAGES;
+		uint64_t n = c->pages - first;
+
+		if (block >= c->blocks)
+			break;
+		if (n > BLOCK_PAGES)
+			n = BLOCK_PAGES;
+		rc = block_read(c, first, n, buf);
+		if (rc)
+			break;
+		c->sums[block] = XXH3_64bits(buf, n * CKPT_PAGE);
+		rc = block_write(c, first, n, buf);
+		if (!rc && block % 64 == 63)
+			ui_progress(c->w->ui, "memory", first * CKPT_PAGE, c->pages * CKPT_PAGE);
+	}
+	if (rc)
+		atomic_store(&c->rc, rc);
+	free(buf);
+	return NULL;
+}
+
+/* Give every segment its place and find the first segment of every block. */
+static int segs_place(struct copy *c, struct page_segs *segs, uint32_t **ret)
+{
+	uint32_t *first = calloc(c->blocks + 1, sizeof(*first));
+	uint64_t page = 0, block = 0;
+
+	if (!first)
+		return -ENOMEM;
+	for (size_t i = 0; i < segs->n; i++) {
+		segs->v[i].off = c->base + page * CKPT_PAGE;
+		while (block < c->blocks && block * BLOCK_PAGES < page + segs->v[i].npages)
+			first[block++] = (uint32_t)i;
+		page += segs->v[i].npages;
+	}
+	*ret = first;
+	return 0;
+}
+
+int image_pages_write(struct image_writer *w, struct page_segs *segs, int threads,
+		      unsigned char **ret_zero, uint64_t *ret_written, struct ckpt_err *err)
+{
+	struct copy c = { .w = w, .segs = segs, .base = w->pages_bytes };
+	pthread_t tid[MAX_THREADS];
+	auto_free uint32_t *first = NULL;
+	auto_free unsigned char *zero = NULL;
+	int started = 0, rc = 0;
+
+	for (size_t i = 0; i < segs->n; i++)
+		c.pages += segs->v[i].npages;
+	c.blocks = (c.pages + BLOCK_PAGES - 1) / BLOCK_PAGES;
+	zero = calloc(c.blocks * BLOCK_PAGES / 8 + 1, 1);
+	if (!zero || segs_place(&c, segs, &first))
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory for %zu page runs", segs->n);
+	for (uint64_t i = 0; i < c.blocks; i++)
+		if (!vec_push(&w->sums))
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	c.sums = w->sums.v + (w->sums.n - c.blocks);
+	c.seg_of_block = first;
+	c.zero = zero;
+
+	if (threads > MAX_THREADS)
+		threads = MAX_THREADS;
+	if ((uint64_t)threads > c.blocks / 4)
+		threads = (int)(c.blocks / 4);
+	for (; started < threads - 1; started++)
+		if (pthread_create(&tid[started], NULL, copy_worker, &c))
+			break;
+	(void)copy_worker(&c);
+	for (int i = 0; i < started; i++)
+		(void)pthread_join(tid[i], NULL);
+	rc = atomic_load(&c.rc);
+	if (!rc)
+		rc = ckpt_fault("dump.pages");
+	if (rc && atomic_load(&c.bad_seg))
+		return ckpt_fail_errno(err, E_MEMORY, rc, "cannot read memory at %#llx",
+				       (unsigned long long)segs->v[atomic_load(&c.bad_seg)].addr);
+	if (rc)
+		return ckpt_fail_errno(err, E_IMAGE_WRITE, rc, "cannot write %s/" CKPT_FILE_PAGES, w->path);
+	/* The next call starts a new block: a sum never spans two calls. */
+	w->pages_bytes += c.blocks * CKPT_PAGE_SUM_BYTES;
+	*ret_zero = take_ptr(zero);
+	*ret_written = atomic_load(&c.written);
+	return 0;
+}

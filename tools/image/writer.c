@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "image/writer.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/vec.h"
+
+#define INVENTORY_TMP CKPT_FILE_INVENTORY ".tmp"
+#define FLUSH_AT (4u << 20)
+
+static const char *const image_files[] = { CKPT_FILE_RECORDS, CKPT_FILE_PAGES, INVENTORY_TMP };
+
+static int fail_write(struct image_writer *w, struct ckpt_err *err, int rc, const char *name)
+{
+	return ckpt_fail_errno(err, E_IMAGE_WRITE, rc, "cannot write %s/%s", w->path, name);
+}
+
+static int dir_is_empty(int dir_fd)
+{
+	auto_fd dup_fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	auto_dir DIR *d = dup_fd >= 0 ? fdopendir(dup_fd) : NULL;
+	struct dirent *e;
+
+	if (!d)
+		return -errno;
+	dup_fd = -1; /* the stream owns it */
+	while ((e = readdir(d)))
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			return 0;
+	return 1;
+}
+
+int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, struct ckpt_err *err)
+{
+	int rc;
+
+	memset(w, 0, sizeof(*w));
+	w->dir_fd = w->pages_fd = w->records_fd = -1;
+	w->ui = ui;
+	w->path = strdup(path);
+	w->sum_state = XXH3_createState();
+	if (!w->path || !w->sum_state)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	XXH3_128bits_reset(w->sum_state);
+	w->made_dir = !mkdir(path, 0700);
+	if (!w->made_dir && errno != EEXIST)
+		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno, "cannot create the image directory %s", path);
+	w->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (w->dir_fd < 0)
+		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno, "cannot open the image directory %s", path);
+	rc = dir_is_empty(w->dir_fd);
+	if (rc < 0)
+		return ckpt_fail_errno(err, E_IMAGE_DIR, rc, "cannot read the image directory %s", path);
+	if (!rc) {
+		close(w->dir_fd);
+		w->dir_fd = -1; /* not ours: abort must not touch it */
+		return ckpt_fail(err, E_IMAGE_DIR, -ENOTEMPTY, "the image directory %s is not empty", path);
+	}
+	w->records_fd = openat(w->dir_fd, CKPT_FILE_RECORDS, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	w->pages_fd = openat(w->dir_fd, CKPT_FILE_PAGES, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (w->records_fd < 0 || w->pages_fd < 0)
+		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno, "cannot create files in %s", path);
+	w->buf = malloc(w->cap = FLUSH_AT);
+	if (!w->buf)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	memcpy(w->buf, CKPT_IMAGE_MAGIC, CKPT_IMAGE_MAGIC_LEN);
+	w->len = CKPT_IMAGE_MAGIC_LEN;
+	return 0;
+}
+
+uint64_t image_frame_sum(const struct ckpt_frame *f, const void *payload)
+{
+	return XXH3_64bits_withSeed(payload, f->len, ((uint64_t)f->type << 32) | f->len);
+}
+
+static int records_flush(struct image_writer *w, struct ckpt_err *err)
+{
+	int rc = io_pwrite_full(w->records_fd, w->buf, w->len, w->records_bytes);
+
+	if (rc)
+		return fail_write(w, err, rc, CKPT_FILE_RECORDS);
+	XXH3_128bits_update(w->sum_state, w->buf, w->len);
+	w->records_bytes += w->len;
+	w->len = 0;
+	return 0;
+}
+
+/* Room for a frame with @len bytes; the payload is to be written behind the frame. */
+static struct ckpt_frame *frame_room(struct image_writer *w, size_t len, struct ckpt_err *err)
+{
+	size_t need = sizeof(struct ckpt_frame) + ((len + 7) & ~7ul);
+
+	if (len > CKPT_RECORD_MAX) {
+		(void)ckpt_fail(err, E_INTERNAL, -E2BIG, "a record of %zu bytes is too large", len);
+		return NULL;
+	}
+	if (w->len + need > w->cap) {
+		if (records_flush(w, err))
+			return NULL;
+		if (need > w->cap) {
+			unsigned char *p = realloc(w->buf, need);
+
+			if (!p) {
+				(void)ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+				return NULL;
+			}
+			w->buf = p;
+			w->cap = need;
+		}
+	}
+	return (struct ckpt_frame *)(w->buf + w->len);
+}
+
+int image_put(struct image_writer *w, enum ckpt_record type, const ProtobufCMessage *msg,
+	      struct ckpt_err *err)
+{
+	size_t len = msg ? protobuf_c_message_get_packed_size(msg) : 0;
+	struct ckpt_frame *f = frame_room(w, len, err);
+	unsigned char *payload = (unsigned char *)(f + 1);
+	size_t padded = (len + 7) & ~7ul;
+
+	if (!f)
+		return err->code;
+	if (msg)
+		protobuf_c_message_pack(msg, payload);
+	memset(payload + len, 0, padded - len);
+	f->type = type;
+	f->len = (uint32_t)len;
+	f->xxh3 = image_frame_sum(f, payload);
+	w->len += sizeof(*f) + padded;
+	return 0;
+}
+
+static int put_page_sums(struct image_writer *w, struct ckpt_err *err)
+{
+	for (size_t at = 0; at < w->sums.n;) {
+		Ckpt__PageSums m = CKPT__PAGE_SUMS__INIT;
+		size_t n = w->sums.n - at;
+		int rc;
+
+		if (n > 65536)
+			n = 65536;
+		m.first = at;
+		m.sums.data = (uint8_t *)(w->sums.v + at);
+		m.sums.len = n * sizeof(*w->sums.v);
+		rc = image_put(w, CKPT_REC_PAGESUMS, &m.base, err);
+		if (rc)
+			return rc;
+		at += n;
+	}
+	return 0;
+}
+
+static int write_inventory(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *err)
+{
+	size_t len = ckpt__inventory__get_packed_size(inv);
+	size_t total = CKPT_IMAGE_MAGIC_LEN + sizeof(struct ckpt_frame) + len;
+	auto_free unsigned char *buf = malloc(total);
+	auto_fd fd = -1;
+	struct ckpt_frame f = { .type = CKPT_REC_INVENTORY, .len = (uint32_t)len };
+	int rc;
+
+	if (!buf)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	memcpy(buf, CKPT_IMAGE_MAGIC, CKPT_IMAGE_MAGIC_LEN);
+	ckpt__inventory__pack(inv, buf + CKPT_IMAGE_MAGIC_LEN + sizeof(f));
+	f.xxh3 = image_frame_sum(&f, buf + CKPT_IMAGE_MAGIC_LEN + sizeof(f));
+	memcpy(buf + CKPT_IMAGE_MAGIC_LEN, &f, sizeof(f));
+	fd = openat(w->dir_fd, INVENTORY_TMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	rc = fd < 0 ? -errno : io_pwrite_full(fd, buf, total, 0);
+	if (!rc && fsync(fd))
+		rc = -errno;
+	if (!rc)
+		rc = ckpt_fault("image.rename");
+	if (!rc && renameat(w->dir_fd, INVENTORY_TMP, w->dir_fd, CKPT_FILE_INVENTORY))
+		rc = -errno;
+	if (!rc && fsync(w->dir_fd))
+		rc = -errno;
+	return rc ? fail_write(w, err, rc, CKPT_FILE_INVENTORY) : 0;
+}
+
+int image_commit(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *err)
+{
+	Ckpt__FileDigest rec = CKPT__FILE_DIGEST__INIT, pages = CKPT__FILE_DIGEST__INIT;
+	Ckpt__FileDigest *files[] = { &rec, &pages };
+	XXH128_canonical_t rec_sum, pages_sum, id;
+	XXH128_canonical_t both[2];
+	int rc = put_page_sums(w, err);
+
+	if (!rc)
+		rc = image_put(w, CKPT_REC_END, NULL, err);
+	if (!rc)
+		rc = records_flush(w, err);
+	if (rc)
+		return rc;
+	XXH128_canonicalFromHash(&rec_sum, XXH3_128bits_digest(w->sum_state));
+	/* The page file's digest is that of its block sums, which the records hold. */
+	XXH128_canonicalFromHash(&pages_sum,
+				 XXH3_128bits(w->sums.v, w->sums.n * sizeof(*w->sums.v)));
+	both[0] = rec_sum;
+	both[1] = pages_sum;
+	XXH128_canonicalFromHash(&id, XXH3_128bits(both, sizeof(both)));
+	rec.name = (char *)CKPT_FILE_RECORDS;
+	rec.bytes = w->records_bytes;
+	rec.digest = (ProtobufCBinaryData){ sizeof(rec_sum), rec_sum.digest };
+	pages.name = (char *)CKPT_FILE_PAGES;
+	pages.bytes = w->pages_bytes;
+	pages.digest = (ProtobufCBinaryData){ sizeof(pages_sum), pages_sum.digest };
+	inv->format = CKPT_IMAGE_FORMAT;
+	inv->n_files = ARRAY_SIZE(files);
+	inv->files = files;
+	inv->content_id = (ProtobufCBinaryData){ sizeof(id), id.digest };
+	if (ftruncate(w->pages_fd, (off_t)w->pages_bytes))
+		rc = -errno;
+	if (!rc)
+		rc = ckpt_fault("image.fsync");
+	if (!rc && (fdatasync(w->records_fd) || fdatasync(w->pages_fd)))
+		rc = -errno;
+	rc = rc ? fail_write(w, err, rc, CKPT_FILE_PAGES) : write_inventory(w, inv, err);
+	/* These live on our stack. */
+	inv->n_files = 0;
+	inv->files = NULL;
+	inv->content_id = (ProtobufCBinaryData){ 0 };
+	if (!rc) {
+		close(w->dir_fd);
+		w->dir_fd = -1; /* committed: abort only frees */
+	}
+	return rc;
+}
+
+void image_abort(struct image_writer *w)
+{
+	if (w->dir_fd >= 0) {
+		for (size_t i = 0; i < ARRAY_SIZE(image_files); i++)
+			(void)unlinkat(w->dir_fd, image_files[i], 0);
+		(void)close(w->dir_fd);
+		if (w->made_dir)
+			(void)rmdir(w->path);
+	}
+	if (w->records_fd >= 0)
+		(void)close(w->records_fd);
+	if (w->pages_fd >= 0)
+		(void)close(w->pages_fd);
+	XXH3_freeState(w->sum_state);
+	vec_free(&w->sums);
+	free(w->buf);
+	free(w->path);
+	memset(w, 0, sizeof(*w));
+	w->dir_fd = w->pages_fd = w->records_fd = -1;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Writing a checkpoint directory: nothing is visible as a checkpoint before commit. */
+#ifndef CKPT_IMAGE_WRITER_H
+#define CKPT_IMAGE_WRITER_H
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/ui.h"
+#include "core.pb-c.h"
+#include "image/format.h"
+
+struct image_writer {
+	char *path;
+	int dir_fd;
+	int pages_fd;
+	int records_fd;
+	bool made_dir;	  /* abort removes it again */
+	unsigned char *buf; /* records not yet written */
+	size_t len, cap;
+	uint64_t records_bytes;
+	uint64_t pages_bytes; /* logical length of the page file so far */
+	void *sum_state;      /* XXH3 state over the record file */
+	struct {
+		uint64_t *v;
+		size_t n, cap;
+	} sums; /* of the page file, one per CKPT_PAGE_SUM_BYTES */
+	struct ckpt_ui *ui;
+};
+
+/* Create or take over the empty directory @path. E_IMAGE_DIR, E_IMAGE_WRITE. */
+int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, struct ckpt_err *err)
+	__must_check;
+int image_put(struct image_writer *w, enum ckpt_record type, const ProtobufCMessage *msg,
+	      struct ckpt_err *err) __must_check;
+/* Fill in digests and content id, make everything durable, rename the inventory into place. */
+int image_commit(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *err) __must_check;
+/* Remove what was written. Safe on a half-made or a committed writer (then it only frees). */
+void image_abort(struct image_writer *w);
+
+/* Pages to be saved: consecutive in the page file, each read from @fd at @addr. */
+struct page_seg {
+	int fd; /* /proc/PID/mem or a shared object; borrowed */
+	uint32_t npages;
+	uint64_t addr;
+	uint64_t off; /* set by image_pages_write */
+	bool is_file; /* its last page may be cut by the end of the file */
+};
+struct page_segs {
+	struct page_seg *v;
+	size_t n, cap;
+	uint64_t pages;
+};
+/* Copy all segments into the page file with @threads threads. On return *ret_zero has one bit
+ * per page, in order, set where the page was zero and was left out; the caller frees it. */
+int image_pages_write(struct image_writer *w, struct page_segs *segs, int threads,
+		      unsigned char **ret_zero, uint64_t *ret_written, struct ckpt_err *err) __must_check;
+
+uint64_t image_frame_sum(const struct ckpt_frame *f, const void *payload);
+
+#endif

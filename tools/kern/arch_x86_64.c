@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "kern/arch.h"
+
+#include <cpuid.h>
+#include <elf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+
+#define XSAVE_MAX 65536
+
+uint64_t arch_xfeatures(void)
+{
+	unsigned int a, b, c, d;
+
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+		return 0;
+	__asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+	return ((uint64_t)d << 32) | a;
+}
+
+size_t arch_xsave_bytes(void)
+{
+	unsigned int a, b, c, d;
+
+	if (!arch_xfeatures())
+		return 512;
+	__cpuid_count(0xd, 0, a, b, c, d);
+	return b;
+}
+
+int arch_get_xsave(int tid, unsigned char **ret, size_t *ret_len)
+{
+	struct iovec iov = { malloc(XSAVE_MAX), XSAVE_MAX };
+
+	if (!iov.iov_base)
+		return -ENOMEM;
+	if (ptrace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &iov)) {
+		free(iov.iov_base);
+		return -errno;
+	}
+	*ret = realloc(iov.iov_base, iov.iov_len);
+	*ret_len = iov.iov_len;
+	return 0;
+}
+
+int arch_set_xsave(int tid, const unsigned char *buf, size_t len)
+{
+	struct iovec iov = { (void *)buf, len };
+
+	return ptrace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &iov) ? -errno : 0;
+}

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "kern/inject.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+#include <elf.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/io.h"
+#include "kern/procfs.h"
+
+extern const unsigned char ckpt_tramp[], ckpt_tramp_leave[], ckpt_tramp_data[], ckpt_tramp_end[];
+
+/* The words behind ckpt_tramp_data, in the order of trampoline_x86_64.S. */
+struct tramp_data {
+	uint64_t len, mask, flags, rip, rsp;
+	uint64_t rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15;
+};
+
+#define ALL_SIGNALS (~0ull)
+#define VDSO_MAX (64u * 1024)
+
+/* The vDSO of the task and the offset behind the last byte that its segments use. */
+static int find_vdso_tail(struct target_task *task, uint64_t *ret_addr, size_t *ret_room,
+			  struct ckpt_err *err)
+{
+	static const char need[] = "[vdso]";
+	auto_free char *maps = NULL;
+	auto_free unsigned char *img = NULL;
+	uint64_t start = 0, end = 0, tail = 0;
+	const Elf64_Ehdr *eh;
+	int rc = proc_read(task->pid, "maps", &maps, NULL, err);
+	char *line;
+
+	if (rc)
+		return rc;
+	for (char *save = NULL, *p = strtok_r(maps, "\n", &save); p; p = strtok_r(NULL, "\n", &save)) {
+		line = strstr(p, need);
+		if (line && sscanf(p, "%lx-%lx", &start, &end) == 2)
+			break;
+		start = 0;
+	}
+	if (!start || end - start > VDSO_MAX || end - start < 4096)
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "task %d has no vDSO mapping to enter it by",
+				 task->pid);
+	img = malloc(end - start);
+	if (!img)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	rc = io_pread_full(task->mem_fd, img, end - start, start);
+	if (rc)
+		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot read its vDSO", task->pid);
+	eh = (const Elf64_Ehdr *)img;
+	for (int i = 0; i < eh->e_phnum; i++) {
+		uint64_t at = eh->e_phoff + (uint64_t)i * sizeof(Elf64_Phdr);
+		const Elf64_Phdr *ph = (const Elf64_Phdr *)(img + at);
+
+		if (at + sizeof(*ph) > end - start)
+			break;
+		if (ph->p_type == PT_LOAD && ph->p_offset + ph->p_filesz > tail)
+			tail = ph->p_offset + ph->p_filesz;
+	}
+	tail = (tail + 15) & ~15ull;
+	if (!tail || tail > end - start || end - start - tail < (size_t)(ckpt_tramp_end - ckpt_tramp))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "task %d: its vDSO has no room behind its code", task->pid);
+	*ret_addr = start + tail;
+	*ret_room = end - start - tail;
+	return 0;
+}
+
+static int target_write(struct target_task *task, const void *buf, size_t len, uint64_t addr)
+{
+	return io_pwrite_full(task->mem_fd, buf, len, addr);
+}
+
+/* Tell the trampoline which registers to end with: those of @th. */
+static int tramp_load(struct inject *in, const struct target_thread *th)
+{
+	struct user_regs_struct r = th->regs;
+	struct tramp_data d;
+
+	regs_apply_restart(&r);
+	d = (struct tramp_data){
+		.len = in->arena.size, .mask = th->sigmask, .flags = r.eflags, .rip = r.rip,
+		.rsp = r.rsp, .rax = r.rax, .rbx = r.rbx, .rcx = r.rcx, .rdx = r.rdx, .rsi = r.rsi,
+		.rdi = r.rdi, .rbp = r.rbp, .r8 = r.r8, .r9 = r.r9, .r10 = r.r10, .r11 = r.r11,
+		.r12 = r.r12, .r13 = r.r13, .r14 = r.r14, .r15 = r.r15,
+	};
+	return target_write(in->task, &d, sizeof(d),
+			    in->tramp + (uint64_t)(ckpt_tramp_data - ckpt_tramp));
+}
+
+/* Registers for running code of ours: sane flags, no system call to restart. */
+static struct user_regs_struct call_regs(const struct target_thread *th, uint64_t rip)
+{
+	struct user_regs_struct r = th->regs;
+
+	r.eflags = 0x202;
+	r.orig_rax = (unsigned long long)-1;
+	r.rip = rip;
+	return r;
+}
+
+static int run_to_syscall_exit(int tid)
+{
+	int status, rc;
+
+	for (int stops = 0; stops < 2;) {
+		if (ptrace(PTRACE_SYSCALL, tid, 0, 0))
+			return -errno;
+		rc = thread_wait(tid, &status);
+		if (rc)
+			return rc;
+		if (WSTOPSIG(status) == (SIGTRAP | 0x80))
+			stops++;
+		else if (!(status >> 16) && WSTOPSIG(status) == SIGSEGV)
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/* The system call at the trampoline's first instruction, with the registers given. */
+static int tramp_syscall(struct target_thread *th, struct user_regs_struct *r, int64_t *ret)
+{
+	int rc = thread_set_sigmask(th->tid, ALL_SIGNALS);
+
+	if (!rc)
+		rc = thread_set_regs(th->tid, r);
+	if (!rc)
+		rc = run_to_syscall_exit(th->tid);
+	if (!rc)
+		rc = thread_get_regs(th->tid, r);
+	if (!rc)
+		*ret = (int64_t)r->rax;
+	return rc;
+}
+
+/* Put the thread back where it was, by a stop from which the kernel restarts what it interrupted. */
+static int thread_put_back(struct target_thread *th, bool at_event_stop)
+{
+	int rc = 0;
+
+	if (!at_event_stop) {
+		if (ptrace(PTRACE_INTERRUPT, th->tid, 0, 0) || ptrace(PTRACE_CONT, th->tid, 0, 0))
+			return -errno;
+		rc = thread_interrupt(th->tid);
+	}
+	if (!rc)
+		rc = thread_set_regs(th->tid, &th->regs);
+	if (!rc)
+		rc = thread_set_sigmask(th->tid, th->sigmask);
+	return rc;
+}
+
+static int map_arena(struct inject *in, uint64_t addr, uint64_t size)
+{
+	char path[96];
+	auto_fd fd = -1;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", in->task->pid,
+		       (unsigned long)addr, (unsigned long)(addr + size));
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	in->map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (in->map == MAP_FAILED) {
+		in->map = NULL;
+		return -errno;
+	}
+	return 0;
+}
+
+static void tramp_restore(struct inject *in)
+{
+	if (in->saved)
+		(void)target_write(in->task, in->saved, in->tramp_len, in->tramp);
+	free(in->saved);
+	in->saved = NULL;
+}
+
+int inject_begin(struct inject *in, struct target_task *task, uint64_t size, struct ckpt_err *err)
+{
+	struct target_thread *th = &task->threads.v[0];
+	struct user_regs_struct r;
+	int64_t addr = 0;
+	size_t room;
+	int rc;
+
+	memset(in, 0, sizeof(*in));
+	in->task = task;
+	in->arena.size = size;
+	rc = find_vdso_tail(task, &in->tramp, &room, err);
+	if (rc)
+		return rc;
+	in->tramp_len = (size_t)(ckpt_tramp_end - ckpt_tramp);
+	in->saved = malloc(in->tramp_len);
+	if (!in->saved)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	rc = io_pread_full(task->mem_fd, in->saved, in->tramp_len, in->tramp);
+	if (!rc)
+		rc = target_write(task, ckpt_tramp, in->tramp_len, in->tramp);
+	if (!rc)
+		rc = tramp_load(in, th);
+	if (rc) {
+		tramp_restore(in);
+		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot write to its vDSO", task->pid);
+	}
+	r = call_regs(th, in->tramp);
+	r.rax = SYS_mmap;
+	r.rdi = 0;
+	r.rsi = size;
+	r.rdx = PROT_READ | PROT_WRITE | PROT_EXEC;
+	r.r10 = MAP_SHARED | MAP_ANONYMOUS;
+	r.r8 = (unsigned long long)-1;
+	r.r9 = 0;
+	rc = ckpt_fault("inject.mmap");
+	if (!rc)
+		rc = tramp_syscall(th, &r, &addr);
+	if (!rc && addr < 0 && addr > -4096)
+		rc = (int)addr;
+	if (!rc)
+		rc = map_arena(in, (uint64_t)addr, size);
+	if (rc) {
+		/* Running on from here unmaps what was mapped; then it is as it was. */
+		(void)thread_put_back(th, false);
+		tramp_restore(in);
+		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot map %llu KiB in it", task->pid,
+				       (unsigned long long)(size >> 10));
+	}
+	arena_init(&in->arena, in->map, (uint64_t)addr, size);
+	rc = arena_own(&in->arena, err);
+	if (rc) {
+		struct ckpt_err ignore = { 0 };
+
+		if (inject_end(in, &ignore))
+			return rc;
+	}
+	return rc;
+}
+
+/* Wait until the slot's state is final. The interpreter wakes us; a dead target does not. */
+static int slot_wait(struct ckpt_slot *slot, int tid)
+{
+	struct timespec tick = { .tv_nsec = 50000000 };
+	uint32_t state;
+
+	for (int spins = 0;; spins++) {
+		int status;
+
+		state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
+		if (state >= CKPT_SLOT_DONE)
+			return 0;
+		if (spins < 200) {
+			/* Most lists take a few microseconds. */
+			(void)sched_yield();
+			continue;
+		}
+		(void)syscall(SYS_futex, &slot->state, FUTEX_WAIT, state, &tick, NULL, 0);
+		if (waitpid(tid, &status, __WALL | WNOHANG) == tid) {
+			if (!WIFSTOPPED(status))
+				return -ESRCH;
+			if (!(status >> 16) && (WSTOPSIG(status) == SIGSEGV || WSTOPSIG(status) == SIGILL ||
+						WSTOPSIG(status) == SIGBUS || WSTOPSIG(status) == SIGSYS))
+				return -EFAULT;
+			(void)ptrace(PTRACE_CONT, tid, 0, 0);
+		}
+	}
+}
+
+int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
+	       struct ckpt_err *err)
+{
+	const struct ckpt_step *steps = arena_local(&in->arena, slot->steps);
+	struct user_regs_struct r;
+	int rc = tramp_load(in, th);
+
+	slot->leave = in->tramp + (uint64_t)(ckpt_tramp_leave - ckpt_tramp);
+	r = call_regs(th, arena_entry(&in->arena));
+	r.rdi = arena_remote(&in->arena, slot);
+	r.rsp = slot->stack_top;
+	if (!rc)
+		rc = thread_set_sigmask(th->tid, ALL_SIGNALS);
+	if (!rc)
+		rc = thread_set_regs(th->tid, &r);
+	if (!rc)
+		rc = ckpt_fault("inject.run");
+	if (!rc && ptrace(PTRACE_CONT, th->tid, 0, 0))
+		rc = -errno;
+	if (!rc)
+		rc = slot_wait(slot, th->tid);
+	if (!rc)
+		rc = thread_interrupt(th->tid);
+	if (!rc || rc == -EFAULT) {
+		int back = thread_put_back(th, true);
+
+		rc = rc ? rc : back;
+	}
+	if (rc)
+		return ckpt_fail_errno(err, E_INJECT, rc, "thread %d: cannot run code in it", th->tid);
+	if (slot->state == CKPT_SLOT_FAILED)
+		return ckpt_fail_errno(err, E_INJECT, slot->err, "thread %d: %s", th->tid,
+				       arena_label(&in->arena, &steps[slot->pc]));
+	return 0;
+}
+
+int inject_end(struct inject *in, struct ckpt_err *err)
+{
+	struct target_thread *th = &in->task->threads.v[0];
+	struct user_regs_struct r = call_regs(th, in->tramp + (uint64_t)(ckpt_tramp_leave - ckpt_tramp));
+	int64_t ret = 0;
+	int rc;
+
+	arena_disown(&in->arena);
+	r.rdi = in->arena.remote;
+	r.rsi = in->arena.size;
+	rc = tramp_load(in, th);
+	if (!rc)
+		rc = tramp_syscall(th, &r, &ret);
+	if (!rc)
+		rc = ret < 0 ? (int)ret : 0;
+	if (!rc)
+		rc = thread_put_back(th, false);
+	tramp_restore(in);
+	if (in->map)
+		(void)munmap(in->map, in->arena.size);
+	in->map = NULL;
+	if (rc)
+		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot take the arena out", in->task->pid);
+	return 0;
+}

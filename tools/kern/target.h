@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The frozen tree: tasks and threads that ckpt holds by ptrace. */
+#ifndef CKPT_KERN_TARGET_H
+#define CKPT_KERN_TARGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include "base/err.h"
+#include "base/ui.h"
+
+struct target_thread {
+	int tid;  /* as ckpt sees it */
+	int vtid; /* in the innermost pid namespace of the target */
+	bool seized;
+	bool group_stopped;	     /* job control had stopped it */
+	struct user_regs_struct regs; /* as the kernel gave them */
+	uint64_t sigmask;
+};
+
+struct target_task {
+	int pid, vpid;
+	int ppid; /* as ckpt sees it; the parent may be outside the tree */
+	bool zombie;
+	int parent; /* index in target.tasks, -1 for the root */
+	int mem_fd; /* /proc/PID/mem, -1 for a zombie */
+	struct {
+		struct target_thread *v;
+		size_t n, cap;
+	} threads; /* main thread first */
+};
+
+struct target {
+	struct {
+		struct target_task *v;
+		size_t n, cap;
+	} tasks; /* parents before children */
+	bool nested_pids;
+	struct ckpt_ui *ui;
+	uint64_t frozen_at_us;
+};
+
+/*
+ * Stop every thread of @pid and of its descendants and hold them by ptrace.
+ * Either all are stopped or none is. When ckpt dies, all run on.
+ * Errors: E_NO_SUCH_PID, E_BAD_TARGET, E_ALREADY_TRACED, E_FREEZE, E_TARGET_GONE.
+ */
+int target_freeze(struct target *t, int pid, struct ckpt_err *err) __must_check;
+/* Let all run on, or (@stop_sig) leave them stopped by that signal, or (@kill) end them. */
+enum target_end { TARGET_RUN, TARGET_STOP, TARGET_KILL };
+void target_thaw(struct target *t, enum target_end how);
+void target_free(struct target *t);
+
+/* Registers of a stopped thread. 0 or -errno. */
+int thread_get_regs(int tid, struct user_regs_struct *ret);
+int thread_set_regs(int tid, const struct user_regs_struct *regs);
+int thread_get_sigmask(int tid, uint64_t *ret);
+int thread_set_sigmask(int tid, uint64_t mask);
+/* Wait until @tid stops. 0 and the wait status, or -ESRCH when it ended. */
+int thread_wait(int tid, int *ret_status);
+/* Interrupt a running thread that we hold and wait for its PTRACE_EVENT_STOP. */
+int thread_interrupt(int tid);
+/* The registers with which an interrupted system call is made again (its restart applied). */
+void regs_apply_restart(struct user_regs_struct *regs);
+
+#endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The registry of kinds: what a descriptor, a mapping or an aspect of a task can
+ * be. One kind is one file that holds its dump and, directly below, its
+ * restore. docs/adding-a-kind.md walks through one.
+ *
+ * Every kind has a protobuf message. The framework allocates it, the kind's
+ * dump fills it (strings and bytes with malloc, they are freed with the
+ * message), restore gets it back checked against nothing but protobuf's own
+ * rules: bounds are the kind's to check.
+ */
+#ifndef CKPT_KIND_KIND_H
+#define CKPT_KIND_KIND_H
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "base/err.h"
+#include "base/ui.h"
+#include "core.pb-c.h"
+#include "kern/procfs.h"
+#include "kern/target.h"
+#include "model/arena.h"
+
+struct dump_ctx;    /* dump/dump.h: what the kinds may ask of a dump, below */
+struct restore_ctx; /* restore/restore.h */
+
+enum ckpt_tcp { CKPT_TCP_REFUSE, CKPT_TCP_CLOSE, CKPT_TCP_KEEP };
+
+/* ---- file descriptors ------------------------------------------------------------------- */
+
+/* What is known of a descriptor before a kind looks at it. */
+struct fd_facts {
+	int pid;
+	int fd;		    /* -1: an object behind a mapping */
+	int local;	    /* the same open file description in ckpt, or -1 before a freeze */
+	const char *link;   /* /proc/PID/fd/N */
+	const char *fdinfo; /* /proc/PID/fdinfo/N, "" for a mapping */
+	struct stat st;
+	uint32_t flags; /* F_GETFL */
+	uint64_t pos;
+	bool cloexec;
+};
+
+struct fd_kind {
+	const char *name; /* "pipe": also the State.kind in the image */
+	const ProtobufCMessageDescriptor *desc;
+	/* Exactly one kind answers true for any descriptor it can represent. */
+	bool (*match)(const struct fd_facts *f);
+	/* Before a freeze, on the live target: refuse what is knowable. May be NULL. f->local
+	 * may be -1. Called again by the framework right before dump. */
+	int (*check)(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err);
+	/* Called once per open file description while the tree is frozen. */
+	int (*dump)(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,
+		    struct ckpt_err *err);
+	/* After every descriptor of every task was dumped. May be NULL. */
+	int (*dump_late)(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,
+			 struct ckpt_err *err);
+	/* Make the open file description in ckpt; objects come in ascending id. */
+	int (*restore)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
+		       struct ckpt_err *err);
+	/* All objects and all tasks exist, nothing runs yet; f is ckpt's own copy. May be NULL. */
+	int (*finish)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fd,
+		      struct ckpt_err *err);
+	/* Steps in the first task that holds it at @fdnum, after all its descriptors are in place
+	 * (epoll needs numbers, a terminal needs its session). May be NULL. */
+	int (*plan)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fdnum,
+		    const Ckpt__Task *task, const Ckpt__FdTable *table, struct steps *s,
+		    struct ckpt_err *err);
+};
+
+extern const struct fd_kind *const fd_kinds[]; /* NULL-terminated; tools/kind/registry.c */
+
+/* ---- mappings --------------------------------------------------------------------------- */
+
+struct vma_kind {
+	const char *name;
+	bool (*match)(const struct proc_vma *v);
+	int (*check)(struct dump_ctx *d, const struct target_task *task, const struct proc_vma *v,
+		     struct ckpt_err *err); /* may be NULL */
+	/* Fills kind-specific fields: object, state. The common ones are filled. */
+	int (*dump)(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
+		    Ckpt__Vma *vma, struct ckpt_err *err); /* may be NULL */
+	/* Steps that map it at its address, writable enough to be filled; the framework sets
+	 * protection and madvise state afterwards. */
+	int (*plan)(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma, struct steps *s,
+		    struct ckpt_err *err);
+	bool private_pages; /* its anonymous pages belong to the address space and are saved */
+	bool keep_prot;	    /* the framework must not mprotect or madvise it (vDSO) */
+};
+
+extern const struct vma_kind *const vma_kinds[];
+
+/* ---- aspects of tasks and threads ------------------------------------------------------- */
+
+enum task_scope { SCOPE_TASK, SCOPE_THREAD };
+/* Where in a task's list its steps go. */
+enum task_phase {
+	PHASE_MM,     /* memory is complete, descriptors are still ckpt's */
+	PHASE_TASK,   /* descriptors are in place; other threads do not exist yet */
+	PHASE_THREAD, /* in each thread */
+	PHASE_CREDS,  /* in each thread: drops privileges */
+	PHASE_LAST,   /* in each thread: works without privileges */
+};
+
+struct task_facts {
+	struct target_task *task;
+	struct target_thread *thread;
+	const char *status; /* /proc/PID/task/TID/status */
+	const struct proc_stat *stat;
+	bool main; /* the main thread */
+};
+
+struct task_kind {
+	const char *name;
+	const ProtobufCMessageDescriptor *desc;
+	enum task_scope scope;
+	enum task_phase phase;
+	/* Refuse before a freeze; may be NULL. */
+	int (*check)(struct dump_ctx *d, const struct task_facts *f, struct ckpt_err *err);
+	/* Add steps whose answers dump wants; *priv (PRIV_WORDS words, zeroed) keeps their
+	 * numbers or the room given by steps_room() until then. May be NULL. */
+	int (*ask)(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
+		   struct ckpt_err *err);
+	/* Fill the message; @slot holds the answers. Return 1 for "nothing worth saving". */
+	int (*dump)(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
+		    const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err);
+	/* Steps that put it back. @thread is the main thread for SCOPE_TASK. */
+	int (*plan)(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
+		    const void *msg, struct steps *s, struct ckpt_err *err);
+};
+#define TASK_KIND_PRIV_WORDS 8
+
+extern const struct task_kind *const task_kinds[];
+
+/* ---- what kinds may ask of a dump (tools/dump) ------------------------------------------- */
+
+/* The object for an open file description of the target, dumped at first sight. */
+int dump_object_fd(struct dump_ctx *d, int pid, int fd, uint32_t *ret_id, struct ckpt_err *err)
+	__must_check;
+/* Id of an already dumped description equal to @pid's @fd (kcmp); 0 when there is none. */
+uint32_t dump_object_find(struct dump_ctx *d, int pid, int fd);
+/* The object for the file behind a mapping; the same file and access give the same object. */
+int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, uint32_t *ret_id,
+		       struct ckpt_err *err) __must_check;
+/* The object for what /proc/PID/NAME links to (exe, cwd, root), opened with @flags. */
+int dump_object_link(struct dump_ctx *d, int pid, const char *name, int flags, uint32_t *ret_id,
+		     struct ckpt_err *err) __must_check;
+/* An object by (kind, key): the first call makes it and sets *ret_new; then fill it with
+ * dump_object_set(). For things that several descriptors or mappings share, like shared memory. */
+int dump_object_keyed(struct dump_ctx *d, const char *kind, uint64_t key1, uint64_t key2,
+		      Ckpt__Object **ret, bool *ret_new, struct ckpt_err *err) __must_check;
+/* Pack @msg as the object's state of @kind. */
+int dump_object_set(Ckpt__Object *obj, const char *kind, const ProtobufCMessage *msg,
+		    struct ckpt_err *err) __must_check;
+/* Save the contents of @local (a file with holes, @bytes long) as the object's pages. Takes
+ * its own duplicate of the descriptor. */
+int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t bytes,
+		      struct ckpt_err *err) __must_check;
+bool dump_has_pid(const struct dump_ctx *d, int pid); /* is it (as ckpt sees it) in the tree? */
+int dump_vpid(const struct dump_ctx *d, int pid);     /* its pid in the image; 0 when outside */
+const struct ckpt_dump_opts *dump_opts(const struct dump_ctx *d);
+struct ckpt_ui *dump_ui(const struct dump_ctx *d);
+
+struct ckpt_dump_opts {
+	int pid;
+	const char *dir;
+	const char *parent;
+	enum target_end end;
+	enum ckpt_tcp tcp;
+	bool store_files;
+	uint64_t ghost_limit; /* bytes of an unlinked file that are saved without asking */
+	int threads;
+	bool track;
+};
+
+/* ---- what kinds may ask of a restore (tools/restore) --------------------------------------- */
+
+/* ckpt's descriptor for object @id, also its number inside tasks until their own are in place. */
+int restore_object_fd(struct restore_ctx *r, uint32_t id, int *ret_fd, struct ckpt_err *err)
+	__must_check;
+const Ckpt__Object *restore_object(struct restore_ctx *r, uint32_t id);
+/* Write the object's saved pages into @fd (dump_object_pages). */
+int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt_err *err) __must_check;
+bool restore_has_pid(struct restore_ctx *r, int pid);
+const Ckpt__Inventory *restore_inventory(struct restore_ctx *r);
+const struct ckpt_restore_opts *restore_opts(const struct restore_ctx *r);
+struct ckpt_ui *restore_ui(const struct restore_ctx *r);
+
+struct ckpt_restore_opts {
+	const char *dir;
+	bool detach;
+	bool pidns;
+	bool plan_only;
+	bool leave_stopped;
+	const char *pidfile;
+};
+
+/* ---- helpers of kind.c --------------------------------------------------------------------- */
+
+/* Allocate and initialise a message of @desc; free with protobuf_c_message_free_unpacked(). */
+void *kind_msg_new(const ProtobufCMessageDescriptor *desc);
+/* Allocate a State {kind, packed msg}; NULL when out of memory. */
+Ckpt__State *kind_state_new(const char *kind, const ProtobufCMessage *msg);
+/* Unpack @state as @desc; NULL with *err set when it is malformed. */
+void *kind_state_unpack(const Ckpt__State *state, const ProtobufCMessageDescriptor *desc,
+			struct ckpt_err *err);
+const struct fd_kind *fd_kind_by_name(const char *name);
+const struct vma_kind *vma_kind_by_name(const char *name);
+const struct task_kind *task_kind_by_name(const char *name);
+const struct fd_kind *fd_kind_match(const struct fd_facts *f);
+const struct vma_kind *vma_kind_match(const struct proc_vma *v);
+/* Append to a repeated message field. 0 or -ENOMEM. */
+int kind_push(size_t *n, void *array, void *element);
+
+#endif

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Every kind, one line each. Order matters where one match is broader than another,
+ * and for aspects of tasks within one phase. */
+#include "kind/kind.h"
+
+#include <stddef.h>
+
+#include "kind/fd/kinds.h"
+#include "kind/task/kinds.h"
+#include "kind/vma/kinds.h"
+
+const struct fd_kind *const fd_kinds[] = {
+	&fd_kind_pipe,
+	&fd_kind_chr,
+	&fd_kind_shmem,
+	&fd_kind_reg,
+	NULL,
+};
+
+const struct vma_kind *const vma_kinds[] = {
+	&vma_kind_vdso,
+	&vma_kind_vvar,
+	&vma_kind_vsyscall,
+	&vma_kind_anon,
+	&vma_kind_shmem,
+	&vma_kind_file,
+	NULL,
+};
+
+const struct task_kind *const task_kinds[] = {
+	&task_kind_fs,
+	&task_kind_sigaction,
+	&task_kind_comm,
+	&task_kind_altstack,
+	&task_kind_thread_ids,
+	NULL,
+};
