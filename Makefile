@@ -10,7 +10,7 @@ WARN := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-proto
 	-Wno-missing-field-initializers
 CFLAGS ?= -O2 -g
 CPPFLAGS_ALL := -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' -Itools -I$(B)/proto -Iinclude/uapi
-CFLAGS_ALL = $(CFLAGS) -std=gnu11 $(WARN) $(WERROR) $(CPPFLAGS_ALL) $(PKG_CFLAGS)
+CFLAGS_ALL = $(CFLAGS) -std=gnu11 -fno-strict-aliasing $(WARN) $(WERROR) $(CPPFLAGS_ALL) $(PKG_CFLAGS)
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread
 

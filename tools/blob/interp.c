@@ -114,6 +114,8 @@ static long run_step(struct ckpt_arena *arena, struct ckpt_slot *slot, struct ck
 		return all[arg[0]].ret == (int64_t)arg[1] ? 0 : -EPROTO;
 	if (s->op == CKPT_OP_EXIT) {
 		report(arena, slot, CKPT_SLOT_GONE);
+		if (arg[2])
+			(void)call(__NR_kill, arg[1], arg[2], 0, 0);
 		(void)call(__NR_exit_group, arg[0], 0, 0, 0);
 	}
 	if (s->op == CKPT_OP_EXIT_THREAD) {

@@ -33,7 +33,7 @@ enum ckpt_op {
 	CKPT_OP_COPY,	  /* copy arg2 bytes from arg1 to arg0 */
 	CKPT_OP_BARRIER,  /* arrive at word arg0, wait until arg1 have arrived */
 	CKPT_OP_AWAIT,	  /* wait until word arg0 is arg1 or more */
-	CKPT_OP_EXIT,	  /* end the whole process with status arg0 (a zombie-to-be) */
+	CKPT_OP_EXIT,	  /* a zombie-to-be: kill pid arg1 (itself) with signal arg2, or exit with arg0 */
 	CKPT_OP_CHECK,	  /* fail with -EPROTO unless ret of step arg0 equals arg1 */
 	CKPT_OP_EXIT_THREAD, /* a helper thread ends: report done, exit(0) */
 };

@@ -119,7 +119,9 @@ static void *copy_worker(void *arg)
 		rc = block_read(c, first, n, buf);
 		if (rc)
 			break;
-		c->sums[block] = XXH3_64bits(buf, n * CKPT_PAGE);
+		/* The file is cut to whole blocks: the last one ends in zeros. */
+		memset(buf + n * CKPT_PAGE, 0, CKPT_PAGE_SUM_BYTES - n * CKPT_PAGE);
+		c->sums[block] = XXH3_64bits(buf, CKPT_PAGE_SUM_BYTES);
 		rc = block_write(c, first, n, buf);
 		if (!rc && block % 64 == 63)
 			ui_progress(c->w->ui, "memory", first * CKPT_PAGE, c->pages * CKPT_PAGE);

@@ -184,6 +184,9 @@ int restore_object_fd(struct restore_ctx *r, uint32_t id, int *ret_fd, struct ck
 const Ckpt__Object *restore_object(struct restore_ctx *r, uint32_t id);
 /* Write the object's saved pages into @fd (dump_object_pages). */
 int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt_err *err) __must_check;
+/* Where a task-to-be finds this kernel's mapping @name ("[vdso]", "[vvar]", …) before it is moved
+ * into place; false when this kernel has none. */
+bool restore_parked(struct restore_ctx *r, const char *name, uint64_t *ret_addr, uint64_t *ret_len);
 bool restore_has_pid(struct restore_ctx *r, int pid);
 const Ckpt__Inventory *restore_inventory(struct restore_ctx *r);
 const struct ckpt_restore_opts *restore_opts(const struct restore_ctx *r);

@@ -13,6 +13,7 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_pipe,
 	&fd_kind_chr,
 	&fd_kind_shmem,
+	&fd_kind_shmem_inode,
 	&fd_kind_reg,
 	NULL,
 };
@@ -28,6 +29,7 @@ const struct vma_kind *const vma_kinds[] = {
 };
 
 const struct task_kind *const task_kinds[] = {
+	&task_kind_layout,
 	&task_kind_fs,
 	&task_kind_sigaction,
 	&task_kind_comm,

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <stdio.h>
+#include <string.h>
+
+#include "base/vec.h"
+#include "cmd/cmd.h"
+#include "dump/dump.h"
+#include "kern/features.h"
+#include "restore/restore.h"
+
+static const struct cmd_opt opts[] = {
+	{ 't', "pid", "PID", "everything that would stop a dump of this process" },
+	{ 'D', "image", "DIR", "everything that would stop a restore of this image" },
+	{ 0 },
+};
+
+struct findings {
+	const struct cmd_common *c;
+	struct json_object *list;
+	int count;
+};
+
+static void found(void *arg, const struct ckpt_err *why)
+{
+	struct findings *f = arg;
+
+	f->count++;
+	if (f->c->json)
+		json_object_array_add(f->list, cmd_err_json(why));
+	else
+		printf("%s: %s%s%s\n  → %s\n", ckpt_err_name(why->id), why->where, why->where[0] ? ": " : "", why->msg,
+		       ckpt_err_remedy(why));
+}
+
+static int finish(struct findings *f, const char *ok)
+{
+	if (f->c->json) {
+		struct json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "ok", json_object_new_boolean(!f->count));
+		json_object_object_add(o, "problems", f->list);
+		cmd_print_json(o);
+	} else if (!f->count && !f->c->quiet) {
+		puts(ok);
+	}
+	return f->count ? 3 : 0;
+}
+
+static int check_kernel(const struct cmd_common *c)
+{
+	struct json_object *list = json_object_new_array();
+	struct kern_feature feats[KERN_FEATURES_MAX];
+	size_t n = kern_features(feats);
+	bool ok = true;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct kern_feature *f = &feats[i];
+		struct json_object *o;
+
+		ok &= f->present || !f->required;
+		if (!c->json) {
+			if (!c->quiet)
+				printf("%-8s %-22s %s\n",
+				       f->present  ? "yes" :
+				       f->required ? "MISSING" :
+						     "no",
+				       f->name, f->present ? f->what : f->without);
+			continue;
+		}
+		o = json_object_new_object();
+		json_object_object_add(o, "name", json_object_new_string(f->name));
+		json_object_object_add(o, "present", json_object_new_boolean(f->present));
+		json_object_object_add(o, "required", json_object_new_boolean(f->required));
+		json_object_object_add(o, "what", json_object_new_string(f->what));
+		json_object_object_add(o, "without", json_object_new_string(f->without));
+		json_object_array_add(list, o);
+	}
+	if (c->json) {
+		struct json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "ok", json_object_new_boolean(ok));
+		json_object_object_add(o, "features", list);
+		cmd_print_json(o);
+	} else {
+		json_object_put(list);
+		if (!c->quiet)
+			puts(ok ? "This kernel can checkpoint and restore." :
+				  "This kernel cannot checkpoint: what is MISSING above is needed.");
+	}
+	return ok ? 0 : 3;
+}
+
+static int run(const struct cmd *cmd, int argc, char **argv)
+{
+	struct ckpt_dump_opts d = { .ghost_limit = 64u << 20, .threads = 1 };
+	struct ckpt_restore_opts r = { 0 };
+	struct cmd_common c = { 0 };
+	struct ckpt_err err = { 0 };
+	struct findings f = { .c = &c };
+	int key, rc;
+
+	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
+		if (key == 't' && !cmd_pid(optarg, &d.pid))
+			return cmd_usage(cmd, "\"%s\" is not a process id", optarg);
+		if (key == 'D')
+			r.dir = optarg;
+	}
+	if (optind < argc)
+		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
+	if (!d.pid && !r.dir)
+		return check_kernel(&c);
+	f.list = json_object_new_array();
+	rc = d.pid ? ckpt_dump_check(&d, &c.ui, found, &f, &err) : 0;
+	if (rc >= 0 && r.dir)
+		rc = ckpt_restore_check(&r, &c.ui, found, &f, &err);
+	if (rc < 0)
+		return cmd_fail(&c, &err);
+	return finish(&f, d.pid ? "Nothing stops a dump of this process." : "Nothing stops a restore of this image.");
+}
+
+const struct cmd cmd_check = { "check", "[-t PID] [-D DIR]", "what would stop a dump or a restore", opts, run };

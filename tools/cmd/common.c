@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Options, errors, progress and JSON that all commands share. */
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/vec.h"
+#include "cmd/cmd.h"
+
+static const struct cmd_opt common_opts[] = {
+	{ 1000, "json", NULL, "print the result (and progress) as JSON on stdout" },
+	{ 'v', "verbose", NULL, "say more; twice for every detail" },
+	{ 'q', "quiet", NULL, "print nothing but errors" },
+	{ 'h', "help", NULL, "this help" },
+	{ 0 },
+};
+
+static pthread_mutex_t progress_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool progress_shown;
+
+void cmd_progress_end(void)
+{
+	pthread_mutex_lock(&progress_lock);
+	if (progress_shown)
+		fprintf(stderr, "\r\033[K");
+	progress_shown = false;
+	pthread_mutex_unlock(&progress_lock);
+}
+
+const char *cmd_human(uint64_t bytes, char *buf)
+{
+	static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+	double v = (double)bytes;
+	size_t u = 0;
+
+	while (v >= 1024 && u + 1 < ARRAY_SIZE(unit)) {
+		v /= 1024;
+		u++;
+	}
+	(void)snprintf(buf, 16, u ? "%.1f %s" : "%.0f %s", v, unit[u]);
+	return buf;
+}
+
+static void ui_print_note(struct ckpt_ui *ui, int level, const char *fmt, va_list ap)
+{
+	(void)ui;
+	(void)level;
+	cmd_progress_end();
+	vfprintf(level ? stderr : stdout, fmt, ap);
+	fputc('\n', level ? stderr : stdout);
+}
+
+static void ui_print_warn(struct ckpt_ui *ui, const char *fmt, va_list ap)
+{
+	(void)ui;
+	cmd_progress_end();
+	fprintf(stderr, "ckpt: note: ");
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+}
+
+/* A bar, redrawn at most ten times a second and only for work that takes a while. */
+static void ui_print_progress(struct ckpt_ui *ui, const char *phase, uint64_t done, uint64_t total)
+{
+	static uint64_t began, drawn;
+	static const char *last_phase;
+	uint64_t now = io_now_us();
+	char a[16], b[16], bar[31];
+	int fill;
+
+	(void)ui;
+	if (pthread_mutex_trylock(&progress_lock))
+		return;
+	if (phase != last_phase) {
+		last_phase = phase;
+		began = now;
+	}
+	if (now - began > 300000 && now - drawn > 100000 && total) {
+		drawn = now;
+		fill = (int)(done * 30 / total);
+		memset(bar, '.', 30);
+		memset(bar, '#', (size_t)(fill > 30 ? 30 : fill));
+		bar[30] = 0;
+		fprintf(stderr, "\r%-8s [%s] %3d %%  %s of %s\033[K", phase, bar, (int)(done * 100 / total),
+			cmd_human(done, a), cmd_human(total, b));
+		fflush(stderr);
+		progress_shown = true;
+	}
+	pthread_mutex_unlock(&progress_lock);
+}
+
+static void print_opts(const struct cmd_opt *o)
+{
+	for (; o->name; o++) {
+		char left[64];
+
+		(void)snprintf(left, sizeof(left), "%c%c%c --%s%s%s", o->key < 256 ? '-' : ' ',
+			       o->key < 256 ? o->key : ' ', o->key < 256 ? ',' : ' ', o->name, o->arg ? " " : "",
+			       o->arg ? o->arg : "");
+		if (strlen(left) > 26)
+			printf("  %s\n  %-26s %s\n", left, "", o->help);
+		else
+			printf("  %-26s %s\n", left, o->help);
+	}
+}
+
+void cmd_help(const struct cmd *cmd)
+{
+	printf("usage: ckpt %s %s\n\n%s\n\n", cmd->name, cmd->args, cmd->help);
+	print_opts(cmd->opts);
+	print_opts(common_opts);
+}
+
+int cmd_usage(const struct cmd *cmd, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "ckpt: E-USAGE: ");
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\n  → see: ckpt %s --help\n", cmd->name);
+	return 2;
+}
+
+static void ui_init(struct cmd_common *c)
+{
+	c->ui.verbose = c->verbose;
+	c->ui.note = ui_print_note;
+	c->ui.warn = c->quiet ? NULL : ui_print_warn;
+	c->ui.progress = c->quiet || c->json || !isatty(2) ? NULL : ui_print_progress;
+}
+
+int cmd_getopt(const struct cmd *cmd, struct cmd_common *c, int argc, char **argv)
+{
+	struct option lo[64] = { 0 };
+	char so[160] = ":";
+	size_t n = 0;
+	int key;
+
+	for (int pass = 0; pass < 2; pass++)
+		for (const struct cmd_opt *o = pass ? common_opts : cmd->opts; o->name && n < 63; o++) {
+			lo[n++] = (struct option){ o->name, o->arg ? required_argument : no_argument, NULL, o->key };
+			if (o->key < 256) {
+				size_t l = strlen(so);
+
+				(void)snprintf(so + l, sizeof(so) - l, "%c%s", o->key, o->arg ? ":" : "");
+			}
+		}
+	ui_init(c);
+	for (;;) {
+		key = getopt_long(argc, argv, so, lo, NULL);
+		if (key == 1000)
+			c->json = true;
+		else if (key == 'v')
+			c->verbose++;
+		else if (key == 'q')
+			c->quiet = true;
+		else if (key == 'h') {
+			cmd_help(cmd);
+			exit(0);
+		} else if (key == '?')
+			exit(cmd_usage(cmd, "unknown option \"%s\"", argv[optind - 1]));
+		else if (key == ':')
+			exit(cmd_usage(cmd, "the option \"%s\" needs a value", argv[optind - 1]));
+		else {
+			ui_init(c);
+			return key;
+		}
+	}
+}
+
+struct json_object *cmd_err_json(const struct ckpt_err *err)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "id", json_object_new_string(ckpt_err_name(err->id)));
+	json_object_object_add(o, "message", json_object_new_string(err->msg));
+	if (err->where[0])
+		json_object_object_add(o, "where", json_object_new_string(err->where));
+	json_object_object_add(o, "remedy", json_object_new_string(ckpt_err_remedy(err)));
+	json_object_object_add(o, "errno", json_object_new_int(-err->code));
+	return o;
+}
+
+void cmd_print_json(struct json_object *o)
+{
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+						       JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(o);
+}
+
+int cmd_fail(const struct cmd_common *c, const struct ckpt_err *err)
+{
+	cmd_progress_end();
+	if (c->json) {
+		struct json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "error", cmd_err_json(err));
+		cmd_print_json(o);
+	}
+	fprintf(stderr, "ckpt: %s: %s%s%s\n  → %s\n", ckpt_err_name(err->id), err->where, err->where[0] ? ": " : "",
+		err->msg, ckpt_err_remedy(err));
+	return ckpt_err_status(err);
+}
+
+bool cmd_pid(const char *s, int *ret)
+{
+	char *end;
+	long v;
+
+	errno = 0;
+	v = strtol(s, &end, 10);
+	if (errno || *end || end == s || v <= 0 || v > INT_MAX)
+		return false;
+	*ret = (int)v;
+	return true;
+}
+
+bool cmd_size(const char *s, uint64_t *ret)
+{
+	static const char units[] = "kMGT";
+	char *end;
+	uint64_t v, shift = 0;
+	const char *u;
+
+	errno = 0;
+	v = strtoull(s, &end, 10);
+	if (errno || end == s || s[0] == '-')
+		return false;
+	if (*end) {
+		u = strchr(units, *end == 'K' ? 'k' : *end == 'm' ? 'M' : *end == 'g' ? 'G' : *end);
+		if (!u || end[1])
+			return false;
+		shift = (uint64_t)(u - units + 1) * 10;
+	}
+	if (shift && v >> (64 - shift))
+		return false;
+	*ret = v << shift;
+	return true;
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "cmd/cmd.h"
+#include "restore/restore.h"
+
+enum { OPT_PIDFILE = 256, OPT_PIDNS, OPT_PLAN };
+
+static const struct cmd_opt opts[] = {
+	{ 'D', "image", "DIR", "the checkpoint" },
+	{ 'd', "detach", NULL, "return when the program runs; otherwise wait for its end" },
+	{ 's', "leave-stopped", NULL, "leave the program stopped (SIGSTOP)" },
+	{ OPT_PIDFILE, "pidfile", "FILE", "write the pid of the root process there" },
+	{ OPT_PIDNS, "pidns", NULL, "restore into a fresh pid namespace" },
+	{ OPT_PLAN, "plan", NULL, "print what would be done, and do nothing" },
+	{ 0 },
+};
+
+static int write_pidfile(const char *path, pid_t pid, struct ckpt_err *err)
+{
+	auto_file FILE *f = fopen(path, "we");
+
+	if (!f || fprintf(f, "%d\n", pid) < 0 || fflush(f))
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot write the pid file %s", path);
+	return 0;
+}
+
+/* Stay until the program ends, and end as it did. */
+static int wait_root(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return 1;
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int run(const struct cmd *cmd, int argc, char **argv)
+{
+	struct ckpt_restore_opts o = { 0 };
+	struct cmd_common c = { 0 };
+	struct ckpt_err err = { 0 };
+	struct restore_result res = { 0 };
+	int key, rc;
+
+	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
+		if (key == 'D')
+			o.dir = optarg;
+		if (key == 'd')
+			o.detach = true;
+		if (key == 's')
+			o.leave_stopped = true;
+		if (key == OPT_PIDFILE)
+			o.pidfile = optarg;
+		if (key == OPT_PIDNS)
+			o.pidns = true;
+		if (key == OPT_PLAN)
+			o.plan_only = true;
+	}
+	if (optind < argc)
+		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
+	if (!o.dir)
+		return cmd_usage(cmd, "name the checkpoint with --image");
+	rc = o.pidns && !o.plan_only ? ckpt_restore_pidns(&o, &c.ui, &res, &err) : ckpt_restore(&o, &c.ui, &res, &err);
+	cmd_progress_end();
+	if (!rc && o.pidfile && !o.plan_only)
+		rc = write_pidfile(o.pidfile, res.pid, &err);
+	if (rc)
+		return cmd_fail(&c, &err);
+	if (o.plan_only)
+		return 0;
+	if (c.json) {
+		struct json_object *j = json_object_new_object();
+
+		json_object_object_add(j, "pid", json_object_new_int(res.pid));
+		json_object_object_add(j, "total_us", json_object_new_uint64(res.total_us));
+		cmd_print_json(j);
+	} else if (!c.quiet) {
+		printf("restored process %d from %s in %llu.%01llu ms\n", res.pid, o.dir,
+		       (unsigned long long)res.total_us / 1000, (unsigned long long)res.total_us / 100 % 10);
+	}
+	fflush(stdout);
+	return o.detach ? 0 : wait_root(res.wait_for);
+}
+
+const struct cmd cmd_restore = { "restore", "-D DIR [OPTION…]", "bring a checkpoint back to life", opts, run };

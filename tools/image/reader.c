@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "image/reader.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/vec.h"
+#include "image/writer.h"
+
+#define INVENTORY_MAX (1u << 20)
+
+static int corrupt(struct image *img, struct ckpt_err *err, const char *what)
+{
+	return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "the checkpoint in %s is damaged: %s", img->path, what);
+}
+
+/* One frame at @p, of which @left bytes remain. Advances *p over it. */
+static int frame_next(struct image *img, const unsigned char **p, size_t *left, struct ckpt_frame *ret,
+		      const unsigned char **ret_payload, struct ckpt_err *err)
+{
+	size_t padded;
+
+	if (*left < sizeof(*ret))
+		return corrupt(img, err, "records end in the middle of a frame");
+	memcpy(ret, *p, sizeof(*ret));
+	padded = ((size_t)ret->len + 7) & ~7ul;
+	if (ret->len > CKPT_RECORD_MAX || padded > *left - sizeof(*ret))
+		return corrupt(img, err, "a record is longer than its file");
+	*ret_payload = *p + sizeof(*ret);
+	if (image_frame_sum(ret, *ret_payload) != ret->xxh3)
+		return corrupt(img, err, "the checksum of a record does not match");
+	*p += sizeof(*ret) + padded;
+	*left -= sizeof(*ret) + padded;
+	return 0;
+}
+
+static int read_inventory(struct image *img, struct ckpt_err *err)
+{
+	static const char *const known[] = { NULL };
+	auto_fd fd = openat(img->dir_fd, CKPT_FILE_INVENTORY, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	auto_free unsigned char *buf = NULL;
+	const unsigned char *p, *payload;
+	struct ckpt_frame f;
+	struct stat st;
+	size_t left;
+	int rc;
+
+	if (fd < 0 && errno == ENOENT)
+		return ckpt_fail(err, E_IMAGE_MISSING, -ENOENT,
+				 "%s holds no finished checkpoint (it has no inventory)", img->path);
+	if (fd < 0 || fstat(fd, &st))
+		return ckpt_fail_errno(err, E_IMAGE_MISSING, -errno, "cannot open %s/inventory", img->path);
+	if (st.st_size < CKPT_IMAGE_MAGIC_LEN || st.st_size > INVENTORY_MAX)
+		return corrupt(img, err, "the inventory has an impossible size");
+	buf = malloc((size_t)st.st_size + 8);
+	if (!buf)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	memset(buf, 0, (size_t)st.st_size + 8);
+	rc = io_pread_full(fd, buf, (size_t)st.st_size, 0);
+	if (rc)
+		return ckpt_fail_errno(err, E_IMAGE_MISSING, rc, "cannot read %s/inventory", img->path);
+	if (memcmp(buf, CKPT_IMAGE_MAGIC, CKPT_IMAGE_MAGIC_LEN) != 0)
+		return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s is not a checkpoint of ckpt", img->path);
+	p = buf + CKPT_IMAGE_MAGIC_LEN;
+	left = ((size_t)st.st_size - CKPT_IMAGE_MAGIC_LEN + 7) & ~7ul;
+	rc = frame_next(img, &p, &left, &f, &payload, err);
+	if (rc)
+		return rc;
+	if (f.type != CKPT_REC_INVENTORY || left)
+		return corrupt(img, err, "the inventory is not one record");
+	img->inv = ckpt__inventory__unpack(NULL, f.len, payload);
+	if (!img->inv)
+		return corrupt(img, err, "the inventory is malformed");
+	if (img->inv->format != CKPT_IMAGE_FORMAT)
+		return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s has format %u, this ckpt reads format %u",
+				 img->path, img->inv->format, CKPT_IMAGE_FORMAT);
+	for (size_t i = 0; i < img->inv->n_required; i++) {
+		bool ok = false;
+
+		for (size_t k = 0; known[k]; k++)
+			ok |= !strcmp(known[k], img->inv->required[i]);
+		if (!ok)
+			return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s needs the feature \"%s\"", img->path,
+					 img->inv->required[i]);
+	}
+	if (!img->inv->machine || strcmp(img->inv->machine, "x86_64") != 0)
+		return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s is of a machine \"%s\"", img->path,
+				 img->inv->machine);
+	if (img->inv->page_bytes != CKPT_PAGE)
+		return corrupt(img, err, "pages are not of 4096 bytes");
+	return 0;
+}
+
+/* Unpack a record into the list of its type. */
+static int take_record(struct image *img, const struct ckpt_frame *f, const unsigned char *payload,
+		       struct ckpt_err *err)
+{
+	static const struct {
+		uint32_t type;
+		const ProtobufCMessageDescriptor *desc;
+		size_t list; /* offset of the list in struct image */
+	} types[] = {
+		{ CKPT_REC_TASK, &ckpt__task__descriptor, offsetof(struct image, tasks) },
+		{ CKPT_REC_MM, &ckpt__mm__descriptor, offsetof(struct image, mms) },
+		{ CKPT_REC_FDTABLE, &ckpt__fd_table__descriptor, offsetof(struct image, tables) },
+		{ CKPT_REC_OBJECT, &ckpt__object__descriptor, offsetof(struct image, objects) },
+		{ CKPT_REC_PAGEMAP, &ckpt__page_map__descriptor, offsetof(struct image, maps) },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		VEC(ProtobufCMessage *) *list = (void *)((char *)img + types[i].list);
+		ProtobufCMessage **slot;
+
+		if (types[i].type != f->type)
+			continue;
+		slot = vec_push(list);
+		if (!slot)
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		*slot = protobuf_c_message_unpack(types[i].desc, NULL, f->len, payload);
+		if (!*slot) {
+			list->n--;
+			return corrupt(img, err, "a record is malformed");
+		}
+		return 0;
+	}
+	if (f->type == CKPT_REC_PAGESUMS) {
+		Ckpt__PageSums *m = ckpt__page_sums__unpack(NULL, f->len, payload);
+		int rc = 0;
+
+		if (!m || m->first != img->sums.n || m->sums.len % 8)
+			rc = corrupt(img, err, "page sums are malformed");
+		for (size_t i = 0; !rc && i < m->sums.len / 8; i++) {
+			uint64_t *s = vec_push(&img->sums);
+
+			if (!s)
+				rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			else
+				memcpy(s, m->sums.data + i * 8, 8);
+		}
+		if (m)
+			ckpt__page_sums__free_unpacked(m, NULL);
+		return rc;
+	}
+	return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s has a record of unknown type %u", img->path, f->type);
+}
+
+static const Ckpt__FileDigest *find_file(const struct image *img, const char *name)
+{
+	for (size_t i = 0; i < img->inv->n_files; i++)
+		if (!strcmp(img->inv->files[i]->name, name) && img->inv->files[i]->digest.len == 16)
+			return img->inv->files[i];
+	return NULL;
+}
+
+static int read_records(struct image *img, struct ckpt_err *err)
+{
+	const Ckpt__FileDigest *want = find_file(img, CKPT_FILE_RECORDS);
+	auto_fd fd = openat(img->dir_fd, CKPT_FILE_RECORDS, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	const unsigned char *base, *p, *payload;
+	XXH128_canonical_t sum;
+	struct ckpt_frame f;
+	struct stat st;
+	size_t left;
+	int rc = 0;
+
+	if (!want)
+		return corrupt(img, err, "the inventory names no records");
+	if (fd < 0 || fstat(fd, &st))
+		return corrupt(img, err, "its file \"records\" is missing");
+	if ((uint64_t)st.st_size != want->bytes || st.st_size <= CKPT_IMAGE_MAGIC_LEN)
+		return corrupt(img, err, "its file \"records\" has another size");
+	base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+	if (base == MAP_FAILED)
+		return ckpt_fail_errno(err, E_NOMEM, -errno, "cannot map %s/records", img->path);
+	XXH128_canonicalFromHash(&sum, XXH3_128bits(base, (size_t)st.st_size));
+	if (memcmp(sum.digest, want->digest.data, 16) != 0 ||
+	    memcmp(base, CKPT_IMAGE_MAGIC, CKPT_IMAGE_MAGIC_LEN) != 0)
+		rc = corrupt(img, err, "the digest of \"records\" does not match");
+	p = base + CKPT_IMAGE_MAGIC_LEN;
+	left = (size_t)st.st_size - CKPT_IMAGE_MAGIC_LEN;
+	while (!rc) {
+		rc = frame_next(img, &p, &left, &f, &payload, err);
+		if (rc)
+			break;
+		if (f.type == CKPT_REC_END) {
+			if (left)
+				rc = corrupt(img, err, "bytes follow its last record");
+			break;
+		}
+		rc = take_record(img, &f, payload, err);
+	}
+	(void)munmap((void *)base, (size_t)st.st_size);
+	return rc;
+}
+
+static int open_pages(struct image *img, struct ckpt_err *err)
+{
+	const Ckpt__FileDigest *want = find_file(img, CKPT_FILE_PAGES);
+	XXH128_canonical_t sum;
+	struct stat st;
+
+	if (!want)
+		return corrupt(img, err, "the inventory names no page file");
+	img->pages_fd = openat(img->dir_fd, CKPT_FILE_PAGES, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (img->pages_fd < 0 || fstat(img->pages_fd, &st))
+		return corrupt(img, err, "its file \"pages\" is missing");
+	if ((uint64_t)st.st_size != want->bytes)
+		return corrupt(img, err, "its file \"pages\" has another size");
+	img->pages_bytes = want->bytes;
+	XXH128_canonicalFromHash(&sum, XXH3_128bits(img->sums.v, img->sums.n * sizeof(*img->sums.v)));
+	if (memcmp(sum.digest, want->digest.data, 16) != 0 ||
+	    img->sums.n != (want->bytes + CKPT_PAGE_SUM_BYTES - 1) / CKPT_PAGE_SUM_BYTES)
+		return corrupt(img, err, "the sums of the page file do not match");
+	return 0;
+}
+
+static bool state_ok(const Ckpt__State *s)
+{
+	return s && s->kind && s->kind[0];
+}
+
+static int check_task(struct image *img, const Ckpt__Task *t, size_t at, struct ckpt_err *err)
+{
+	if (t->pid <= 0 || (at == 0) != (t->ppid == 0))
+		return corrupt(img, err, "a task has no place in the tree");
+	if (t->zombie)
+		return at ? 0 : corrupt(img, err, "the root task is a zombie");
+	if (!t->n_threads || t->threads[0]->tid != t->pid)
+		return corrupt(img, err, "a task has no main thread");
+	if (!t->mm || t->mm > img->mms.n || !t->fdtable || t->fdtable > img->tables.n)
+		return corrupt(img, err, "a task lacks memory or descriptors");
+	for (size_t i = 0; i < t->n_state; i++)
+		if (!state_ok(t->state[i]))
+			return corrupt(img, err, "a task has a nameless state");
+	for (size_t i = 0; i < t->n_threads; i++) {
+		const Ckpt__Thread *th = t->threads[i];
+
+		if (th->tid <= 0 || th->regs.len != 27 * 8 || th->xsave.len < 512)
+			return corrupt(img, err, "a thread has no registers");
+		for (size_t k = 0; k < th->n_state; k++)
+			if (!state_ok(th->state[k]))
+				return corrupt(img, err, "a thread has a nameless state");
+	}
+	return 0;
+}
+
+static int check_mm(struct image *img, const Ckpt__Mm *mm, size_t at, struct ckpt_err *err)
+{
+	uint64_t last = 0;
+
+	if (mm->id != at + 1)
+		return corrupt(img, err, "address spaces are out of order");
+	for (size_t i = 0; i < mm->n_vmas; i++) {
+		const Ckpt__Vma *v = mm->vmas[i];
+
+		if (v->start < last || v->end <= v->start || (v->start | v->end) % CKPT_PAGE || !v->kind ||
+		    v->object > img->objects.n)
+			return corrupt(img, err, "a mapping is impossible");
+		last = v->end;
+	}
+	return 0;
+}
+
+static int check_runs(struct image *img, const Ckpt__PageMap *m, struct ckpt_err *err)
+{
+	const struct ckpt_page_run *r = (const void *)m->runs.data;
+	uint64_t last = 0;
+
+	if (m->runs.len % sizeof(*r) || !m->mm == !m->object || m->mm > img->mms.n ||
+	    m->object > img->objects.n)
+		return corrupt(img, err, "a page map belongs to nothing");
+	for (size_t i = 0; i < m->runs.len / sizeof(*r); i++) {
+		uint64_t bytes = (uint64_t)r[i].npages * CKPT_PAGE;
+
+		if (!r[i].npages || r[i].vaddr % CKPT_PAGE || r[i].vaddr < last || r[i].vaddr + bytes < r[i].vaddr)
+			return corrupt(img, err, "page runs overlap");
+		last = r[i].vaddr + bytes;
+		if (r[i].kind == CKPT_RUN_DATA && (r[i].off % CKPT_PAGE || r[i].off > img->pages_bytes ||
+						   bytes > img->pages_bytes - r[i].off))
+			return corrupt(img, err, "a page run lies outside the page file");
+		if (r[i].kind > CKPT_RUN_SHARED)
+			return corrupt(img, err, "a page run is of unknown kind");
+	}
+	return 0;
+}
+
+static int check_all(struct image *img, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	if (!img->tasks.n)
+		return corrupt(img, err, "it holds no task");
+	for (size_t i = 0; !rc && i < img->tasks.n; i++)
+		rc = check_task(img, img->tasks.v[i], i, err);
+	for (size_t i = 0; !rc && i < img->mms.n; i++)
+		rc = check_mm(img, img->mms.v[i], i, err);
+	for (size_t i = 0; !rc && i < img->objects.n; i++)
+		if (img->objects.v[i]->id != i + 1 || !state_ok(img->objects.v[i]->state))
+			rc = corrupt(img, err, "objects are out of order");
+	for (size_t i = 0; !rc && i < img->tables.n; i++) {
+		const Ckpt__FdTable *t = img->tables.v[i];
+
+		if (t->id != i + 1)
+			rc = corrupt(img, err, "descriptor tables are out of order");
+		for (size_t k = 0; !rc && k < t->n_fds; k++)
+			if (!t->fds[k]->object || t->fds[k]->object > img->objects.n ||
+			    t->fds[k]->fd > 0x7fffffff || (k && t->fds[k]->fd <= t->fds[k - 1]->fd))
+				rc = corrupt(img, err, "a descriptor is impossible");
+	}
+	for (size_t i = 0; !rc && i < img->maps.n; i++)
+		rc = check_runs(img, img->maps.v[i], err);
+	return rc;
+}
+
+int image_read(struct image *img, const char *path, struct ckpt_err *err)
+{
+	int rc;
+
+	memset(img, 0, sizeof(*img));
+	img->dir_fd = img->pages_fd = -1;
+	img->path = strdup(path);
+	if (!img->path)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	img->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (img->dir_fd < 0)
+		return ckpt_fail_errno(err, E_IMAGE_MISSING, -errno, "cannot open the checkpoint %s", path);
+	rc = read_inventory(img, err);
+	if (!rc)
+		rc = read_records(img, err);
+	if (!rc)
+		rc = open_pages(img, err);
+	return rc ? rc : check_all(img, err);
+}
+
+static void free_list(void *list_ptr)
+{
+	VEC(ProtobufCMessage *) *list = list_ptr;
+
+	for (size_t i = 0; i < list->n; i++)
+		protobuf_c_message_free_unpacked(list->v[i], NULL);
+	vec_free(list);
+}
+
+void image_free(struct image *img)
+{
+	if (img->inv)
+		ckpt__inventory__free_unpacked(img->inv, NULL);
+	free_list(&img->tasks);
+	free_list(&img->mms);
+	free_list(&img->tables);
+	free_list(&img->objects);
+	free_list(&img->maps);
+	vec_free(&img->sums);
+	if (img->dir_fd >= 0)
+		(void)close(img->dir_fd);
+	if (img->pages_fd >= 0)
+		(void)close(img->pages_fd);
+	free(img->path);
+	memset(img, 0, sizeof(*img));
+	img->dir_fd = img->pages_fd = -1;
+}
+
+Ckpt__Task *image_task(const struct image *img, int pid)
+{
+	for (size_t i = 0; i < img->tasks.n; i++)
+		if (img->tasks.v[i]->pid == pid)
+			return img->tasks.v[i];
+	return NULL;
+}
+
+int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err)
+{
+	auto_free unsigned char *buf = malloc(CKPT_PAGE_SUM_BYTES);
+
+	if (!buf)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < img->sums.n; i++) {
+		uint64_t off = (uint64_t)i * CKPT_PAGE_SUM_BYTES;
+		uint64_t len = img->pages_bytes - off;
+		int rc;
+
+		if (len > CKPT_PAGE_SUM_BYTES)
+			len = CKPT_PAGE_SUM_BYTES;
+		rc = io_pread_full(img->pages_fd, buf, len, off);
+		if (rc)
+			return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc, "cannot read %s/pages at %llu", img->path,
+					       (unsigned long long)off);
+		if (XXH3_64bits(buf, len) != img->sums.v[i])
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+					 "the checkpoint in %s is damaged: pages, bytes %llu to %llu", img->path,
+					 (unsigned long long)off, (unsigned long long)(off + len - 1));
+		ui_progress(ui, "verify", off + len, img->pages_bytes);
+	}
+	return 0;
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What a thread told the kernel about itself: name, clear_child_tid, robust list, rseq. */
+#include <linux/prctl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kind/task/kinds.h"
+#include "task_basic.pb-c.h"
+
+static int comm_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
+		     const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+{
+	Ckpt__ThreadComm *m = msg;
+	char name[64], *buf = NULL;
+	size_t len = 0;
+	int rc;
+
+	(void)d;
+	(void)a;
+	(void)slot;
+	(void)priv;
+	(void)snprintf(name, sizeof(name), "task/%d/comm", f->thread->tid);
+	rc = proc_read(f->task->pid, name, &buf, &len, err);
+	if (rc)
+		return rc;
+	m->name.data = (uint8_t *)buf;
+	m->name.len = len && buf[len - 1] == '\n' ? len - 1 : len;
+	return 0;
+}
+
+static int comm_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread, const void *msg,
+		     struct steps *s, struct ckpt_err *err)
+{
+	const Ckpt__ThreadComm *m = msg;
+	char name[16] = "";
+
+	(void)r;
+	(void)task;
+	(void)thread;
+	(void)err;
+	memcpy(name, m->name.data, m->name.len < 15 ? m->name.len : 15);
+	(void)steps_call(s, "set the thread's name", SYS_prctl, PR_SET_NAME, steps_str(s, name));
+	return 0;
+}
+
+const struct task_kind task_kind_comm = {
+	.name = "comm",
+	.desc = &ckpt__thread_comm__descriptor,
+	.scope = SCOPE_THREAD,
+	.phase = PHASE_THREAD,
+	.dump = comm_dump,
+	.plan = comm_plan,
+};
+
+/* linux/ptrace.h of 5.13; glibc's sys/ptrace.h and the kernel's header do not mix. */
+#define GET_RSEQ_CONFIGURATION 0x420f
+struct rseq_configuration {
+	uint64_t pointer;
+	uint32_t size, signature, flags, pad;
+};
+
+static int ids_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
+		   struct ckpt_err *err)
+{
+	uint64_t *local;
+	uint64_t room = steps_room(s, sizeof(*local), &local);
+
+	(void)d;
+	(void)f;
+	(void)err;
+	priv[0] = (uint64_t)local;
+	(void)steps_call(s, "read clear_child_tid", SYS_prctl, PR_GET_TID_ADDRESS, room);
+	return 0;
+}
+
+static int ids_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
+		    const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+{
+	struct rseq_configuration rseq = { 0 };
+	Ckpt__ThreadIds *m = msg;
+	void *head = NULL;
+	size_t len = 0;
+
+	(void)d;
+	(void)a;
+	(void)slot;
+	m->clear_child_tid = *(const uint64_t *)priv[0];
+	if (syscall(SYS_get_robust_list, f->thread->tid, &head, &len))
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot read the robust list");
+	m->robust_list = (uint64_t)head;
+	m->robust_len = len;
+	if (ptrace(GET_RSEQ_CONFIGURATION, f->thread->tid, sizeof(rseq), &rseq) > 0) {
+		m->rseq = rseq.pointer;
+		m->rseq_len = rseq.size;
+		m->rseq_flags = rseq.flags;
+		m->rseq_sig = rseq.signature;
+	}
+	return 0;
+}
+
+static int ids_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread, const void *msg,
+		    struct steps *s, struct ckpt_err *err)
+{
+	const Ckpt__ThreadIds *m = msg;
+
+	(void)r;
+	(void)task;
+	(void)thread;
+	(void)err;
+	(void)steps_call(s, "set clear_child_tid", SYS_set_tid_address, m->clear_child_tid);
+	if (m->robust_list)
+		(void)steps_call(s, "set the robust list", SYS_set_robust_list, m->robust_list, m->robust_len);
+	if (m->rseq)
+		(void)steps_call(s, "register rseq", SYS_rseq, m->rseq, m->rseq_len, m->rseq_flags, m->rseq_sig);
+	return 0;
+}
+
+const struct task_kind task_kind_thread_ids = {
+	.name = "thread-ids",
+	.desc = &ckpt__thread_ids__descriptor,
+	.scope = SCOPE_THREAD,
+	.phase = PHASE_THREAD,
+	.ask = ids_ask,
+	.dump = ids_dump,
+	.plan = ids_plan,
+};

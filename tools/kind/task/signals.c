@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Signal handlers and alternate stacks. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "kind/task/kinds.h"
+#include "task_basic.pb-c.h"
+
+/* struct kernel_sigaction of x86-64 */
+struct ksigaction {
+	uint64_t handler, flags, restorer, mask;
+};
+
+#define NSIG_KERNEL 64
+
+static int sigaction_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
+			 struct ckpt_err *err)
+{
+	uint64_t ign = ~0ull, cgt = ~0ull, room;
+	struct ksigaction *local;
+
+	(void)d;
+	(void)err;
+	(void)proc_field_num(f->status, "SigIgn", 0, 16, &ign);
+	(void)proc_field_num(f->status, "SigCgt", 0, 16, &cgt);
+	room = steps_room(s, sizeof(*local) * NSIG_KERNEL, &local);
+	priv[0] = (uint64_t)local;
+	for (int sig = 1; sig <= NSIG_KERNEL; sig++)
+		if (((ign | cgt) >> (sig - 1)) & 1 && sig != SIGKILL && sig != SIGSTOP)
+			(void)steps_call(s, "read a signal handler", SYS_rt_sigaction, (uint64_t)sig, 0,
+					 room + (uint64_t)(sig - 1) * sizeof(*local), 8);
+	return 0;
+}
+
+static int sigaction_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
+			  const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+{
+	const struct ksigaction *k = (const struct ksigaction *)priv[0];
+	Ckpt__TaskSigaction *m = msg;
+
+	(void)d;
+	(void)f;
+	(void)a;
+	(void)slot;
+	for (uint32_t sig = 1; sig <= NSIG_KERNEL; sig++) {
+		const struct ksigaction *sa = &k[sig - 1];
+		Ckpt__SigAction *x;
+
+		if (!sa->handler && !sa->flags && !sa->mask)
+			continue;
+		x = kind_msg_new(&ckpt__sig_action__descriptor);
+		if (!x || kind_push(&m->n_actions, &m->actions, x))
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		x->sig = sig;
+		x->handler = sa->handler;
+		x->flags = sa->flags;
+		x->restorer = sa->restorer;
+		x->mask = sa->mask;
+	}
+	return 0;
+}
+
+static int sigaction_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
+			  const void *msg, struct steps *s, struct ckpt_err *err)
+{
+	const Ckpt__TaskSigaction *m = msg;
+
+	(void)r;
+	(void)task;
+	(void)thread;
+	for (size_t i = 0; i < m->n_actions; i++) {
+		const Ckpt__SigAction *x = m->actions[i];
+		struct ksigaction sa = { x->handler, x->flags, x->restorer, x->mask };
+
+		if (x->sig < 1 || x->sig > NSIG_KERNEL)
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a handler for signal %u", x->sig);
+		(void)steps_call(s, "set a signal handler", SYS_rt_sigaction, x->sig,
+				 steps_data(s, &sa, sizeof(sa)), 0, 8);
+	}
+	return 0;
+}
+
+const struct task_kind task_kind_sigaction = {
+	.name = "sigaction",
+	.desc = &ckpt__task_sigaction__descriptor,
+	.scope = SCOPE_TASK,
+	.phase = PHASE_TASK,
+	.ask = sigaction_ask,
+	.dump = sigaction_dump,
+	.plan = sigaction_plan,
+};
+
+static int altstack_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
+			struct ckpt_err *err)
+{
+	stack_t *local;
+	uint64_t room = steps_room(s, sizeof(*local), &local);
+
+	(void)d;
+	(void)f;
+	(void)err;
+	priv[0] = (uint64_t)local;
+	(void)steps_call(s, "read the alternate signal stack", SYS_sigaltstack, 0, room);
+	return 0;
+}
+
+static int altstack_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
+			 const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+{
+	const stack_t *ss = (const stack_t *)priv[0];
+	Ckpt__ThreadAltstack *m = msg;
+
+	(void)d;
+	(void)f;
+	(void)a;
+	(void)slot;
+	(void)err;
+	m->sp = (uint64_t)ss->ss_sp;
+	m->flags = (uint32_t)ss->ss_flags & ~(uint32_t)SS_ONSTACK;
+	m->bytes = ss->ss_size;
+	return ss->ss_flags & SS_DISABLE ? 1 : 0;
+}
+
+static int altstack_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
+			 const void *msg, struct steps *s, struct ckpt_err *err)
+{
+	const Ckpt__ThreadAltstack *m = msg;
+	stack_t ss = { .ss_sp = (void *)m->sp, .ss_flags = (int)m->flags, .ss_size = m->bytes };
+
+	(void)r;
+	(void)task;
+	(void)thread;
+	(void)err;
+	(void)steps_call(s, "set the alternate signal stack", SYS_sigaltstack, steps_data(s, &ss, sizeof(ss)), 0);
+	return 0;
+}
+
+const struct task_kind task_kind_altstack = {
+	.name = "altstack",
+	.desc = &ckpt__thread_altstack__descriptor,
+	.scope = SCOPE_THREAD,
+	.phase = PHASE_THREAD,
+	.ask = altstack_ask,
+	.dump = altstack_dump,
+	.plan = altstack_plan,
+};

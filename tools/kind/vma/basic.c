@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Private anonymous memory, mapped files, shared memory. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "kind/fd/shmem.h"
+#include "kind/vma/kinds.h"
+
+/* Mappings that no kind can represent, whatever else they are. */
+static int refuse_flags(struct dump_ctx *d, const struct target_task *task, const struct proc_vma *v,
+			struct ckpt_err *err)
+{
+	static const struct {
+		uint64_t flag;
+		const char *what;
+	} refused[] = {
+		{ PROC_VMF(io), "a device mapping" },
+		{ PROC_VMF(pf), "a mapping of physical pages" },
+		{ PROC_VMF(um), "registered with a userfaultfd" },
+		{ PROC_VMF(uw), "write-protected by a userfaultfd" },
+		{ PROC_VMF(ui), "registered with a userfaultfd" },
+		{ PROC_VMF(dp), "MAP_DROPPABLE" },
+		{ PROC_VMF(ss), "a shadow stack" },
+		{ PROC_VMF(ht), "huge pages (hugetlb)" },
+	};
+
+	(void)d;
+	(void)task;
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		if (v->flags & refused[i].flag)
+			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "%s: %s cannot be saved",
+					 v->path ? v->path : "(anonymous)", refused[i].what);
+	return 0;
+}
+
+static int plan_map(struct steps *s, const Ckpt__Vma *vma, int fd, uint64_t extra, const char *label)
+{
+	uint64_t prot = vma->prot;
+
+	(void)steps_add(s,
+			&(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .nr = SYS_mmap,
+					     .flags = CKPT_STEP_EXPECT, .want = (int64_t)vma->start,
+					     .arg = { vma->start, vma->end - vma->start, prot,
+						      vma->map | MAP_FIXED_NOREPLACE | extra, (uint64_t)(int64_t)fd,
+						      vma->pgoff } },
+			label);
+	return 0;
+}
+
+static bool anon_match(const struct proc_vma *v)
+{
+	if (v->shared || v->ino)
+		return false;
+	return !v->path || !strcmp(v->path, "[heap]") || !strncmp(v->path, "[stack", 6) ||
+	       !strncmp(v->path, "[anon:", 6);
+}
+
+static int anon_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma, struct steps *s,
+		     struct ckpt_err *err)
+{
+	(void)r;
+	(void)mm;
+	(void)err;
+	return plan_map(s, vma, -1, MAP_ANONYMOUS, "map anonymous memory");
+}
+
+const struct vma_kind vma_kind_anon = {
+	.name = "anon",
+	.match = anon_match,
+	.check = refuse_flags,
+	.plan = anon_plan,
+	.private_pages = true,
+};
+
+static bool shmem_match(const struct proc_vma *v)
+{
+	return v->path && (!strncmp(v->path, "/memfd:", 7) || !strcmp(v->path, "/dev/zero (deleted)") ||
+			   !strncmp(v->path, "[anon_shmem:", 12));
+}
+
+static int shmem_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v, Ckpt__Vma *vma,
+		      struct ckpt_err *err)
+{
+	char path[96];
+	auto_fd fd = -1;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", task->pid, (unsigned long)v->start,
+		       (unsigned long)v->end);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot open %s", v->path);
+	return shmem_inode_dump(d, fd, v->path, &vma->object, err);
+}
+
+static int object_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma, struct steps *s,
+		       struct ckpt_err *err)
+{
+	int fd, rc = restore_object_fd(r, vma->object, &fd, err);
+
+	(void)mm;
+	return rc ? rc : plan_map(s, vma, fd, 0, "map a file");
+}
+
+const struct vma_kind vma_kind_shmem = {
+	.name = "shmem",
+	.match = shmem_match,
+	.check = refuse_flags,
+	.dump = shmem_dump,
+	.plan = object_plan,
+	.private_pages = true, /* when mapped privately; shared mappings have no anonymous pages */
+};
+
+static bool file_match(const struct proc_vma *v)
+{
+	return v->path && v->path[0] == '/' && v->ino && !shmem_match(v);
+}
+
+static int file_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v, Ckpt__Vma *vma,
+		     struct ckpt_err *err)
+{
+	return dump_object_mapped(d, task->pid, v, &vma->object, err);
+}
+
+const struct vma_kind vma_kind_file = {
+	.name = "file",
+	.match = file_match,
+	.check = refuse_flags,
+	.dump = file_dump,
+	.plan = object_plan,
+	.private_pages = true,
+};

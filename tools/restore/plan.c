@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One step list per task and thread. The order inside a process:
+ *
+ *   children born before setsid │ setsid │ other children │ address space │
+ *   all processes exist ─ groups │ PHASE_MM │ descriptors │ PHASE_TASK │
+ *   threads │ PHASE_THREAD │ PHASE_CREDS │ PHASE_LAST │ report
+ */
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/vec.h"
+#include "kern/arch.h"
+#include "restore/restore.h"
+
+enum { BARRIER_BORN, BARRIER_GROUPS, BARRIER_OBJECTS };
+
+#define CLONE_ARGS_SIZE 88 /* CLONE_ARGS_SIZE_VER2: with cgroup */
+
+static struct task_slot *slot_of(struct restore_ctx *r, const Ckpt__Task *task)
+{
+	for (size_t i = 0; i < r->slots.n; i++)
+		if (r->slots.v[i].task == task)
+			return &r->slots.v[i];
+	return NULL;
+}
+
+static void plan_clone(struct steps *s, const struct task_slot *who, int tid, uint64_t flags, int exit_signal,
+		       const char *label)
+{
+	struct clone_args args = {
+		.flags = flags,
+		.exit_signal = (uint64_t)exit_signal,
+		.stack = arena_remote(s->arena, who->slot) + sizeof(*who->slot),
+		.stack_size = CKPT_SLOT_STACK,
+		.set_tid_size = 1,
+	};
+
+	args.set_tid = steps_data(s, &tid, sizeof(tid));
+	(void)steps_add(s,
+			&(struct ckpt_step){ .op = CKPT_OP_CLONE,
+					     .arg = { steps_data(s, &args, sizeof(args)), CLONE_ARGS_SIZE,
+						      arena_remote(s->arena, who->slot) } },
+			label);
+}
+
+static void plan_barrier(struct restore_ctx *r, struct steps *s, int which, const char *label)
+{
+	(void)steps_add(s,
+			&(struct ckpt_step){ .op = CKPT_OP_BARRIER,
+					     .arg = { arena_remote(&r->arena, r->barrier[which]), r->procs } },
+			label);
+}
+
+/* The session in which a task is born: its parent's, before or after the parent's setsid. */
+static int birth_sid(const struct image *img, const Ckpt__Task *t)
+{
+	const Ckpt__Task *p = image_task(img, t->ppid);
+
+	if (!p)
+		return t->sid == t->pid ? 0 : t->sid;
+	if (t->sid == t->pid || t->sid == p->sid)
+		return p->sid;
+	return birth_sid(img, p);
+}
+
+static int plan_children(struct restore_ctx *r, const Ckpt__Task *t, bool before_setsid, struct steps *s,
+			 struct ckpt_err *err)
+{
+	for (size_t i = 0; i < r->img->tasks.n; i++) {
+		const Ckpt__Task *c = r->img->tasks.v[i];
+		bool before;
+		char label[64];
+
+		if (c->ppid != t->pid)
+			continue;
+		before = t->sid == t->pid && c->sid != c->pid && c->sid != t->sid;
+		if (c->sid != c->pid && c->sid != t->sid && c->sid != birth_sid(r->img, t) && !c->zombie)
+			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+					 "task %d is in session %d, which it cannot be born into", c->pid, c->sid);
+		if (before != before_setsid)
+			continue;
+		(void)snprintf(label, sizeof(label), "clone task %d", c->pid);
+		plan_clone(s, slot_of(r, c), c->pid, 0, c->exit_signal ? c->exit_signal : SIGCHLD, label);
+		if (c->zombie)
+			(void)steps_call(s, "wait until a zombie has ended", SYS_waitid, P_PID, (uint64_t)c->pid,
+					 0, WEXITED | WNOWAIT, 0);
+	}
+	return 0;
+}
+
+static void plan_groups(struct restore_ctx *r, const Ckpt__Task *t, struct steps *s)
+{
+	if (t->pgid == t->pid && t->sid != t->pid)
+		(void)steps_call(s, "become a group leader", SYS_setpgid, 0, 0);
+	plan_barrier(r, s, BARRIER_BORN, "wait until every process exists");
+	if (t->pgid != t->pid && image_task(r->img, t->pgid))
+		(void)steps_call(s, "join its process group", SYS_setpgid, 0, (uint64_t)t->pgid);
+	plan_barrier(r, s, BARRIER_GROUPS, "wait until every group exists");
+}
+
+static int plan_fds(struct restore_ctx *r, const Ckpt__Task *t, struct steps *s, struct ckpt_err *err)
+{
+	const Ckpt__FdTable *table = r->img->tables.v[t->fdtable - 1];
+	uint32_t next = 0;
+
+	for (size_t i = 0; i < table->n_fds; i++) {
+		const Ckpt__Fd *f = table->fds[i];
+		int fd, rc = restore_object_fd(r, f->object, &fd, err);
+
+		if (rc)
+			return rc;
+		if (f->fd > next)
+			(void)steps_call(s, NULL, SYS_close_range, next, f->fd - 1, 0);
+		(void)steps_call(s, "put a descriptor in place", SYS_dup3, (uint64_t)fd, f->fd,
+				 f->cloexec ? 02000000 : 0);
+		next = f->fd + 1;
+	}
+	(void)steps_call(s, "close ckpt's descriptors", SYS_close_range, next, 0xffffffffu, 0);
+	return 0;
+}
+
+/* Steps of kinds that need the descriptor's number, in the first task that has it. */
+static int plan_fd_kinds(struct restore_ctx *r, const Ckpt__Task *t, bool *seen, struct steps *s,
+			 struct ckpt_err *err)
+{
+	const Ckpt__FdTable *table = r->img->tables.v[t->fdtable - 1];
+
+	for (size_t i = 0; i < table->n_fds; i++) {
+		uint32_t id = table->fds[i]->object;
+		const Ckpt__Object *obj = restore_object(r, id);
+		const struct fd_kind *kind = fd_kind_by_name(obj->state->kind);
+		int rc;
+
+		if (seen[id - 1] || !kind->plan)
+			continue;
+		seen[id - 1] = true;
+		rc = kind->plan(r, obj, r->object_msgs[id - 1], (int)table->fds[i]->fd, t, table, s, err);
+		if (rc)
+			return ckpt_ctx(err, "fd %u (%s)", table->fds[i]->fd, kind->name);
+	}
+	return 0;
+}
+
+static int plan_phase(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__Thread *th, enum task_phase phase,
+		      struct steps *s, struct ckpt_err *err)
+{
+	bool main = th == t->threads[0];
+
+	/* In the registry's order, so that kinds can rely on who comes before them. */
+	for (size_t k = 0; task_kinds[k]; k++) {
+		const struct task_kind *kind = task_kinds[k];
+		bool of_task = kind->scope == SCOPE_TASK;
+		size_t n = of_task ? t->n_state : th->n_state;
+		Ckpt__State **state = of_task ? t->state : th->state;
+
+		if (kind->phase != phase || (of_task && !main))
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			ProtobufCMessage *m;
+			int rc;
+
+			if (strcmp(state[i]->kind, kind->name) != 0)
+				continue;
+			m = kind_state_unpack(state[i], kind->desc, err);
+			if (!m)
+				return err->code;
+			rc = kind->plan(r, t, th, m, s, err);
+			protobuf_c_message_free_unpacked(m, NULL);
+			if (rc)
+				return ckpt_ctx(err, "thread %d: %s", th->tid, kind->name);
+		}
+	}
+	return 0;
+}
+
+static int plan_thread(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__Thread *th, struct steps *s,
+		       struct ckpt_err *err)
+{
+	static const enum task_phase phases[] = { PHASE_THREAD, PHASE_CREDS, PHASE_LAST };
+
+	for (size_t i = 0; i < ARRAY_SIZE(phases); i++)
+		if (plan_phase(r, t, th, phases[i], s, err))
+			return err->code;
+	return 0;
+}
+
+/* The root still runs in a copy of ckpt: leave all of it but the arena and the parked mappings. */
+static void plan_leave_ckpt(struct restore_ctx *r, struct steps *s)
+{
+	uint64_t arena = r->arena.remote, area_end = r->parked.area + r->parked.area_len;
+
+	(void)steps_try(s, "unregister ckpt's rseq", SYS_rseq,
+			(uint64_t)__builtin_thread_pointer() + (uint64_t)__rseq_offset, 32, 1, RSEQ_SIG);
+	for (size_t i = 0; i < r->parked.n; i++)
+		(void)steps_call(s, "park the vDSO", SYS_mremap, r->parked.v[i].from, r->parked.v[i].len,
+				 r->parked.v[i].len, MREMAP_MAYMOVE | MREMAP_FIXED, r->parked.v[i].at);
+	(void)steps_call(s, "leave ckpt's memory", SYS_munmap, 0, arena);
+	(void)steps_call(s, "leave ckpt's memory", SYS_munmap, area_end, ARCH_TASK_SIZE - area_end);
+}
+
+static int plan_process(struct restore_ctx *r, const Ckpt__Task *t, bool *seen, struct steps *s,
+			struct ckpt_err *err)
+{
+	const Ckpt__Mm *mm = r->img->mms.v[t->mm - 1];
+	int rc;
+
+	(void)steps_call(s, "die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+	if (!t->ppid)
+		plan_leave_ckpt(r, s);
+	rc = plan_children(r, t, true, s, err);
+	if (rc)
+		return rc;
+	if (t->sid == t->pid)
+		(void)steps_call(s, "become a session leader", SYS_setsid, 0);
+	rc = plan_children(r, t, false, s, err);
+	if (!rc)
+		rc = restore_plan_mm(r, mm, s, err);
+	if (rc)
+		return rc;
+	if (r->parked.area_len)
+		(void)steps_call(s, "leave the parking area", SYS_munmap, r->parked.area, r->parked.area_len);
+	plan_groups(r, t, s);
+	rc = plan_phase(r, t, t->threads[0], PHASE_MM, s, err);
+	if (!rc)
+		rc = plan_fds(r, t, s, err);
+	plan_barrier(r, s, BARRIER_OBJECTS, "wait until all descriptors are in place");
+	if (!rc)
+		rc = plan_fd_kinds(r, t, seen, s, err);
+	if (!rc)
+		rc = plan_phase(r, t, t->threads[0], PHASE_TASK, s, err);
+	for (size_t i = 1; !rc && i < t->n_threads; i++) {
+		struct task_slot *who = slot_of(r, t) + i;
+		char label[64];
+
+		(void)snprintf(label, sizeof(label), "clone thread %d", t->threads[i]->tid);
+		plan_clone(s, who, t->threads[i]->tid,
+			   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, 0,
+			   label);
+	}
+	(void)steps_try(s, "no longer die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, 0);
+	return rc ? rc : plan_thread(r, t, t->threads[0], s, err);
+}
+
+static void plan_zombie(const Ckpt__Task *t, struct steps *s)
+{
+	int st = t->exit_status;
+
+	if (t->sid == t->pid)
+		(void)steps_call(s, "become a session leader", SYS_setsid, 0);
+	else if (t->pgid == t->pid)
+		(void)steps_call(s, "become a group leader", SYS_setpgid, 0, 0);
+	(void)steps_try(s, "no core dump", SYS_prctl, PR_SET_DUMPABLE, 0);
+	(void)steps_add(s,
+			&(struct ckpt_step){ .op = CKPT_OP_EXIT,
+					     .arg = { (uint64_t)WEXITSTATUS(st), (uint64_t)t->pid,
+						      WIFSIGNALED(st) ? (uint64_t)WTERMSIG(st) : 0 } },
+			"end as a zombie");
+}
+
+static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < r->img->tasks.n; i++) {
+		Ckpt__Task *t = r->img->tasks.v[i];
+		size_t n = t->zombie ? 1 : t->n_threads;
+
+		r->procs += !t->zombie;
+		for (size_t k = 0; k < n; k++) {
+			struct task_slot *ts = vec_push(&r->slots);
+
+			if (!ts)
+				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			ts->task = t;
+			ts->thread = t->zombie ? NULL : t->threads[k];
+			ts->slot = arena_slot(&r->arena);
+			if (!ts->slot)
+				return ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is too small");
+			ts->slot->tid = ts->thread ? ts->thread->tid : t->pid;
+		}
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(r->barrier); i++)
+		r->barrier[i] = arena_alloc(&r->arena, sizeof(uint32_t));
+	return 0;
+}
+
+int restore_plan(struct restore_ctx *r, struct ckpt_err *err)
+{
+	bool *seen = calloc(r->img->objects.n + 1, sizeof(*seen));
+	int rc = seen ? make_slots(r, err) : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+
+	for (size_t i = 0; !rc && i < r->slots.n; i++) {
+		const struct task_slot *ts = &r->slots.v[i];
+		struct steps s;
+
+		steps_init(&s, &r->arena);
+		if (ts->task->zombie)
+			plan_zombie(ts->task, &s);
+		else if (ts->thread == ts->task->threads[0])
+			rc = plan_process(r, ts->task, seen, &s, err);
+		else
+			rc = plan_thread(r, ts->task, ts->thread, &s, err);
+		if (!rc)
+			rc = steps_commit(&s, ts->slot, err);
+		steps_free(&s);
+		if (rc)
+			(void)ckpt_ctx(err, "task %d", ts->task->pid);
+	}
+	free(seen);
+	return rc;
+}
+
+void restore_plan_print(struct restore_ctx *r, void (*line)(void *arg, const char *text), void *arg)
+{
+	static const char *const ops[] = { "end", "syscall", "clone", "read", "copy", "barrier", "await", "exit",
+					   "check", "exit-thread" };
+	char buf[256];
+
+	for (size_t i = 0; i < r->slots.n; i++) {
+		const struct ckpt_slot *slot = r->slots.v[i].slot;
+		const struct ckpt_step *v = arena_local(&r->arena, slot->steps);
+
+		(void)snprintf(buf, sizeof(buf), "task %d, thread %d: %u steps", r->slots.v[i].task->pid, slot->tid,
+			       slot->nsteps);
+		line(arg, buf);
+		for (uint32_t k = 0; k < slot->nsteps; k++) {
+			const struct ckpt_step *s = &v[k];
+
+			if (s->op == CKPT_OP_SYSCALL)
+				(void)snprintf(buf, sizeof(buf), "  %4u syscall %-4u %#llx %#llx %#llx %#llx  %s", k,
+					       s->nr, (unsigned long long)s->arg[0], (unsigned long long)s->arg[1],
+					       (unsigned long long)s->arg[2], (unsigned long long)s->arg[3],
+					       arena_label(&r->arena, s));
+			else
+				(void)snprintf(buf, sizeof(buf), "  %4u %-12s %#llx %#llx %#llx  %s", k,
+					       s->op < ARRAY_SIZE(ops) ? ops[s->op] : "?",
+					       (unsigned long long)s->arg[0], (unsigned long long)s->arg[1],
+					       (unsigned long long)s->arg[2], arena_label(&r->arena, s));
+			line(arg, buf);
+		}
+	}
+}

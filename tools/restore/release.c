@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The last stage: every thread waits in the interpreter. Take all of them by
+ * ptrace, give each its registers, take the arena out of every process, let go.
+ * Until the last line PTRACE_O_EXITKILL ends everything if ckpt dies.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/io.h"
+#include "kern/arch.h"
+#include "kern/target.h"
+#include "restore/restore.h"
+
+#define SEIZE_OPTS (PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)
+
+static int fail_thread(struct ckpt_err *err, const struct task_slot *ts, int rc, const char *what)
+{
+	return ckpt_fail_errno(err, E_RESTORE, rc, "thread %d: cannot %s", ts->slot->tid, what);
+}
+
+static int seize_all(struct restore_ctx *r, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < r->slots.n; i++) {
+		struct task_slot *ts = &r->slots.v[i];
+
+		if (!ts->thread)
+			continue;
+		if (ptrace(PTRACE_SEIZE, ts->slot->tid, 0, SEIZE_OPTS) ||
+		    ptrace(PTRACE_INTERRUPT, ts->slot->tid, 0, 0))
+			return fail_thread(err, ts, -errno, "take hold of it");
+	}
+	for (size_t i = 0; i < r->slots.n; i++) {
+		struct task_slot *ts = &r->slots.v[i];
+		int status, rc;
+
+		if (!ts->thread)
+			continue;
+		rc = thread_wait(ts->slot->tid, &status);
+		if (rc)
+			return fail_thread(err, ts, rc, "stop it");
+	}
+	return 0;
+}
+
+static int set_registers(struct task_slot *ts, struct ckpt_err *err)
+{
+	const Ckpt__Thread *th = ts->thread;
+	struct user_regs_struct regs;
+	int rc;
+
+	memcpy(&regs, th->regs.data, sizeof(regs));
+	if (th->xsave.len != arch_xsave_bytes())
+		return ckpt_fail(err, E_CPU, -EOPNOTSUPP,
+				 "the register area of the image has %zu bytes, that of this CPU %zu", th->xsave.len,
+				 arch_xsave_bytes());
+	rc = arch_set_xsave(ts->slot->tid, th->xsave.data, th->xsave.len);
+	if (rc)
+		return fail_thread(err, ts, rc, "set its vector registers");
+	rc = thread_set_regs(ts->slot->tid, &regs);
+	if (rc)
+		return fail_thread(err, ts, rc, "set its registers");
+	rc = thread_set_sigmask(ts->slot->tid, th->sigmask);
+	return rc ? fail_thread(err, ts, rc, "set its signal mask") : 0;
+}
+
+/* Any "syscall" instruction of the process's vDSO. */
+static int find_syscall(const struct restore_ctx *r, const Ckpt__Task *t, int pid, uint64_t *ret)
+{
+	const Ckpt__Mm *mm = r->img->mms.v[t->mm - 1];
+	unsigned char buf[32768];
+	char path[64];
+	int fd, rc = -ENOENT;
+
+	for (size_t i = 0; i < mm->n_vmas; i++) {
+		const Ckpt__Vma *v = mm->vmas[i];
+		size_t len = v->end - v->start;
+
+		if (strcmp(v->kind, "vdso") != 0)
+			continue;
+		if (len > sizeof(buf))
+			len = sizeof(buf);
+		(void)snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		rc = io_pread_full(fd, buf, len, v->start);
+		(void)close(fd);
+		for (size_t k = 0; !rc && k + 1 < len; k++) {
+			if (buf[k] != 0x0f || buf[k + 1] != 0x05)
+				continue;
+			*ret = v->start + k;
+			return 0;
+		}
+		return rc ? rc : -ENOENT;
+	}
+	return rc;
+}
+
+/* Unmap the arena in the main thread, which is then the only one not yet set. */
+static int drop_arena(struct restore_ctx *r, struct task_slot *ts, struct ckpt_err *err)
+{
+	struct user_regs_struct regs;
+	uint64_t at = 0;
+	int tid = ts->slot->tid, status, rc = find_syscall(r, ts->task, tid, &at);
+
+	if (rc)
+		return fail_thread(err, ts, rc, "find a system call instruction in its vDSO");
+	rc = thread_get_regs(tid, &regs);
+	if (rc)
+		return fail_thread(err, ts, rc, "read its registers");
+	regs.rip = at;
+	regs.rax = SYS_munmap;
+	regs.rdi = r->arena.remote;
+	regs.rsi = r->arena.size;
+	regs.orig_rax = (unsigned long long)-1;
+	rc = thread_set_regs(tid, &regs);
+	for (int stops = 0; !rc && stops < 2; stops++) {
+		if (ptrace(PTRACE_SYSCALL, tid, 0, 0))
+			rc = -errno;
+		else
+			rc = thread_wait(tid, &status);
+		if (!rc && WSTOPSIG(status) != (SIGTRAP | 0x80))
+			rc = -EINTR;
+	}
+	if (!rc)
+		rc = thread_get_regs(tid, &regs);
+	if (!rc && regs.rax)
+		rc = (int)regs.rax;
+	return rc ? fail_thread(err, ts, rc, "unmap the arena") : 0;
+}
+
+int restore_release(struct restore_ctx *r, struct ckpt_err *err)
+{
+	int rc = seize_all(r, err);
+
+	/* Main threads last: they unmap what the others still stand on. */
+	for (size_t i = 0; !rc && i < r->slots.n; i++) {
+		struct task_slot *ts = &r->slots.v[i];
+
+		if (ts->thread && ts->thread != ts->task->threads[0])
+			rc = set_registers(ts, err);
+	}
+	for (size_t i = 0; !rc && i < r->slots.n; i++) {
+		struct task_slot *ts = &r->slots.v[i];
+
+		if (!ts->thread || ts->thread != ts->task->threads[0])
+			continue;
+		rc = drop_arena(r, ts, err);
+		if (!rc)
+			rc = set_registers(ts, err);
+	}
+	if (!rc && (rc = ckpt_fault("restore.release")))
+		rc = ckpt_fail_errno(err, E_RESTORE, rc, "fault point restore.release");
+	if (rc)
+		return rc;
+	/* Whole. From here on it lives without us. */
+	for (size_t i = 0; i < r->slots.n; i++) {
+		struct task_slot *ts = &r->slots.v[i];
+
+		if (!ts->thread)
+			continue;
+		if ((ts->task->stopped || r->opts->leave_stopped) && ts->thread == ts->task->threads[0])
+			(void)kill(ts->slot->tid, SIGSTOP);
+		(void)ptrace(PTRACE_DETACH, ts->slot->tid, 0, 0);
+	}
+	return 0;
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The flow of a restore: decode, check, open, plan, build, release. */
+#include "restore/restore.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/vec.h"
+
+const Ckpt__Inventory *restore_inventory(struct restore_ctx *r)
+{
+	return r->img->inv;
+}
+
+const struct ckpt_restore_opts *restore_opts(const struct restore_ctx *r)
+{
+	return r->opts;
+}
+
+struct ckpt_ui *restore_ui(const struct restore_ctx *r)
+{
+	return r->ui;
+}
+
+bool restore_has_pid(struct restore_ctx *r, int pid)
+{
+	return image_task(r->img, pid) != NULL;
+}
+
+/* The child never returns into C: it continues in the interpreter on its slot's stack. */
+static pid_t clone_root(struct restore_ctx *r)
+{
+	struct task_slot *ts = &r->slots.v[0];
+	pid_t want = ts->task->pid;
+	struct clone_args args = {
+		.exit_signal = SIGCHLD,
+		.set_tid = (uint64_t)&want,
+		.set_tid_size = 1,
+	};
+	uint64_t entry = arena_entry(&r->arena);
+	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+
+	if (pid)
+		return pid < 0 ? -errno : pid;
+	__asm__ volatile("mov %0, %%rsp\n\tjmp *%1" ::"r"(ts->slot->stack_top), "r"(entry), "D"(ts->slot)
+			 : "memory");
+	__builtin_unreachable();
+}
+
+static int slot_failure(struct restore_ctx *r, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < r->slots.n; i++) {
+		const struct ckpt_slot *slot = r->slots.v[i].slot;
+		const struct ckpt_step *v = arena_local(&r->arena, slot->steps);
+		const char *label;
+		uint32_t pc = slot->pc;
+
+		if (slot->state != CKPT_SLOT_FAILED || slot->err == -ECANCELED)
+			continue;
+		/* The label of the step, or of the group it belongs to. */
+		while (pc && !v[pc].label)
+			pc--;
+		label = arena_label(&r->arena, &v[pc]);
+		return ckpt_fail_errno(err, E_RESTORE, slot->err, "task %d, thread %d: %s (step %u, call %u)",
+				       r->slots.v[i].task->pid, slot->tid, label, slot->pc, v[slot->pc].nr);
+	}
+	return 0;
+}
+
+/* Wait until every task and thread reported. */
+static int wait_built(struct restore_ctx *r, struct ckpt_err *err)
+{
+	struct ckpt_arena *a = r->arena.base;
+	struct timespec tick = { .tv_nsec = 20000000 };
+
+	for (;;) {
+		uint32_t seen = __atomic_load_n(&a->events, __ATOMIC_ACQUIRE);
+		int status;
+
+		if (slot_failure(r, err))
+			return err->code;
+		if (seen >= r->slots.n)
+			return 0;
+		(void)syscall(SYS_futex, &a->events, FUTEX_WAIT, seen, &tick, NULL, 0);
+		if (waitpid(r->root, &status, WNOHANG) == r->root) {
+			pid_t pid = r->root;
+
+			r->root = 0;
+			if (slot_failure(r, err))
+				return err->code;
+			return ckpt_fail(err, E_RESTORE, -ECHILD, "task %d died while it was built (%s %d)", pid,
+					 WIFSIGNALED(status) ? "signal" : "exit",
+					 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		}
+	}
+}
+
+/* End what was made. Only processes of ours can have these numbers: they were free before, and
+ * clone3(set_tid) gave them to our children. */
+static void kill_built(struct restore_ctx *r)
+{
+	__atomic_store_n(&r->arena.base->abort, 1, __ATOMIC_RELEASE);
+	for (size_t i = r->slots.n; i-- > 0;) {
+		const struct task_slot *ts = &r->slots.v[i];
+
+		if (ts->slot->state == CKPT_SLOT_IDLE || (ts->thread && ts->thread != ts->task->threads[0]))
+			continue;
+		if (ts->task->pid == r->root || i)
+			(void)kill(ts->task->pid, SIGKILL);
+	}
+	if (r->root > 0)
+		(void)kill(r->root, SIGKILL);
+	/* As a subreaper we inherit the rest of the tree. */
+	while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
+		;
+}
+
+static int build(struct restore_ctx *r, struct ckpt_err *err)
+{
+	sigset_t all, old;
+	int rc;
+
+	/* Tasks-to-be start with everything blocked but SIGCHLD, which must be dropped and not
+	 * queued when a zombie-to-be ends. */
+	sigfillset(&all);
+	sigdelset(&all, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &all, &old);
+	rc = clone_root(r);
+	if (rc < 0) {
+		sigprocmask(SIG_SETMASK, &old, NULL);
+		return ckpt_fail_errno(err, E_RESTORE, rc, "cannot clone task %d", r->slots.v[0].task->pid);
+	}
+	r->root = rc;
+	rc = wait_built(r, err);
+	if (!rc && (rc = ckpt_fault("restore.built")))
+		rc = ckpt_fail_errno(err, E_RESTORE, rc, "fault point restore.built");
+	if (!rc)
+		rc = restore_objects_finish(r, err);
+	if (!rc)
+		rc = restore_release(r, err);
+	if (rc)
+		kill_built(r);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return rc;
+}
+
+static void plan_line(void *arg, const char *text)
+{
+	ui_note(arg, 0, "%s", text);
+}
+
+static void raise_nofile(void)
+{
+	struct rlimit rl;
+
+	if (!getrlimit(RLIMIT_NOFILE, &rl) && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &rl);
+	}
+}
+
+int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui, struct restore_result *ret,
+		 struct ckpt_err *err)
+{
+	struct image img;
+	struct restore_ctx r = { .opts = opts, .ui = ui, .img = &img, .pages_fd = -1 };
+	uint64_t begin = io_now_us();
+	int rc;
+
+	raise_nofile();
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+	rc = image_read(&img, opts->dir, err);
+	if (!rc && !opts->plan_only)
+		rc = restore_check_image(&r, NULL, NULL, err);
+	if (!rc)
+		rc = restore_objects_open(&r, err);
+	if (!rc)
+		rc = restore_arena_map(&r, err);
+	if (!rc)
+		rc = restore_plan(&r, err);
+	if (!rc && opts->plan_only)
+		restore_plan_print(&r, plan_line, ui);
+	else if (!rc)
+		rc = build(&r, err);
+	if (!rc) {
+		ret->pid = ret->wait_for = r.root;
+		ret->total_us = io_now_us() - begin;
+	}
+	restore_arena_unmap(&r);
+	restore_objects_close(&r);
+	vec_free(&r.slots);
+	image_free(&img);
+	return rc;
+}
