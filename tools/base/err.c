@@ -9,10 +9,9 @@ static const struct {
 	const char *name;
 	int status;
 	const char *remedy;
-} err_ids[E_ID_COUNT] = {
-	[E_NONE] = { "E_NONE", 0, "" },
+} err_ids[E_ID_COUNT] = { [E_NONE] = { "E_NONE", 0, "" },
 #define X(id, status, remedy) [id] = { #id, status, remedy },
-	CKPT_ERR_IDS(X)
+			  CKPT_ERR_IDS(X)
 #undef X
 };
 

@@ -53,13 +53,13 @@ enum ckpt_err_id {
 #define X(id, status, remedy) id,
 	CKPT_ERR_IDS(X)
 #undef X
-	E_ID_COUNT
+		E_ID_COUNT
 };
 
 struct ckpt_err {
 	enum ckpt_err_id id;
-	int code;	  /* -errno of the cause */
-	char msg[512];	  /* object and cause, one sentence, no final stop */
+	int code;         /* -errno of the cause */
+	char msg[512];    /* object and cause, one sentence, no final stop */
 	char where[256];  /* "task 12: fd 7", built by ckpt_ctx() from inside out */
 	char remedy[320]; /* overrides the id's default when not empty */
 };
@@ -75,7 +75,7 @@ int ckpt_ctx(struct ckpt_err *err, const char *fmt, ...) __printf(2, 3);
 /* Replace the remedy. Returns err->code. */
 int ckpt_remedy(struct ckpt_err *err, const char *fmt, ...) __printf(2, 3);
 
-const char *ckpt_err_name(enum ckpt_err_id id); /* "E-PID-TAKEN" */
+const char *ckpt_err_name(enum ckpt_err_id id);  /* "E-PID-TAKEN" */
 int ckpt_err_status(const struct ckpt_err *err); /* exit status, 1 … 3 */
 const char *ckpt_err_remedy(const struct ckpt_err *err);
 static inline void ckpt_err_clear(struct ckpt_err *err)

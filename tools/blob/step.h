@@ -14,9 +14,9 @@
 #ifndef CKPT_BLOB_STEP_H
 #define CKPT_BLOB_STEP_H
 
-#define CKPT_ARENA_CODE 4096u	    /* offset of the interpreter */
-#define CKPT_ARENA_CODE_MAX 8192u   /* its room */
-#define CKPT_SLOT_STACK 1536u	    /* bytes of stack behind each slot */
+#define CKPT_ARENA_CODE 4096u     /* offset of the interpreter */
+#define CKPT_ARENA_CODE_MAX 8192u /* its room */
+#define CKPT_SLOT_STACK 1536u     /* bytes of stack behind each slot */
 
 #define CKPT_SLOT_OFF_LEAVE 16
 #define CKPT_SLOT_OFF_ARENA 24
@@ -26,15 +26,16 @@
 #include <stdint.h>
 
 enum ckpt_op {
-	CKPT_OP_END = 0,  /* done: report, then wait for the owner */
-	CKPT_OP_SYSCALL,  /* ret = syscall nr(arg…); negative fails unless MAY_FAIL */
-	CKPT_OP_CLONE,	  /* clone3(arg0 = args, arg1 = size) into slot arg2 */
-	CKPT_OP_READ,	  /* fill [arg1, +arg2) from fd arg0 at offset arg3 */
-	CKPT_OP_COPY,	  /* copy arg2 bytes from arg1 to arg0 */
-	CKPT_OP_BARRIER,  /* arrive at word arg0, wait until arg1 have arrived */
-	CKPT_OP_AWAIT,	  /* wait until word arg0 is arg1 or more */
-	CKPT_OP_EXIT,	  /* a zombie-to-be: kill pid arg1 (itself) with signal arg2, or exit with arg0 */
-	CKPT_OP_CHECK,	  /* fail with -EPROTO unless ret of step arg0 equals arg1 */
+	CKPT_OP_END = 0, /* done: report, then wait for the owner */
+	CKPT_OP_SYSCALL, /* ret = syscall nr(arg…); negative fails unless MAY_FAIL */
+	CKPT_OP_CLONE,   /* clone3(arg0 = args, arg1 = size) into slot arg2 */
+	CKPT_OP_READ,    /* fill [arg1, +arg2) from fd arg0 at offset arg3 */
+	CKPT_OP_COPY,    /* copy arg2 bytes from arg1 to arg0 */
+	CKPT_OP_BARRIER, /* arrive at word arg0, wait until arg1 have arrived */
+	CKPT_OP_AWAIT,   /* wait until word arg0 is arg1 or more */
+	CKPT_OP_EXIT,  /* a zombie-to-be: kill pid arg1 (itself) with signal arg2, or exit with arg0
+			*/
+	CKPT_OP_CHECK, /* fail with -EPROTO unless ret of step arg0 equals arg1 */
 	CKPT_OP_EXIT_THREAD, /* a helper thread ends: report done, exit(0) */
 };
 
@@ -46,7 +47,7 @@ struct ckpt_step {
 	uint16_t flags;
 	uint32_t nr;
 	uint32_t label; /* offset of a C string in the arena, for messages; 0 none */
-	uint32_t refs;	/* bit n: arg n is the number of a step whose ret to use */
+	uint32_t refs;  /* bit n: arg n is the number of a step whose ret to use */
 	uint64_t arg[6];
 	int64_t ret;
 	int64_t want;
@@ -64,14 +65,14 @@ enum ckpt_slot_state {
 struct ckpt_slot {
 	uint64_t steps; /* address of struct ckpt_step[nsteps] */
 	uint32_t nsteps;
-	uint32_t pc;	    /* step being run, or the one that failed */
-	uint64_t leave;	    /* dump: where to jump when the owner is gone */
-	uint64_t arena;	    /* dump: what to unmap there */
+	uint32_t pc;    /* step being run, or the one that failed */
+	uint64_t leave; /* dump: where to jump when the owner is gone */
+	uint64_t arena; /* dump: what to unmap there */
 	uint64_t arena_len;
 	uint64_t stack_top;
-	uint32_t state;	    /* enum ckpt_slot_state; a futex */
-	int32_t err;	    /* -errno of the step that failed */
-	int32_t tid;	    /* as the owner sees it */
+	uint32_t state; /* enum ckpt_slot_state; a futex */
+	int32_t err;    /* -errno of the step that failed */
+	int32_t tid;    /* as the owner sees it */
 	uint32_t reserved;
 };
 _Static_assert(sizeof(struct ckpt_slot) == 64, "slot layout");
@@ -85,8 +86,8 @@ struct ckpt_arena {
 	uint32_t owner;
 	uint32_t owner_rest[15];
 	uint32_t events; /* a futex: counts slots that ended in any way */
-	uint32_t abort;	 /* restore: a step failed somewhere, everyone stop */
-	uint32_t go;	 /* restore: never set; tasks wait here to be seized */
+	uint32_t abort;  /* restore: a step failed somewhere, everyone stop */
+	uint32_t go;     /* restore: never set; tasks wait here to be seized */
 	uint32_t reserved;
 	uint64_t size;
 	uint64_t alloc; /* offset of the first free byte */

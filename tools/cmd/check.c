@@ -28,8 +28,8 @@ static void found(void *arg, const struct ckpt_err *why)
 	if (f->c->json)
 		json_object_array_add(f->list, cmd_err_json(why));
 	else
-		printf("%s: %s%s%s\n  → %s\n", ckpt_err_name(why->id), why->where, why->where[0] ? ": " : "", why->msg,
-		       ckpt_err_remedy(why));
+		printf("%s: %s%s%s\n  → %s\n", ckpt_err_name(why->id), why->where,
+		       why->where[0] ? ": " : "", why->msg, ckpt_err_remedy(why));
 }
 
 static int finish(struct findings *f, const char *ok)
@@ -61,9 +61,9 @@ static int check_kernel(const struct cmd_common *c)
 		if (!c->json) {
 			if (!c->quiet)
 				printf("%-8s %-22s %s\n",
-				       f->present  ? "yes" :
-				       f->required ? "MISSING" :
-						     "no",
+				       f->present    ? "yes"
+				       : f->required ? "MISSING"
+						     : "no",
 				       f->name, f->present ? f->what : f->without);
 			continue;
 		}
@@ -84,8 +84,9 @@ static int check_kernel(const struct cmd_common *c)
 	} else {
 		json_object_put(list);
 		if (!c->quiet)
-			puts(ok ? "This kernel can checkpoint and restore." :
-				  "This kernel cannot checkpoint: what is MISSING above is needed.");
+			puts(ok ? "This kernel can checkpoint and restore."
+				: "This kernel cannot checkpoint: what is MISSING above is "
+				  "needed.");
 	}
 	return ok ? 0 : 3;
 }
@@ -115,7 +116,9 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		rc = ckpt_restore_check(&r, &c.ui, found, &f, &err);
 	if (rc < 0)
 		return cmd_fail(&c, &err);
-	return finish(&f, d.pid ? "Nothing stops a dump of this process." : "Nothing stops a restore of this image.");
+	return finish(&f, d.pid ? "Nothing stops a dump of this process."
+				: "Nothing stops a restore of this image.");
 }
 
-const struct cmd cmd_check = { "check", "[-t PID] [-D DIR]", "what would stop a dump or a restore", opts, run };
+const struct cmd cmd_check = { "check", "[-t PID] [-D DIR]", "what would stop a dump or a restore",
+			       opts, run };

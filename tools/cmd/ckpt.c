@@ -35,6 +35,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; commands[i]; i++)
 		if (!strcmp(commands[i]->name, argv[1]))
 			return commands[i]->run(commands[i], argc - 1, argv + 1);
-	fprintf(stderr, "ckpt: E-USAGE: there is no command \"%s\"\n  → see: ckpt --help\n", argv[1]);
+	fprintf(stderr, "ckpt: E-USAGE: there is no command \"%s\"\n  → see: ckpt --help\n",
+		argv[1]);
 	return 2;
 }

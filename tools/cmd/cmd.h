@@ -13,7 +13,7 @@
 
 /* One option of one command: the table is what --help and the completions are made of. */
 struct cmd_opt {
-	int key;	  /* short option, or 256 and above for long-only */
+	int key;          /* short option, or 256 and above for long-only */
 	const char *name; /* long option */
 	const char *arg;  /* NULL: takes none */
 	const char *help;

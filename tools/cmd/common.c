@@ -87,8 +87,8 @@ static void ui_print_progress(struct ckpt_ui *ui, const char *phase, uint64_t do
 		memset(bar, '.', 30);
 		memset(bar, '#', (size_t)(fill > 30 ? 30 : fill));
 		bar[30] = 0;
-		fprintf(stderr, "\r%-8s [%s] %3d %%  %s of %s\033[K", phase, bar, (int)(done * 100 / total),
-			cmd_human(done, a), cmd_human(total, b));
+		fprintf(stderr, "\r%-8s [%s] %3d %%  %s of %s\033[K", phase, bar,
+			(int)(done * 100 / total), cmd_human(done, a), cmd_human(total, b));
 		fflush(stderr);
 		progress_shown = true;
 	}
@@ -101,8 +101,8 @@ static void print_opts(const struct cmd_opt *o)
 		char left[64];
 
 		(void)snprintf(left, sizeof(left), "%c%c%c --%s%s%s", o->key < 256 ? '-' : ' ',
-			       o->key < 256 ? o->key : ' ', o->key < 256 ? ',' : ' ', o->name, o->arg ? " " : "",
-			       o->arg ? o->arg : "");
+			       o->key < 256 ? o->key : ' ', o->key < 256 ? ',' : ' ', o->name,
+			       o->arg ? " " : "", o->arg ? o->arg : "");
 		if (strlen(left) > 26)
 			printf("  %s\n  %-26s %s\n", left, "", o->help);
 		else
@@ -145,12 +145,16 @@ int cmd_getopt(const struct cmd *cmd, struct cmd_common *c, int argc, char **arg
 	int key;
 
 	for (int pass = 0; pass < 2; pass++)
-		for (const struct cmd_opt *o = pass ? common_opts : cmd->opts; o->name && n < 63; o++) {
-			lo[n++] = (struct option){ o->name, o->arg ? required_argument : no_argument, NULL, o->key };
+		for (const struct cmd_opt *o = pass ? common_opts : cmd->opts; o->name && n < 63;
+		     o++) {
+			lo[n++] =
+				(struct option) { o->name, o->arg ? required_argument : no_argument,
+						  NULL, o->key };
 			if (o->key < 256) {
 				size_t l = strlen(so);
 
-				(void)snprintf(so + l, sizeof(so) - l, "%c%s", o->key, o->arg ? ":" : "");
+				(void)snprintf(so + l, sizeof(so) - l, "%c%s", o->key,
+					       o->arg ? ":" : "");
 			}
 		}
 	ui_init(c);
@@ -205,8 +209,8 @@ int cmd_fail(const struct cmd_common *c, const struct ckpt_err *err)
 		json_object_object_add(o, "error", cmd_err_json(err));
 		cmd_print_json(o);
 	}
-	fprintf(stderr, "ckpt: %s: %s%s%s\n  → %s\n", ckpt_err_name(err->id), err->where, err->where[0] ? ": " : "",
-		err->msg, ckpt_err_remedy(err));
+	fprintf(stderr, "ckpt: %s: %s%s%s\n  → %s\n", ckpt_err_name(err->id), err->where,
+		err->where[0] ? ": " : "", err->msg, ckpt_err_remedy(err));
 	return ckpt_err_status(err);
 }
 

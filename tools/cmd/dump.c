@@ -39,7 +39,8 @@ static bool parse_tcp(const char *s, enum ckpt_tcp *ret)
 
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
-	struct ckpt_dump_opts o = { .ghost_limit = 64u << 20, .threads = (int)sysconf(_SC_NPROCESSORS_ONLN) };
+	struct ckpt_dump_opts o = { .ghost_limit = 64u << 20,
+				    .threads = (int)sysconf(_SC_NPROCESSORS_ONLN) };
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
 	Ckpt__Stats st;
@@ -81,11 +82,13 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		json_object_object_add(j, "stats", cmd_message_json(&st.base));
 		cmd_print_json(j);
 	} else if (!c.quiet) {
-		printf("saved process %d to %s: %llu task%s, %llu thread%s, %s of memory; it stood still for "
+		printf("saved process %d to %s: %llu task%s, %llu thread%s, %s of memory; it stood "
+		       "still for "
 		       "%llu.%01llu ms\n",
 		       o.pid, o.dir, (unsigned long long)st.tasks, st.tasks == 1 ? "" : "s",
-		       (unsigned long long)st.threads, st.threads == 1 ? "" : "s", cmd_human(st.bytes_pages, pages),
-		       (unsigned long long)st.pause_us / 1000, (unsigned long long)st.pause_us / 100 % 10);
+		       (unsigned long long)st.threads, st.threads == 1 ? "" : "s",
+		       cmd_human(st.bytes_pages, pages), (unsigned long long)st.pause_us / 1000,
+		       (unsigned long long)st.pause_us / 100 % 10);
 	}
 	if (c.verbose)
 		fprintf(stderr, "freeze %llu µs, collect %llu µs, pages %llu µs, total %llu µs\n",
@@ -94,4 +97,5 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	return 0;
 }
 
-const struct cmd cmd_dump = { "dump", "-t PID -D DIR [OPTION…]", "save a running program", opts, run };
+const struct cmd cmd_dump = { "dump", "-t PID -D DIR [OPTION…]", "save a running program", opts,
+			      run };

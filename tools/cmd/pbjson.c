@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Any protobuf message as JSON, by walking its descriptor; kinds' bodies are unpacked by the registry. */
+/* Any protobuf message as JSON, by walking its descriptor; kinds' bodies are unpacked by the
+ * registry. */
 #include <stdio.h>
 #include <string.h>
 
@@ -34,7 +35,8 @@ static const ProtobufCMessageDescriptor *body_of(const char *kind)
 static struct json_object *state_json(const Ckpt__State *st)
 {
 	const ProtobufCMessageDescriptor *desc = body_of(st->kind);
-	ProtobufCMessage *m = desc ? protobuf_c_message_unpack(desc, NULL, st->body.len, st->body.data) : NULL;
+	ProtobufCMessage *m =
+		desc ? protobuf_c_message_unpack(desc, NULL, st->body.len, st->body.data) : NULL;
 	struct json_object *o = m ? cmd_message_json(m) : json_object_new_object();
 
 	json_object_object_add(o, "kind", json_object_new_string(st->kind));
@@ -78,8 +80,9 @@ static struct json_object *value_json(const ProtobufCFieldDescriptor *f, const v
 
 		if (!m)
 			return NULL;
-		return m->descriptor == &ckpt__state__descriptor ? state_json((const Ckpt__State *)m) :
-								   cmd_message_json(m);
+		return m->descriptor == &ckpt__state__descriptor
+			       ? state_json((const Ckpt__State *)m)
+			       : cmd_message_json(m);
 	}
 	}
 	return NULL;

@@ -27,7 +27,8 @@ static int write_pidfile(const char *path, pid_t pid, struct ckpt_err *err)
 	auto_file FILE *f = fopen(path, "we");
 
 	if (!f || fprintf(f, "%d\n", pid) < 0 || fflush(f))
-		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot write the pid file %s", path);
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot write the pid file %s",
+				       path);
 	return 0;
 }
 
@@ -68,7 +69,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (!o.dir)
 		return cmd_usage(cmd, "name the checkpoint with --image");
-	rc = o.pidns && !o.plan_only ? ckpt_restore_pidns(&o, &c.ui, &res, &err) : ckpt_restore(&o, &c.ui, &res, &err);
+	rc = o.pidns && !o.plan_only ? ckpt_restore_pidns(&o, &c.ui, &res, &err)
+				     : ckpt_restore(&o, &c.ui, &res, &err);
 	cmd_progress_end();
 	if (!rc && o.pidfile && !o.plan_only)
 		rc = write_pidfile(o.pidfile, res.pid, &err);
@@ -84,10 +86,12 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		cmd_print_json(j);
 	} else if (!c.quiet) {
 		printf("restored process %d from %s in %llu.%01llu ms\n", res.pid, o.dir,
-		       (unsigned long long)res.total_us / 1000, (unsigned long long)res.total_us / 100 % 10);
+		       (unsigned long long)res.total_us / 1000,
+		       (unsigned long long)res.total_us / 100 % 10);
 	}
 	fflush(stdout);
 	return o.detach ? 0 : wait_root(res.wait_for);
 }
 
-const struct cmd cmd_restore = { "restore", "-D DIR [OPTION…]", "bring a checkpoint back to life", opts, run };
+const struct cmd cmd_restore = { "restore", "-D DIR [OPTION…]", "bring a checkpoint back to life",
+				 opts, run };

@@ -45,10 +45,12 @@ static void show_tree(const struct image *img, int ppid, int depth)
 
 		if (t->ppid != ppid)
 			continue;
-		printf("  %*s%d %s", depth * 2, "", t->pid, t->zombie ? "(zombie)" : task_comm(t, comm, sizeof(comm)));
+		printf("  %*s%d %s", depth * 2, "", t->pid,
+		       t->zombie ? "(zombie)" : task_comm(t, comm, sizeof(comm)));
 		if (!t->zombie)
-			printf("  threads %zu  pgid %d  sid %d  fds %zu  mappings %zu", t->n_threads, t->pgid, t->sid,
-			       img->tables.v[t->fdtable - 1]->n_fds, img->mms.v[t->mm - 1]->n_vmas);
+			printf("  threads %zu  pgid %d  sid %d  fds %zu  mappings %zu",
+			       t->n_threads, t->pgid, t->sid, img->tables.v[t->fdtable - 1]->n_fds,
+			       img->mms.v[t->mm - 1]->n_vmas);
 		puts("");
 		show_tree(img, t->pid, depth + 1);
 	}
@@ -63,16 +65,18 @@ static void show_summary(const struct image *img)
 
 	if (localtime_r(&at, &tm))
 		(void)strftime(when, sizeof(when), "%F %T", &tm);
-	printf("checkpoint of process %d, made %s on %s by %s (Linux %s, %s)\n", inv->root_pid, when, inv->hostname,
-	       inv->program, inv->kernel, inv->machine);
+	printf("checkpoint of process %d, made %s on %s by %s (Linux %s, %s)\n", inv->root_pid,
+	       when, inv->hostname, inv->program, inv->kernel, inv->machine);
 	printf("id ");
 	for (size_t i = 0; i < inv->content_id.len; i++)
 		printf("%02x", inv->content_id.data[i]);
 	puts("");
 	if (inv->stats)
 		printf("%llu tasks, %llu threads, %s of memory, pause %llu.%01llu ms\n",
-		       (unsigned long long)inv->stats->tasks, (unsigned long long)inv->stats->threads,
-		       cmd_human(inv->stats->bytes_pages, size), (unsigned long long)inv->stats->pause_us / 1000,
+		       (unsigned long long)inv->stats->tasks,
+		       (unsigned long long)inv->stats->threads,
+		       cmd_human(inv->stats->bytes_pages, size),
+		       (unsigned long long)inv->stats->pause_us / 1000,
 		       (unsigned long long)inv->stats->pause_us / 100 % 10);
 }
 
@@ -88,13 +92,15 @@ static void show_fds(const struct image *img)
 		for (size_t k = 0; k < table->n_fds; k++) {
 			const Ckpt__Object *o = img->objects.v[table->fds[k]->object - 1];
 			const struct fd_kind *kind = fd_kind_by_name(o->state->kind);
-			ProtobufCMessage *m = kind ? protobuf_c_message_unpack(kind->desc, NULL, o->state->body.len,
-									       o->state->body.data) :
-						     NULL;
+			ProtobufCMessage *m = kind ? protobuf_c_message_unpack(kind->desc, NULL,
+									       o->state->body.len,
+									       o->state->body.data)
+						   : NULL;
 			struct json_object *j = m ? cmd_message_json(m) : NULL;
 
 			printf("  %4u %-10s #%-5u %s\n", table->fds[k]->fd, o->state->kind, o->id,
-			       j ? json_object_to_json_string_ext(j, JSON_C_TO_STRING_NOSLASHESCAPE) : "");
+			       j ? json_object_to_json_string_ext(j, JSON_C_TO_STRING_NOSLASHESCAPE)
+				 : "");
 			json_object_put(j);
 			if (m)
 				protobuf_c_message_free_unpacked(m, NULL);
@@ -110,10 +116,11 @@ static void show_vmas(const struct image *img)
 			const Ckpt__Vma *v = img->mms.v[i]->vmas[k];
 			char size[16];
 
-			printf("  %012llx-%012llx %c%c%c%c %10s  %-8s", (unsigned long long)v->start,
-			       (unsigned long long)v->end, v->prot & PROT_READ ? 'r' : '-',
-			       v->prot & PROT_WRITE ? 'w' : '-', v->prot & PROT_EXEC ? 'x' : '-',
-			       v->map & MAP_SHARED ? 's' : 'p', cmd_human(v->end - v->start, size), v->kind);
+			printf("  %012llx-%012llx %c%c%c%c %10s  %-8s",
+			       (unsigned long long)v->start, (unsigned long long)v->end,
+			       v->prot & PROT_READ ? 'r' : '-', v->prot & PROT_WRITE ? 'w' : '-',
+			       v->prot & PROT_EXEC ? 'x' : '-', v->map & MAP_SHARED ? 's' : 'p',
+			       cmd_human(v->end - v->start, size), v->kind);
 			if (v->object)
 				printf(" #%u +%#llx", v->object, (unsigned long long)v->pgoff);
 			puts("");
@@ -194,7 +201,9 @@ static int run_show(const struct cmd *cmd, int argc, char **argv)
 			shown = true;
 		}
 	image_free(&img);
-	return shown ? 0 : cmd_usage(cmd, "sections are summary, tasks, fds and vmas, not \"%s\"", want);
+	return shown ? 0
+		     : cmd_usage(cmd, "sections are summary, tasks, fds and vmas, not \"%s\"",
+				 want);
 }
 
 static int run_verify(const struct cmd *cmd, int argc, char **argv)
@@ -218,11 +227,14 @@ static int run_verify(const struct cmd *cmd, int argc, char **argv)
 		json_object_object_add(o, "ok", json_object_new_boolean(true));
 		cmd_print_json(o);
 	} else if (!rc && !c.quiet) {
-		printf("%s is whole: %zu tasks, %s of pages\n", dir, img.tasks.n, cmd_human(img.pages_bytes, size));
+		printf("%s is whole: %zu tasks, %s of pages\n", dir, img.tasks.n,
+		       cmd_human(img.pages_bytes, size));
 	}
 	image_free(&img);
 	return rc ? cmd_fail(&c, &err) : 0;
 }
 
-const struct cmd cmd_show = { "show", "-D DIR [summary|tasks|fds|vmas]", "look into a checkpoint", opts, run_show };
-const struct cmd cmd_verify = { "verify", "-D DIR", "check every byte of a checkpoint", opts, run_verify };
+const struct cmd cmd_show = { "show", "-D DIR [summary|tasks|fds|vmas]", "look into a checkpoint",
+			      opts, run_show };
+const struct cmd cmd_verify = { "verify", "-D DIR", "check every byte of a checkpoint", opts,
+				run_verify };

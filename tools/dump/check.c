@@ -59,17 +59,20 @@ static int check_root(int pid, struct ckpt_err *err)
 	if (pid <= 0 || proc_stat_read(pid, &st, &gone))
 		return ckpt_fail(err, E_NO_SUCH_PID, -ESRCH, "there is no process %d", pid);
 	if (st.flags & PROC_PF_KTHREAD)
-		return ckpt_fail(err, E_BAD_TARGET, -EINVAL, "process %d (%s) is a kernel thread", pid, st.comm);
+		return ckpt_fail(err, E_BAD_TARGET, -EINVAL, "process %d (%s) is a kernel thread",
+				 pid, st.comm);
 	if (pid == 1)
-		return ckpt_fail(err, E_BAD_TARGET, -EINVAL, "process 1 is the init of this system");
+		return ckpt_fail(err, E_BAD_TARGET, -EINVAL,
+				 "process 1 is the init of this system");
 	if (st.state == 'Z' || st.state == 'X')
-		return ckpt_fail(err, E_BAD_TARGET, -EINVAL, "process %d (%s) has already ended (zombie)", pid,
-				 st.comm);
+		return ckpt_fail(err, E_BAD_TARGET, -EINVAL,
+				 "process %d (%s) has already ended (zombie)", pid, st.comm);
 	if (pid == getpid() || is_ancestor(pid))
-		return ckpt_remedy((ckpt_fail(err, E_BAD_TARGET, -EINVAL,
-					      "process %d (%s) is an ancestor of ckpt itself", pid, st.comm),
-				    err),
-				   "run ckpt from another shell or session");
+		return ckpt_remedy(
+			(ckpt_fail(err, E_BAD_TARGET, -EINVAL,
+				   "process %d (%s) is an ancestor of ckpt itself", pid, st.comm),
+			 err),
+			"run ckpt from another shell or session");
 	return 0;
 }
 
@@ -86,7 +89,8 @@ static void check_namespaces(struct checker *c, int pid)
 		if (stat(path, &theirs))
 			continue;
 		(void)snprintf(path, sizeof(path), "/proc/self/ns/%s", same[i]);
-		if (stat(path, &ours) || (ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev))
+		if (stat(path, &ours) ||
+		    (ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev))
 			continue;
 		(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
 				"task %d is in another %s namespace than ckpt", pid, same[i]);
@@ -118,7 +122,8 @@ static void check_fds(struct checker *c, int pid)
 			continue; /* closed meanwhile; the dump itself will see */
 		kind = fd_kind_match(&f);
 		if (!kind)
-			(void)ckpt_fail(&err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d (%s) cannot be saved", fd, link);
+			(void)ckpt_fail(&err, E_UNSUPPORTED, -EOPNOTSUPP,
+					"fd %d (%s) cannot be saved", fd, link);
 		else if (!kind->check || !kind->check(&c->d, &f, &err))
 			continue;
 		(void)ckpt_ctx(&err, "task %d", pid);
@@ -140,12 +145,13 @@ static void check_vmas(struct checker *c, int pid)
 		struct ckpt_err err = { 0 };
 
 		if (!kind)
-			(void)ckpt_fail(&err, E_UNSUPPORTED, -EOPNOTSUPP, "the mapping %s cannot be saved",
+			(void)ckpt_fail(&err, E_UNSUPPORTED, -EOPNOTSUPP,
+					"the mapping %s cannot be saved",
 					v->path ? v->path : "(anonymous)");
 		else if (!kind->check || !kind->check(&c->d, &task, v, &err))
 			continue;
-		(void)ckpt_ctx(&err, "task %d: mapping %#llx-%#llx", pid, (unsigned long long)v->start,
-			       (unsigned long long)v->end);
+		(void)ckpt_ctx(&err, "task %d: mapping %#llx-%#llx", pid,
+			       (unsigned long long)v->start, (unsigned long long)v->end);
 		report(c, &err);
 	}
 	proc_vmas_free(&vmas);
@@ -162,22 +168,26 @@ static void check_threads(struct checker *c, int pid, const struct proc_stat *st
 		struct target_task task = { .pid = pid, .vpid = pid, .mem_fd = -1 };
 		struct target_thread th = { .tid = tids.v[i], .vtid = tids.v[i] };
 		auto_free char *status = NULL;
-		struct task_facts f = { .task = &task, .thread = &th, .stat = stat, .main = th.tid == pid };
+		struct task_facts f = {
+			.task = &task, .thread = &th, .stat = stat, .main = th.tid == pid
+		};
 		struct ckpt_err err = { 0 };
 		uint64_t tracer = 0;
 
 		if (dump_facts_status(pid, th.tid, &status, &err))
 			continue;
 		f.status = status;
-		if (proc_field_num(status, "TracerPid", 0, 10, &tracer) && tracer && (int)tracer != getpid()) {
-			(void)ckpt_fail(&err, E_ALREADY_TRACED, -EPERM, "task %d is traced by process %d",
-					th.tid, (int)tracer);
+		if (proc_field_num(status, "TracerPid", 0, 10, &tracer) && tracer &&
+		    (int)tracer != getpid()) {
+			(void)ckpt_fail(&err, E_ALREADY_TRACED, -EPERM,
+					"task %d is traced by process %d", th.tid, (int)tracer);
 			report(c, &err);
 		}
 		for (size_t k = 0; task_kinds[k]; k++) {
 			struct ckpt_err kerr = { 0 };
 
-			if (!task_kinds[k]->check || (task_kinds[k]->scope == SCOPE_TASK && !f.main) ||
+			if (!task_kinds[k]->check ||
+			    (task_kinds[k]->scope == SCOPE_TASK && !f.main) ||
 			    !task_kinds[k]->check(&c->d, &f, &kerr))
 				continue;
 			(void)ckpt_ctx(&kerr, "task %d", th.tid);
@@ -207,10 +217,13 @@ static void check_tree(struct checker *c, int pid)
 }
 
 int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
-		    void (*found)(void *arg, const struct ckpt_err *why), void *arg, struct ckpt_err *err)
+		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+		    struct ckpt_err *err)
 {
 	struct ckpt_err first = { 0 };
-	struct checker c = { .d = { .opts = opts, .ui = ui }, .found = found, .arg = arg, .first = &first };
+	struct checker c = {
+		.d = { .opts = opts, .ui = ui }, .found = found, .arg = arg, .first = &first
+	};
 	int rc = check_root(opts->pid, &first);
 
 	if (rc) {
@@ -226,7 +239,7 @@ int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		return c.count;
 	*err = first;
 	if (c.count > 1)
-		(void)ckpt_remedy(err, "%d things stop this dump; see them all: ckpt check -t %d", c.count,
-				  opts->pid);
+		(void)ckpt_remedy(err, "%d things stop this dump; see them all: ckpt check -t %d",
+				  c.count, opts->pid);
 	return err->code;
 }

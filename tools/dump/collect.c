@@ -57,7 +57,8 @@ static int thread_core(struct thread_work *w, struct ckpt_err *err)
 	int rc;
 
 	regs_apply_restart(&regs);
-	/* The kernel's own restart data does not survive: make the call again from its arguments. */
+	/* The kernel's own restart data does not survive: make the call again from its arguments.
+	 */
 	if (regs.rax == SYS_restart_syscall && (long)th->regs.rax == -516)
 		regs.rax = th->regs.orig_rax;
 	w->msg->tid = th->vtid;
@@ -69,8 +70,8 @@ static int thread_core(struct thread_work *w, struct ckpt_err *err)
 	w->msg->regs.len = sizeof(regs);
 	rc = arch_get_xsave(th->tid, &xsave, &len);
 	if (rc)
-		return ckpt_fail_errno(err, E_FREEZE, rc, "cannot read the vector registers of thread %d",
-				       th->tid);
+		return ckpt_fail_errno(err, E_FREEZE, rc,
+				       "cannot read the vector registers of thread %d", th->tid);
 	w->msg->xsave.data = xsave;
 	w->msg->xsave.len = len;
 	return 0;
@@ -119,18 +120,23 @@ static int thread_answers(struct dump_ctx *d, const struct inject *in, struct th
 			return ckpt_ctx(err, "thread %d: %s", w->facts.thread->tid, k->name);
 		if (rc > 0)
 			continue;
-		if (!st || (k->scope == SCOPE_TASK ? kind_push(&task->n_state, &task->state, st) :
-						     kind_push(&w->msg->n_state, &w->msg->state, st)))
+		if (!st ||
+		    (k->scope == SCOPE_TASK ? kind_push(&task->n_state, &task->state, st)
+					    : kind_push(&w->msg->n_state, &w->msg->state, st)))
 			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	}
 	return 0;
 }
 
 static int collect_thread(struct dump_ctx *d, struct inject *in, struct target_task *task,
-			  const struct proc_stat *stat, size_t at, Ckpt__Task *msg, struct ckpt_err *err)
+			  const struct proc_stat *stat, size_t at, Ckpt__Task *msg,
+			  struct ckpt_err *err)
 {
 	struct thread_work w = {
-		.facts = { .task = task, .thread = &task->threads.v[at], .stat = stat, .main = at == 0 },
+		.facts = { .task = task,
+			   .thread = &task->threads.v[at],
+			   .stat = stat,
+			   .main = at == 0 },
 	};
 	uint64_t alloc = in->arena.base->alloc;
 	int rc;
@@ -156,8 +162,8 @@ static int collect_thread(struct dump_ctx *d, struct inject *in, struct target_t
 	return rc;
 }
 
-static int collect_threads(struct dump_ctx *d, struct target_task *task, const struct proc_stat *stat,
-			   Ckpt__Task *msg, struct ckpt_err *err)
+static int collect_threads(struct dump_ctx *d, struct target_task *task,
+			   const struct proc_stat *stat, Ckpt__Task *msg, struct ckpt_err *err)
 {
 	struct inject in;
 	int rc = inject_begin(&in, task, ARENA_BASE_BYTES, err), end;
@@ -194,8 +200,9 @@ static int refuse_sharing(struct dump_ctx *d, struct target_task *task, struct c
 	parent = d->target.tasks.v[task->parent].pid;
 	for (size_t i = 0; i < ARRAY_SIZE(shared); i++)
 		if (syscall(SYS_kcmp, task->pid, parent, shared[i].type, 0, 0) == 0)
-			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "task %d shares %s with task %d",
-					 task->pid, shared[i].what, parent);
+			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+					 "task %d shares %s with task %d", task->pid,
+					 shared[i].what, parent);
 	return 0;
 }
 

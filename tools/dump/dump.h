@@ -11,10 +11,10 @@
 struct dump_object {
 	Ckpt__Object *msg;
 	const struct fd_kind *kind; /* NULL for keyed objects */
-	void *kmsg;		    /* the kind's message until it is packed */
-	int pid, fd;		    /* a descriptor of the target that shows it */
-	int local;		    /* ckpt's duplicate, -1 when not needed any longer */
-	uint64_t key1, key2;	    /* keyed and mapped objects */
+	void *kmsg;                 /* the kind's message until it is packed */
+	int pid, fd;                /* a descriptor of the target that shows it */
+	int local;                  /* ckpt's duplicate, -1 when not needed any longer */
+	uint64_t key1, key2;        /* keyed and mapped objects */
 	char *key_kind;
 	char *link, *fdinfo; /* facts, kept for dump_late */
 	struct stat st;
@@ -36,7 +36,7 @@ struct dump_ctx {
 	struct {
 		struct dump_object *v;
 		size_t n, cap;
-	} objects; /* id = index + 1 */
+	} objects;              /* id = index + 1 */
 	struct fd_index *index; /* descriptions by file, then by kcmp order */
 	struct {
 		Ckpt__Task **v;

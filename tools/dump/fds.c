@@ -44,7 +44,8 @@ static struct fd_bucket *bucket_of(struct dump_ctx *d, const struct stat *st)
 }
 
 /* Where (pid, fd) is or belongs in its bucket. Returns true when found. */
-static bool bucket_search(struct dump_ctx *d, const struct fd_bucket *b, int pid, int fd, size_t *ret_at)
+static bool bucket_search(struct dump_ctx *d, const struct fd_bucket *b, int pid, int fd,
+			  size_t *ret_at)
 {
 	size_t lo = 0, hi = b->n;
 
@@ -110,7 +111,8 @@ int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_l
 		rc = stat(name, &ret->st);
 	}
 	if (rc)
-		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "fd %d (%s): cannot stat it", fd, *ret_link);
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "fd %d (%s): cannot stat it", fd,
+				       *ret_link);
 	return 0;
 }
 
@@ -129,7 +131,8 @@ static int object_new(struct dump_ctx *d, struct dump_object **ret, struct ckpt_
 	return 0;
 }
 
-int dump_object_set(Ckpt__Object *obj, const char *kind, const ProtobufCMessage *msg, struct ckpt_err *err)
+int dump_object_set(Ckpt__Object *obj, const char *kind, const ProtobufCMessage *msg,
+		    struct ckpt_err *err)
 {
 	Ckpt__State *st = kind_state_new(kind, msg);
 
@@ -209,11 +212,13 @@ static int pidfd_of(int pid, struct ckpt_err *err)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
-	return fd < 0 ? ckpt_fail_errno(err, E_KERNEL, -errno, "cannot open a pidfd for task %d", pid) : fd;
+	return fd < 0 ? ckpt_fail_errno(err, E_KERNEL, -errno, "cannot open a pidfd for task %d",
+					pid)
+		      : fd;
 }
 
-static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, uint32_t *ret_id, bool *ret_cloexec,
-		     struct ckpt_err *err)
+static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, uint32_t *ret_id,
+		     bool *ret_cloexec, struct ckpt_err *err)
 {
 	auto_free char *link = NULL;
 	auto_free char *fdinfo = NULL;
@@ -225,7 +230,8 @@ static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, uint32_t *r
 	int rc;
 
 	if (local < 0)
-		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot take fd %d of task %d", fd, pid);
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot take fd %d of task %d", fd,
+				       pid);
 	rc = fd_facts_read(pid, fd, local, &f, &link, &fdinfo, err);
 	if (rc)
 		return rc;
@@ -239,7 +245,8 @@ static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, uint32_t *r
 	}
 	kind = fd_kind_match(&f);
 	if (!kind)
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d (%s) cannot be saved", fd, f.link);
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d (%s) cannot be saved", fd,
+				 f.link);
 	(void)take_fd(&local); /* the object owns it */
 	/* In the index before its kind runs, for objects that reach themselves. */
 	if (bucket_insert(b, at, (uint32_t)d->objects.n + 1))
@@ -278,7 +285,8 @@ int dump_object_keyed(struct dump_ctx *d, const char *kind, uint64_t key1, uint6
 	/* Few per tree; mappings of one file follow each other, so look from the end. */
 	for (size_t i = d->objects.n; i-- > 0;) {
 		o = &d->objects.v[i];
-		if (o->key_kind && o->key1 == key1 && o->key2 == key2 && !strcmp(o->key_kind, kind)) {
+		if (o->key_kind && o->key1 == key1 && o->key2 == key2 &&
+		    !strcmp(o->key_kind, kind)) {
 			*ret = o->msg;
 			*ret_new = false;
 			return 0;
@@ -298,8 +306,8 @@ int dump_object_keyed(struct dump_ctx *d, const char *kind, uint64_t key1, uint6
 }
 
 /* The object of a file that no descriptor shows. Takes over @local. */
-static int object_file(struct dump_ctx *d, int pid, const char *path, int local, int flags, uint32_t *ret_id,
-		       struct ckpt_err *err)
+static int object_file(struct dump_ctx *d, int pid, const char *path, int local, int flags,
+		       uint32_t *ret_id, struct ckpt_err *err)
 {
 	auto_fd own = local;
 	auto_free char *link = strdup(path);
@@ -328,7 +336,8 @@ static int object_file(struct dump_ctx *d, int pid, const char *path, int local,
 	f.local = own;
 	kind = fd_kind_match(&f);
 	if (!kind)
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "the file %s cannot be saved", path);
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "the file %s cannot be saved",
+				 path);
 	(void)take_fd(&own);
 	rc = object_dump(d, kind, &f, &link, &fdinfo, ret_id, err);
 	if (!rc) {
@@ -346,11 +355,12 @@ int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, ui
 	char path[96];
 	int fd;
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", pid, (unsigned long)v->start,
-		       (unsigned long)v->end);
+	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", pid,
+		       (unsigned long)v->start, (unsigned long)v->end);
 	fd = open(path, flags | O_CLOEXEC);
 	if (fd < 0)
-		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open the mapped file %s", v->path);
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open the mapped file %s",
+				       v->path);
 	return object_file(d, pid, v->path, fd, flags, ret_id, err);
 }
 
@@ -366,12 +376,13 @@ int dump_object_link(struct dump_ctx *d, int pid, const char *name, int flags, u
 	(void)snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
 	fd = open(path, flags | O_CLOEXEC);
 	if (fd < 0)
-		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open %s of task %d (%s)", name, pid,
-				       link);
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open %s of task %d (%s)",
+				       name, pid, link);
 	return object_file(d, pid, link, fd, flags, ret_id, err);
 }
 
-int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t bytes, struct ckpt_err *err)
+int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t bytes,
+		      struct ckpt_err *err)
 {
 	struct dump_pages *p;
 	struct page_seg *seg;
@@ -379,7 +390,8 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 	int fd = fcntl(local, F_DUPFD_CLOEXEC, 3);
 
 	if (fd < 0)
-		return ckpt_fail_errno(err, E_LIMIT, -errno, "cannot keep a descriptor for object %u", obj->id);
+		return ckpt_fail_errno(err, E_LIMIT, -errno,
+				       "cannot keep a descriptor for object %u", obj->id);
 	p = vec_push(&d->pages);
 	if (!p)
 		return oom(err);
@@ -411,7 +423,8 @@ static int fd_cmp(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg, struct ckpt_err *err)
+int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
+		     struct ckpt_err *err)
 {
 	struct proc_pids fds = { 0 };
 	Ckpt__FdTable *table = kind_msg_new(&ckpt__fd_table__descriptor);
@@ -472,9 +485,14 @@ int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err)
 
 		if (!o->kmsg)
 			continue;
-		f = (struct fd_facts){ .pid = o->pid, .fd = o->fd, .local = o->local, .link = o->link,
-				       .fdinfo = o->fdinfo, .st = o->st, .flags = o->msg->flags,
-				       .pos = o->msg->pos };
+		f = (struct fd_facts) { .pid = o->pid,
+					.fd = o->fd,
+					.local = o->local,
+					.link = o->link,
+					.fdinfo = o->fdinfo,
+					.st = o->st,
+					.flags = o->msg->flags,
+					.pos = o->msg->pos };
 		rc = o->kind->dump_late(d, &f, o->msg, o->kmsg, err);
 		if (!rc)
 			rc = dump_object_set(o->msg, o->kind->name, o->kmsg, err);

@@ -31,12 +31,13 @@ static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
 
 	w->d->stats.pages_scanned += npages;
 	if (flags & PAGEMAP_ZERO) {
-		zero = vec_grow((void **)&w->pages->zero_runs, &w->pages->nzero, &w->pages->zero_cap,
-				sizeof(*zero));
+		zero = vec_grow((void **)&w->pages->zero_runs, &w->pages->nzero,
+				&w->pages->zero_cap, sizeof(*zero));
 		if (!zero)
 			return -ENOMEM;
-		*zero = (struct ckpt_page_run){ .vaddr = addr, .npages = (uint32_t)npages,
-						.kind = CKPT_RUN_ZERO };
+		*zero = (struct ckpt_page_run) { .vaddr = addr,
+						 .npages = (uint32_t)npages,
+						 .kind = CKPT_RUN_ZERO };
 		return 0;
 	}
 	if (last && last->addr + (uint64_t)last->npages * CKPT_PAGE == addr) {
@@ -87,7 +88,8 @@ static int collect_vma(struct dump_ctx *d, struct target_task *task, const struc
 	return kind->dump ? kind->dump(d, task, v, vma, err) : 0;
 }
 
-int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg, struct ckpt_err *err)
+int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
+		    struct ckpt_err *err)
 {
 	struct proc_vmas vmas = { 0 };
 	struct pagemap pm = { .fd = -1 };
@@ -110,7 +112,8 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *ms
 	for (size_t i = 0; !rc && i < vmas.n; i++) {
 		rc = collect_vma(d, task, &vmas.v[i], mm, err);
 		if (rc)
-			(void)ckpt_ctx(err, "mapping %#llx-%#llx", (unsigned long long)vmas.v[i].start,
+			(void)ckpt_ctx(err, "mapping %#llx-%#llx",
+				       (unsigned long long)vmas.v[i].start,
 				       (unsigned long long)vmas.v[i].end);
 	}
 	if (!rc && !vec_push(&d->pages))
@@ -129,8 +132,9 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *ms
 			continue;
 		rc = pagemap_anon(&pm, v->start, v->end, anon_run, &walk);
 		if (rc)
-			(void)ckpt_fail_errno(err, E_MEMORY, rc, "cannot read the page map of %#llx-%#llx",
-					      (unsigned long long)v->start, (unsigned long long)v->end);
+			(void)ckpt_fail_errno(
+				err, E_MEMORY, rc, "cannot read the page map of %#llx-%#llx",
+				(unsigned long long)v->start, (unsigned long long)v->end);
 	}
 	pagemap_close(&pm);
 	proc_vmas_free(&vmas);
@@ -141,8 +145,10 @@ static int run_add(struct ckpt_page_run **v, size_t *n, size_t *cap, const struc
 {
 	struct ckpt_page_run *last = *n ? &(*v)[*n - 1] : NULL;
 
-	if (last && last->kind == r->kind && last->vaddr + (uint64_t)last->npages * CKPT_PAGE == r->vaddr &&
-	    (r->kind != CKPT_RUN_DATA || last->off + (uint64_t)last->npages * CKPT_PAGE == r->off)) {
+	if (last && last->kind == r->kind &&
+	    last->vaddr + (uint64_t)last->npages * CKPT_PAGE == r->vaddr &&
+	    (r->kind != CKPT_RUN_DATA ||
+	     last->off + (uint64_t)last->npages * CKPT_PAGE == r->off)) {
 		last->npages += r->npages;
 		return 0;
 	}
@@ -206,8 +212,8 @@ int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err)
 {
 	auto_free unsigned char *zero = NULL;
 	uint64_t base = d->writer.pages_bytes;
-	int rc = image_pages_write(&d->writer, &d->segs, d->opts->threads, &zero, &d->stats.pages_written,
-				   err);
+	int rc = image_pages_write(&d->writer, &d->segs, d->opts->threads, &zero,
+				   &d->stats.pages_written, err);
 
 	for (size_t i = 0; !rc && i < d->pages.n; i++)
 		rc = put_pagemap(d, &d->pages.v[i], zero, base, err);

@@ -32,7 +32,7 @@ enum ckpt_record {
 
 struct ckpt_frame {
 	uint32_t type;
-	uint32_t len; /* of the payload, without padding */
+	uint32_t len;  /* of the payload, without padding */
 	uint64_t xxh3; /* XXH3-64 of type, len and payload, seeded with both */
 };
 _Static_assert(sizeof(struct ckpt_frame) == 16, "frame layout");
@@ -40,7 +40,7 @@ _Static_assert(sizeof(struct ckpt_frame) == 16, "frame layout");
 #define CKPT_RECORD_MAX (64u << 20)
 
 enum ckpt_run_kind {
-	CKPT_RUN_DATA = 0,   /* off: bytes into the page file */
+	CKPT_RUN_DATA = 0, /* off: bytes into the page file */
 	CKPT_RUN_ZERO = 1,
 	CKPT_RUN_PARENT = 2, /* unchanged since the parent checkpoint */
 	CKPT_RUN_SHARED = 3, /* off: id of the mm whose page at the same address it shares */

@@ -41,7 +41,8 @@ static bool page_is_zero(const void *page)
 	if (p[0] | p[CKPT_PAGE / 8 - 1])
 		return false;
 	for (size_t i = 0; i < CKPT_PAGE / 8; i += 8)
-		if (p[i] | p[i + 1] | p[i + 2] | p[i + 3] | p[i + 4] | p[i + 5] | p[i + 6] | p[i + 7])
+		if (p[i] | p[i + 1] | p[i + 2] | p[i + 3] | p[i + 4] | p[i + 5] | p[i + 6] |
+		    p[i + 7])
 			return false;
 	return true;
 }
@@ -189,7 +190,8 @@ int image_pages_write(struct image_writer *w, struct page_segs *segs, int thread
 		return ckpt_fail_errno(err, E_MEMORY, rc, "cannot read memory at %#llx",
 				       (unsigned long long)segs->v[atomic_load(&c.bad_seg)].addr);
 	if (rc)
-		return ckpt_fail_errno(err, E_IMAGE_WRITE, rc, "cannot write %s/" CKPT_FILE_PAGES, w->path);
+		return ckpt_fail_errno(err, E_IMAGE_WRITE, rc, "cannot write %s/" CKPT_FILE_PAGES,
+				       w->path);
 	/* The next call starts a new block: a sum never spans two calls. */
 	w->pages_bytes += c.blocks * CKPT_PAGE_SUM_BYTES;
 	*ret_zero = take_ptr(zero);

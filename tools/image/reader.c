@@ -19,12 +19,14 @@
 
 static int corrupt(struct image *img, struct ckpt_err *err, const char *what)
 {
-	return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "the checkpoint in %s is damaged: %s", img->path, what);
+	return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "the checkpoint in %s is damaged: %s",
+			 img->path, what);
 }
 
 /* One frame at @p, of which @left bytes remain. Advances *p over it. */
-static int frame_next(struct image *img, const unsigned char **p, size_t *left, struct ckpt_frame *ret,
-		      const unsigned char **ret_payload, struct ckpt_err *err)
+static int frame_next(struct image *img, const unsigned char **p, size_t *left,
+		      struct ckpt_frame *ret, const unsigned char **ret_payload,
+		      struct ckpt_err *err)
 {
 	size_t padded;
 
@@ -55,9 +57,11 @@ static int read_inventory(struct image *img, struct ckpt_err *err)
 
 	if (fd < 0 && errno == ENOENT)
 		return ckpt_fail(err, E_IMAGE_MISSING, -ENOENT,
-				 "%s holds no finished checkpoint (it has no inventory)", img->path);
+				 "%s holds no finished checkpoint (it has no inventory)",
+				 img->path);
 	if (fd < 0 || fstat(fd, &st))
-		return ckpt_fail_errno(err, E_IMAGE_MISSING, -errno, "cannot open %s/inventory", img->path);
+		return ckpt_fail_errno(err, E_IMAGE_MISSING, -errno, "cannot open %s/inventory",
+				       img->path);
 	if (st.st_size < CKPT_IMAGE_MAGIC_LEN || st.st_size > INVENTORY_MAX)
 		return corrupt(img, err, "the inventory has an impossible size");
 	buf = malloc((size_t)st.st_size + 8);
@@ -66,9 +70,11 @@ static int read_inventory(struct image *img, struct ckpt_err *err)
 	memset(buf, 0, (size_t)st.st_size + 8);
 	rc = io_pread_full(fd, buf, (size_t)st.st_size, 0);
 	if (rc)
-		return ckpt_fail_errno(err, E_IMAGE_MISSING, rc, "cannot read %s/inventory", img->path);
+		return ckpt_fail_errno(err, E_IMAGE_MISSING, rc, "cannot read %s/inventory",
+				       img->path);
 	if (memcmp(buf, CKPT_IMAGE_MAGIC, CKPT_IMAGE_MAGIC_LEN) != 0)
-		return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s is not a checkpoint of ckpt", img->path);
+		return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s is not a checkpoint of ckpt",
+				 img->path);
 	p = buf + CKPT_IMAGE_MAGIC_LEN;
 	left = ((size_t)st.st_size - CKPT_IMAGE_MAGIC_LEN + 7) & ~7ul;
 	rc = frame_next(img, &p, &left, &f, &payload, err);
@@ -80,20 +86,22 @@ static int read_inventory(struct image *img, struct ckpt_err *err)
 	if (!img->inv)
 		return corrupt(img, err, "the inventory is malformed");
 	if (img->inv->format != CKPT_IMAGE_FORMAT)
-		return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s has format %u, this ckpt reads format %u",
-				 img->path, img->inv->format, CKPT_IMAGE_FORMAT);
+		return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO,
+				 "%s has format %u, this ckpt reads format %u", img->path,
+				 img->inv->format, CKPT_IMAGE_FORMAT);
 	for (size_t i = 0; i < img->inv->n_required; i++) {
 		bool ok = false;
 
 		for (size_t k = 0; known[k]; k++)
 			ok |= !strcmp(known[k], img->inv->required[i]);
 		if (!ok)
-			return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s needs the feature \"%s\"", img->path,
+			return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO,
+					 "%s needs the feature \"%s\"", img->path,
 					 img->inv->required[i]);
 	}
 	if (!img->inv->machine || strcmp(img->inv->machine, "x86_64") != 0)
-		return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s is of a machine \"%s\"", img->path,
-				 img->inv->machine);
+		return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s is of a machine \"%s\"",
+				 img->path, img->inv->machine);
 	if (img->inv->page_bytes != CKPT_PAGE)
 		return corrupt(img, err, "pages are not of 4096 bytes");
 	return 0;
@@ -149,7 +157,8 @@ static int take_record(struct image *img, const struct ckpt_frame *f, const unsi
 			ckpt__page_sums__free_unpacked(m, NULL);
 		return rc;
 	}
-	return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s has a record of unknown type %u", img->path, f->type);
+	return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s has a record of unknown type %u",
+			 img->path, f->type);
 }
 
 static const Ckpt__FileDigest *find_file(const struct image *img, const char *name)
@@ -215,7 +224,8 @@ static int open_pages(struct image *img, struct ckpt_err *err)
 	if ((uint64_t)st.st_size != want->bytes)
 		return corrupt(img, err, "its file \"pages\" has another size");
 	img->pages_bytes = want->bytes;
-	XXH128_canonicalFromHash(&sum, XXH3_128bits(img->sums.v, img->sums.n * sizeof(*img->sums.v)));
+	XXH128_canonicalFromHash(&sum,
+				 XXH3_128bits(img->sums.v, img->sums.n * sizeof(*img->sums.v)));
 	if (memcmp(sum.digest, want->digest.data, 16) != 0 ||
 	    img->sums.n != (want->bytes + CKPT_PAGE_SUM_BYTES - 1) / CKPT_PAGE_SUM_BYTES)
 		return corrupt(img, err, "the sums of the page file do not match");
@@ -261,8 +271,8 @@ static int check_mm(struct image *img, const Ckpt__Mm *mm, size_t at, struct ckp
 	for (size_t i = 0; i < mm->n_vmas; i++) {
 		const Ckpt__Vma *v = mm->vmas[i];
 
-		if (v->start < last || v->end <= v->start || (v->start | v->end) % CKPT_PAGE || !v->kind ||
-		    v->object > img->objects.n)
+		if (v->start < last || v->end <= v->start || (v->start | v->end) % CKPT_PAGE ||
+		    !v->kind || v->object > img->objects.n)
 			return corrupt(img, err, "a mapping is impossible");
 		last = v->end;
 	}
@@ -280,11 +290,13 @@ static int check_runs(struct image *img, const Ckpt__PageMap *m, struct ckpt_err
 	for (size_t i = 0; i < m->runs.len / sizeof(*r); i++) {
 		uint64_t bytes = (uint64_t)r[i].npages * CKPT_PAGE;
 
-		if (!r[i].npages || r[i].vaddr % CKPT_PAGE || r[i].vaddr < last || r[i].vaddr + bytes < r[i].vaddr)
+		if (!r[i].npages || r[i].vaddr % CKPT_PAGE || r[i].vaddr < last ||
+		    r[i].vaddr + bytes < r[i].vaddr)
 			return corrupt(img, err, "page runs overlap");
 		last = r[i].vaddr + bytes;
-		if (r[i].kind == CKPT_RUN_DATA && (r[i].off % CKPT_PAGE || r[i].off > img->pages_bytes ||
-						   bytes > img->pages_bytes - r[i].off))
+		if (r[i].kind == CKPT_RUN_DATA &&
+		    (r[i].off % CKPT_PAGE || r[i].off > img->pages_bytes ||
+		     bytes > img->pages_bytes - r[i].off))
 			return corrupt(img, err, "a page run lies outside the page file");
 		if (r[i].kind > CKPT_RUN_SHARED)
 			return corrupt(img, err, "a page run is of unknown kind");
@@ -331,7 +343,8 @@ int image_read(struct image *img, const char *path, struct ckpt_err *err)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	img->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (img->dir_fd < 0)
-		return ckpt_fail_errno(err, E_IMAGE_MISSING, -errno, "cannot open the checkpoint %s", path);
+		return ckpt_fail_errno(err, E_IMAGE_MISSING, -errno,
+				       "cannot open the checkpoint %s", path);
 	rc = read_inventory(img, err);
 	if (!rc)
 		rc = read_records(img, err);
@@ -391,12 +404,15 @@ int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *e
 			len = CKPT_PAGE_SUM_BYTES;
 		rc = io_pread_full(img->pages_fd, buf, len, off);
 		if (rc)
-			return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc, "cannot read %s/pages at %llu", img->path,
+			return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc,
+					       "cannot read %s/pages at %llu", img->path,
 					       (unsigned long long)off);
 		if (XXH3_64bits(buf, len) != img->sums.v[i])
-			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
-					 "the checkpoint in %s is damaged: pages, bytes %llu to %llu", img->path,
-					 (unsigned long long)off, (unsigned long long)(off + len - 1));
+			return ckpt_fail(
+				err, E_IMAGE_CORRUPT, -EBADMSG,
+				"the checkpoint in %s is damaged: pages, bytes %llu to %llu",
+				img->path, (unsigned long long)off,
+				(unsigned long long)(off + len - 1));
 		ui_progress(ui, "verify", off + len, img->pages_bytes);
 	}
 	return 0;

@@ -53,20 +53,26 @@ int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, s
 	XXH3_128bits_reset(w->sum_state);
 	w->made_dir = !mkdir(path, 0700);
 	if (!w->made_dir && errno != EEXIST)
-		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno, "cannot create the image directory %s", path);
+		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno,
+				       "cannot create the image directory %s", path);
 	w->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (w->dir_fd < 0)
-		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno, "cannot open the image directory %s", path);
+		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno,
+				       "cannot open the image directory %s", path);
 	rc = dir_is_empty(w->dir_fd);
 	if (rc < 0)
-		return ckpt_fail_errno(err, E_IMAGE_DIR, rc, "cannot read the image directory %s", path);
+		return ckpt_fail_errno(err, E_IMAGE_DIR, rc, "cannot read the image directory %s",
+				       path);
 	if (!rc) {
 		close(w->dir_fd);
 		w->dir_fd = -1; /* not ours: abort must not touch it */
-		return ckpt_fail(err, E_IMAGE_DIR, -ENOTEMPTY, "the image directory %s is not empty", path);
+		return ckpt_fail(err, E_IMAGE_DIR, -ENOTEMPTY,
+				 "the image directory %s is not empty", path);
 	}
-	w->records_fd = openat(w->dir_fd, CKPT_FILE_RECORDS, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	w->pages_fd = openat(w->dir_fd, CKPT_FILE_PAGES, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	w->records_fd =
+		openat(w->dir_fd, CKPT_FILE_RECORDS, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	w->pages_fd =
+		openat(w->dir_fd, CKPT_FILE_PAGES, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (w->records_fd < 0 || w->pages_fd < 0)
 		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno, "cannot create files in %s", path);
 	w->buf = malloc(w->cap = FLUSH_AT);
@@ -125,11 +131,12 @@ int image_put(struct image_writer *w, enum ckpt_record type, const ProtobufCMess
 {
 	size_t len = msg ? protobuf_c_message_get_packed_size(msg) : 0;
 	struct ckpt_frame *f = frame_room(w, len, err);
-	unsigned char *payload = (unsigned char *)(f + 1);
+	unsigned char *payload;
 	size_t padded = (len + 7) & ~7ul;
 
 	if (!f)
 		return err->code;
+	payload = (unsigned char *)(f + 1);
 	if (msg)
 		protobuf_c_message_pack(msg, payload);
 	memset(payload + len, 0, padded - len);
@@ -211,14 +218,14 @@ int image_commit(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *
 	XXH128_canonicalFromHash(&id, XXH3_128bits(both, sizeof(both)));
 	rec.name = (char *)CKPT_FILE_RECORDS;
 	rec.bytes = w->records_bytes;
-	rec.digest = (ProtobufCBinaryData){ sizeof(rec_sum), rec_sum.digest };
+	rec.digest = (ProtobufCBinaryData) { sizeof(rec_sum), rec_sum.digest };
 	pages.name = (char *)CKPT_FILE_PAGES;
 	pages.bytes = w->pages_bytes;
-	pages.digest = (ProtobufCBinaryData){ sizeof(pages_sum), pages_sum.digest };
+	pages.digest = (ProtobufCBinaryData) { sizeof(pages_sum), pages_sum.digest };
 	inv->format = CKPT_IMAGE_FORMAT;
 	inv->n_files = ARRAY_SIZE(files);
 	inv->files = files;
-	inv->content_id = (ProtobufCBinaryData){ sizeof(id), id.digest };
+	inv->content_id = (ProtobufCBinaryData) { sizeof(id), id.digest };
 	if (ftruncate(w->pages_fd, (off_t)w->pages_bytes))
 		rc = -errno;
 	if (!rc)
@@ -229,7 +236,7 @@ int image_commit(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *
 	/* These live on our stack. */
 	inv->n_files = 0;
 	inv->files = NULL;
-	inv->content_id = (ProtobufCBinaryData){ 0 };
+	inv->content_id = (ProtobufCBinaryData) { 0 };
 	if (!rc) {
 		close(w->dir_fd);
 		w->dir_fd = -1; /* committed: abort only frees */

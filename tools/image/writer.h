@@ -18,7 +18,7 @@ struct image_writer {
 	int dir_fd;
 	int pages_fd;
 	int records_fd;
-	bool made_dir;	  /* abort removes it again */
+	bool made_dir;      /* abort removes it again */
 	unsigned char *buf; /* records not yet written */
 	size_t len, cap;
 	uint64_t records_bytes;
@@ -32,8 +32,8 @@ struct image_writer {
 };
 
 /* Create or take over the empty directory @path. E_IMAGE_DIR, E_IMAGE_WRITE. */
-int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, struct ckpt_err *err)
-	__must_check;
+int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui,
+		 struct ckpt_err *err) __must_check;
 int image_put(struct image_writer *w, enum ckpt_record type, const ProtobufCMessage *msg,
 	      struct ckpt_err *err) __must_check;
 /* Fill in digests and content id, make everything durable, rename the inventory into place. */
@@ -57,7 +57,8 @@ struct page_segs {
 /* Copy all segments into the page file with @threads threads. On return *ret_zero has one bit
  * per page, in order, set where the page was zero and was left out; the caller frees it. */
 int image_pages_write(struct image_writer *w, struct page_segs *segs, int threads,
-		      unsigned char **ret_zero, uint64_t *ret_written, struct ckpt_err *err) __must_check;
+		      unsigned char **ret_zero, uint64_t *ret_written,
+		      struct ckpt_err *err) __must_check;
 
 uint64_t image_frame_sum(const struct ckpt_frame *f, const void *payload);
 

@@ -3,8 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <liburing.h>
+#include <linux/kcmp.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <stdint.h>
@@ -78,7 +78,9 @@ static bool probe_getfd(void)
 static bool probe_set_tid(void)
 {
 	pid_t want = getpid();
-	struct clone_args args = { .exit_signal = SIGCHLD, .set_tid = (uint64_t)&want, .set_tid_size = 1 };
+	struct clone_args args = { .exit_signal = SIGCHLD,
+				   .set_tid = (uint64_t)&want,
+				   .set_tid_size = 1 };
 	long pid = syscall(SYS_clone3, &args, sizeof(args));
 
 	if (pid == 0)
@@ -144,17 +146,26 @@ static const struct {
 	bool required;
 	const char *what, *without;
 } probes[] = {
-	{ "privileges", probe_root, true, "root with CAP_SYS_PTRACE and CAP_SYS_ADMIN", "run ckpt as root" },
+	{ "privileges", probe_root, true, "root with CAP_SYS_PTRACE and CAP_SYS_ADMIN",
+	  "run ckpt as root" },
 	{ "kcmp", probe_kcmp, true, "tells which descriptors are shared", "needs CONFIG_KCMP" },
-	{ "map_files", probe_map_files, true, "reaches the files behind mappings", "needs CONFIG_CHECKPOINT_RESTORE" },
-	{ "tid_address", probe_tid_address, true, "reads clear_child_tid", "needs CONFIG_CHECKPOINT_RESTORE" },
+	{ "map_files", probe_map_files, true, "reaches the files behind mappings",
+	  "needs CONFIG_CHECKPOINT_RESTORE" },
+	{ "tid_address", probe_tid_address, true, "reads clear_child_tid",
+	  "needs CONFIG_CHECKPOINT_RESTORE" },
 	{ "pidfd_getfd", probe_getfd, true, "takes a copy of a descriptor", "needs Linux 5.6" },
-	{ "set_tid", probe_set_tid, true, "restores the same pids", "needs Linux 5.5 and CAP_CHECKPOINT_RESTORE" },
-	{ "pagemap_scan", probe_scan, false, "finds pages quickly, tracks writes", "pages are found more slowly (Linux 6.7)" },
-	{ "soft_dirty", probe_soft_dirty, false, "tracks writes without the module", "not in this kernel" },
-	{ "module", probe_module, false, "ckpt.ko is loaded", "increments cost a scan of all pages" },
-	{ "io_uring", probe_io_uring, false, "batches the I/O of images", "plain reads and writes are used" },
-	{ "time_namespaces", probe_timens, false, "keeps monotonic clocks going", "clocks jump when the machine changes" },
+	{ "set_tid", probe_set_tid, true, "restores the same pids",
+	  "needs Linux 5.5 and CAP_CHECKPOINT_RESTORE" },
+	{ "pagemap_scan", probe_scan, false, "finds pages quickly, tracks writes",
+	  "pages are found more slowly (Linux 6.7)" },
+	{ "soft_dirty", probe_soft_dirty, false, "tracks writes without the module",
+	  "not in this kernel" },
+	{ "module", probe_module, false, "ckpt.ko is loaded",
+	  "increments cost a scan of all pages" },
+	{ "io_uring", probe_io_uring, false, "batches the I/O of images",
+	  "plain reads and writes are used" },
+	{ "time_namespaces", probe_timens, false, "keeps monotonic clocks going",
+	  "clocks jump when the machine changes" },
 	{ "cap_sys_resource", probe_resource, false, "raises hard limits, lowers oom_score_adj",
 	  "hard limits above ckpt's own and lowered oom_score_adj are not restored" },
 };
@@ -164,7 +175,8 @@ size_t kern_features(struct kern_feature *ret)
 	size_t n = sizeof(probes) / sizeof(probes[0]);
 
 	for (size_t i = 0; i < n; i++)
-		ret[i] = (struct kern_feature){ probes[i].name, probes[i].probe(), probes[i].required,
-						probes[i].what, probes[i].without };
+		ret[i] = (struct kern_feature) { probes[i].name, probes[i].probe(),
+						 probes[i].required, probes[i].what,
+						 probes[i].without };
 	return n;
 }

@@ -5,7 +5,9 @@
  * threads at full rate still comes to rest: each pass leaves fewer that run.
  * Nothing here needs undoing when ckpt dies: the kernel lets tracees go.
  */
+#include <fcntl.h>
 #include <limits.h>
+#include <linux/elf.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +15,6 @@
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <fcntl.h>
-#include <linux/elf.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -22,7 +22,8 @@
 #include "kern/procfs.h"
 #include "kern/target.h"
 
-#define SEIZE_OPTS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACESYSGOOD)
+#define SEIZE_OPTS                                                                                 \
+	(PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACESYSGOOD)
 #define FREEZE_DEADLINE_US 10000000u
 
 int thread_get_regs(int tid, struct user_regs_struct *ret)
@@ -131,7 +132,8 @@ static int fail_seize(struct ckpt_err *err, int pid, int tid, int rc)
 	uint64_t tracer = 0;
 
 	if (rc == -ESRCH)
-		return ckpt_fail(err, E_TARGET_GONE, rc, "task %d ended while it was being stopped", pid);
+		return ckpt_fail(err, E_TARGET_GONE, rc, "task %d ended while it was being stopped",
+				 pid);
 	if (!proc_read(tid, "status", &status, NULL, &ignore) &&
 	    proc_field_num(status, "TracerPid", 0, 10, &tracer) && tracer)
 		return ckpt_fail(err, E_ALREADY_TRACED, rc, "task %d is traced by process %d", pid,
@@ -239,16 +241,17 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 			continue;
 		}
 		if (rc == -ESRCH)
-			return ckpt_fail(err, E_TARGET_GONE, rc, "task %d ended while it was being stopped",
-					 task->pid);
+			return ckpt_fail(err, E_TARGET_GONE, rc,
+					 "task %d ended while it was being stopped", task->pid);
 		if (rc)
-			return ckpt_remedy((ckpt_fail(err, E_FREEZE, rc,
-						      "thread %d of task %d does not stop within 10 s",
-						      task->threads.v[i].tid, task->pid),
-					    err),
-					   "it waits inside the kernel (vfork or a hung device?): "
-					   "look at /proc/%d/stack",
-					   task->threads.v[i].tid);
+			return ckpt_remedy(
+				(ckpt_fail(err, E_FREEZE, rc,
+					   "thread %d of task %d does not stop within 10 s",
+					   task->threads.v[i].tid, task->pid),
+				 err),
+				"it waits inside the kernel (vfork or a hung device?): "
+				"look at /proc/%d/stack",
+				task->threads.v[i].tid);
 	}
 	return 0;
 }
@@ -347,8 +350,8 @@ int target_freeze(struct target *t, int pid, struct ckpt_err *err)
 				rc = proc_inner_pid(task->pid, th->tid, &th->vtid, NULL, err);
 			if (!rc && ((rc = thread_get_regs(th->tid, &th->regs)) ||
 				    (rc = thread_get_sigmask(th->tid, &th->sigmask))))
-				ckpt_fail_errno(err, E_FREEZE, rc, "cannot read registers of thread %d",
-						th->tid);
+				ckpt_fail_errno(err, E_FREEZE, rc,
+						"cannot read registers of thread %d", th->tid);
 		}
 	}
 	if (rc)
@@ -370,7 +373,8 @@ static void target_kill(struct target *t)
 
 		/* The main thread reports last. */
 		for (size_t k = task->threads.n; k-- > 0;)
-			while (task->threads.v[k].seized && !thread_wait(task->threads.v[k].tid, &status))
+			while (task->threads.v[k].seized &&
+			       !thread_wait(task->threads.v[k].tid, &status))
 				(void)ptrace(PTRACE_CONT, task->threads.v[k].tid, 0, 0);
 	}
 }

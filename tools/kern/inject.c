@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "kern/inject.h"
 
+#include <elf.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,10 +12,8 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <sched.h>
 #include <time.h>
 #include <unistd.h>
-#include <elf.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
@@ -45,21 +45,23 @@ static int find_vdso_tail(struct target_task *task, uint64_t *ret_addr, size_t *
 
 	if (rc)
 		return rc;
-	for (char *save = NULL, *p = strtok_r(maps, "\n", &save); p; p = strtok_r(NULL, "\n", &save)) {
+	for (char *save = NULL, *p = strtok_r(maps, "\n", &save); p;
+	     p = strtok_r(NULL, "\n", &save)) {
 		line = strstr(p, need);
 		if (line && sscanf(p, "%lx-%lx", &start, &end) == 2)
 			break;
 		start = 0;
 	}
 	if (!start || end - start > VDSO_MAX || end - start < 4096)
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "task %d has no vDSO mapping to enter it by",
-				 task->pid);
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "task %d has no vDSO mapping to enter it by", task->pid);
 	img = malloc(end - start);
 	if (!img)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	rc = io_pread_full(task->mem_fd, img, end - start, start);
 	if (rc)
-		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot read its vDSO", task->pid);
+		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot read its vDSO",
+				       task->pid);
 	eh = (const Elf64_Ehdr *)img;
 	for (int i = 0; i < eh->e_phnum; i++) {
 		uint64_t at = eh->e_phoff + (uint64_t)i * sizeof(Elf64_Phdr);
@@ -71,7 +73,8 @@ static int find_vdso_tail(struct target_task *task, uint64_t *ret_addr, size_t *
 			tail = ph->p_offset + ph->p_filesz;
 	}
 	tail = (tail + 15) & ~15ull;
-	if (!tail || tail > end - start || end - start - tail < (size_t)(ckpt_tramp_end - ckpt_tramp))
+	if (!tail || tail > end - start ||
+	    end - start - tail < (size_t)(ckpt_tramp_end - ckpt_tramp))
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "task %d: its vDSO has no room behind its code", task->pid);
 	*ret_addr = start + tail;
@@ -91,11 +94,27 @@ static int tramp_load(struct inject *in, const struct target_thread *th)
 	struct tramp_data d;
 
 	regs_apply_restart(&r);
-	d = (struct tramp_data){
-		.len = in->arena.size, .mask = th->sigmask, .flags = r.eflags, .rip = r.rip,
-		.rsp = r.rsp, .rax = r.rax, .rbx = r.rbx, .rcx = r.rcx, .rdx = r.rdx, .rsi = r.rsi,
-		.rdi = r.rdi, .rbp = r.rbp, .r8 = r.r8, .r9 = r.r9, .r10 = r.r10, .r11 = r.r11,
-		.r12 = r.r12, .r13 = r.r13, .r14 = r.r14, .r15 = r.r15,
+	d = (struct tramp_data) {
+		.len = in->arena.size,
+		.mask = th->sigmask,
+		.flags = r.eflags,
+		.rip = r.rip,
+		.rsp = r.rsp,
+		.rax = r.rax,
+		.rbx = r.rbx,
+		.rcx = r.rcx,
+		.rdx = r.rdx,
+		.rsi = r.rsi,
+		.rdi = r.rdi,
+		.rbp = r.rbp,
+		.r8 = r.r8,
+		.r9 = r.r9,
+		.r10 = r.r10,
+		.r11 = r.r11,
+		.r12 = r.r12,
+		.r13 = r.r13,
+		.r14 = r.r14,
+		.r15 = r.r15,
 	};
 	return target_write(in->task, &d, sizeof(d),
 			    in->tramp + (uint64_t)(ckpt_tramp_data - ckpt_tramp));
@@ -146,7 +165,8 @@ static int tramp_syscall(struct target_thread *th, struct user_regs_struct *r, i
 	return rc;
 }
 
-/* Put the thread back where it was, by a stop from which the kernel restarts what it interrupted. */
+/* Put the thread back where it was, by a stop from which the kernel restarts what it interrupted.
+ */
 static int thread_put_back(struct target_thread *th, bool at_event_stop)
 {
 	int rc = 0;
@@ -214,7 +234,8 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 		rc = tramp_load(in, th);
 	if (rc) {
 		tramp_restore(in);
-		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot write to its vDSO", task->pid);
+		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot write to its vDSO",
+				       task->pid);
 	}
 	r = call_regs(th, in->tramp);
 	r.rax = SYS_mmap;
@@ -235,8 +256,8 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 		/* Running on from here unmaps what was mapped; then it is as it was. */
 		(void)thread_put_back(th, false);
 		tramp_restore(in);
-		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot map %llu KiB in it", task->pid,
-				       (unsigned long long)(size >> 10));
+		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot map %llu KiB in it",
+				       task->pid, (unsigned long long)(size >> 10));
 	}
 	arena_init(&in->arena, in->map, (uint64_t)addr, size);
 	rc = arena_own(&in->arena, err);
@@ -270,8 +291,9 @@ static int slot_wait(struct ckpt_slot *slot, int tid)
 		if (waitpid(tid, &status, __WALL | WNOHANG) == tid) {
 			if (!WIFSTOPPED(status))
 				return -ESRCH;
-			if (!(status >> 16) && (WSTOPSIG(status) == SIGSEGV || WSTOPSIG(status) == SIGILL ||
-						WSTOPSIG(status) == SIGBUS || WSTOPSIG(status) == SIGSYS))
+			if (!(status >> 16) &&
+			    (WSTOPSIG(status) == SIGSEGV || WSTOPSIG(status) == SIGILL ||
+			     WSTOPSIG(status) == SIGBUS || WSTOPSIG(status) == SIGSYS))
 				return -EFAULT;
 			(void)ptrace(PTRACE_CONT, tid, 0, 0);
 		}
@@ -307,7 +329,8 @@ int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *sl
 		rc = rc ? rc : back;
 	}
 	if (rc)
-		return ckpt_fail_errno(err, E_INJECT, rc, "thread %d: cannot run code in it", th->tid);
+		return ckpt_fail_errno(err, E_INJECT, rc, "thread %d: cannot run code in it",
+				       th->tid);
 	if (slot->state == CKPT_SLOT_FAILED)
 		return ckpt_fail_errno(err, E_INJECT, slot->err, "thread %d: %s", th->tid,
 				       arena_label(&in->arena, &steps[slot->pc]));
@@ -317,7 +340,8 @@ int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *sl
 int inject_end(struct inject *in, struct ckpt_err *err)
 {
 	struct target_thread *th = &in->task->threads.v[0];
-	struct user_regs_struct r = call_regs(th, in->tramp + (uint64_t)(ckpt_tramp_leave - ckpt_tramp));
+	struct user_regs_struct r =
+		call_regs(th, in->tramp + (uint64_t)(ckpt_tramp_leave - ckpt_tramp));
 	int64_t ret = 0;
 	int rc;
 
@@ -336,6 +360,7 @@ int inject_end(struct inject *in, struct ckpt_err *err)
 		(void)munmap(in->map, in->arena.size);
 	in->map = NULL;
 	if (rc)
-		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot take the arena out", in->task->pid);
+		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot take the arena out",
+				       in->task->pid);
 	return 0;
 }

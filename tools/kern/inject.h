@@ -13,15 +13,15 @@
 struct inject {
 	struct target_task *task;
 	struct arena arena;
-	void *map;	  /* our view of the arena */
-	uint64_t tramp;	  /* address of the trampoline in the target */
+	void *map;            /* our view of the arena */
+	uint64_t tramp;       /* address of the trampoline in the target */
 	unsigned char *saved; /* what the vDSO's tail held */
 	size_t tramp_len;
 };
 
 /* Put an arena of @size bytes into @task. E_INJECT on failure, the task as it was. */
-int inject_begin(struct inject *in, struct target_task *task, uint64_t size, struct ckpt_err *err)
-	__must_check;
+int inject_begin(struct inject *in, struct target_task *task, uint64_t size,
+		 struct ckpt_err *err) __must_check;
 /* Run @slot's steps in thread @th; returns when all ran, or E_INJECT with the failing step. */
 int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
 	       struct ckpt_err *err) __must_check;

@@ -34,7 +34,7 @@ struct region {
 
 static int scan(struct pagemap *pm, struct scan_arg *a, uint64_t start, uint64_t end)
 {
-	*a = (struct scan_arg){
+	*a = (struct scan_arg) {
 		.size = sizeof(*a),
 		.start = start,
 		.end = end,
@@ -136,8 +136,9 @@ static int anon_by_read(struct pagemap *pm, uint64_t start, uint64_t end,
 }
 
 int pagemap_anon(struct pagemap *pm, uint64_t start, uint64_t end,
-		 int (*fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags), void *arg)
+		 int (*fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags),
+		 void *arg)
 {
-	return pm->scan ? anon_by_scan(pm, start, end, fn, arg) :
-			  anon_by_read(pm, start, end, fn, arg);
+	return pm->scan ? anon_by_scan(pm, start, end, fn, arg)
+			: anon_by_read(pm, start, end, fn, arg);
 }

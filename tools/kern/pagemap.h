@@ -11,7 +11,7 @@ enum {
 };
 
 struct pagemap {
-	int fd; /* /proc/PID/pagemap */
+	int fd;    /* /proc/PID/pagemap */
 	bool scan; /* PAGEMAP_SCAN works */
 	void *buf;
 };
@@ -22,6 +22,7 @@ void pagemap_close(struct pagemap *pm);
 /* Call @fn for each run of anonymous pages (present or swapped) in [start, end), ascending.
  * Stops at the first non-zero return of @fn and returns it. */
 int pagemap_anon(struct pagemap *pm, uint64_t start, uint64_t end,
-		 int (*fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags), void *arg);
+		 int (*fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags),
+		 void *arg);
 
 #endif

@@ -14,7 +14,7 @@ struct proc_stat {
 	int pid, ppid, pgrp, session, tty_nr, tpgid, num_threads;
 	char comm[64];
 	char state;
-	unsigned int flags; /* PF_* */
+	unsigned int flags;  /* PF_* */
 	uint64_t start_time; /* clock ticks since boot */
 	int exit_signal, exit_code;
 	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
@@ -27,25 +27,27 @@ struct proc_stat {
 /* One mapping from /proc/PID/smaps. */
 struct proc_vma {
 	uint64_t start, end, pgoff;
-	uint32_t prot;	/* PROT_* */
-	bool shared;	/* MAP_SHARED */
+	uint32_t prot; /* PROT_* */
+	bool shared;   /* MAP_SHARED */
 	unsigned int dev_major, dev_minor;
 	uint64_t ino;
-	char *path;	/* as printed, " (deleted)" included; NULL for none */
+	char *path;     /* as printed, " (deleted)" included; NULL for none */
 	uint64_t flags; /* PROC_VMF_* from VmFlags */
 	uint64_t page_kb;
 };
 
 /* VmFlags by their two letters; bits are ours. */
+/* clang-format off */
 #define PROC_VM_FLAGS(X)                                                                           \
 	X(sh) X(mw) X(gd) X(pf) X(lo) X(io) X(sr) X(rr) X(dc) X(de) X(ac) X(nr) X(ht) X(sf) X(ar)  \
 	X(wf) X(dd) X(sd) X(mm) X(hg) X(nh) X(mg) X(um) X(uw) X(ui) X(dp) X(ss) X(sl) X(lf) X(bt)  \
 	X(mt) X(fd) X(gu)
+/* clang-format on */
 enum {
 #define X(f) PROC_VMF_BIT_##f,
 	PROC_VM_FLAGS(X)
 #undef X
-	PROC_VMF_COUNT
+		PROC_VMF_COUNT
 };
 #define PROC_VMF(f) (1ull << PROC_VMF_BIT_##f)
 
@@ -59,8 +61,8 @@ int proc_stat_read(int pid, struct proc_stat *ret, struct ckpt_err *err) __must_
 int proc_vmas_read(int pid, struct proc_vmas *ret, struct ckpt_err *err) __must_check;
 void proc_vmas_free(struct proc_vmas *v);
 /* /proc/PID/NAME whole; the caller frees. */
-int proc_read(int pid, const char *name, char **ret_buf, size_t *ret_len, struct ckpt_err *err)
-	__must_check;
+int proc_read(int pid, const char *name, char **ret_buf, size_t *ret_len,
+	      struct ckpt_err *err) __must_check;
 int proc_open(int pid, const char *name, int flags, int *ret_fd, struct ckpt_err *err) __must_check;
 /* The link behind /proc/PID/NAME, NUL-terminated; the caller frees. */
 int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err) __must_check;

@@ -15,7 +15,7 @@ struct target_thread {
 	int tid;  /* as ckpt sees it */
 	int vtid; /* in the innermost pid namespace of the target */
 	bool seized;
-	bool group_stopped;	     /* job control had stopped it */
+	bool group_stopped;           /* job control had stopped it */
 	struct user_regs_struct regs; /* as the kernel gave them */
 	uint64_t sigmask;
 };

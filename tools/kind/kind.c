@@ -40,8 +40,8 @@ void *kind_state_unpack(const Ckpt__State *state, const ProtobufCMessageDescript
 		protobuf_c_message_unpack(desc, NULL, state->body.len, state->body.data);
 
 	if (!m)
-		(void)ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a record of kind \"%s\" is malformed",
-				state->kind);
+		(void)ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+				"a record of kind \"%s\" is malformed", state->kind);
 	return m;
 }
 

@@ -34,8 +34,8 @@ enum ckpt_tcp { CKPT_TCP_REFUSE, CKPT_TCP_CLOSE, CKPT_TCP_KEEP };
 /* What is known of a descriptor before a kind looks at it. */
 struct fd_facts {
 	int pid;
-	int fd;		    /* -1: an object behind a mapping */
-	int local;	    /* the same open file description in ckpt, or -1 before a freeze */
+	int fd;             /* -1: an object behind a mapping */
+	int local;          /* the same open file description in ckpt, or -1 before a freeze */
 	const char *link;   /* /proc/PID/fd/N */
 	const char *fdinfo; /* /proc/PID/fdinfo/N, "" for a mapping */
 	struct stat st;
@@ -85,10 +85,10 @@ struct vma_kind {
 		    Ckpt__Vma *vma, struct ckpt_err *err); /* may be NULL */
 	/* Steps that map it at its address, writable enough to be filled; the framework sets
 	 * protection and madvise state afterwards. */
-	int (*plan)(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma, struct steps *s,
-		    struct ckpt_err *err);
+	int (*plan)(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma,
+		    struct steps *s, struct ckpt_err *err);
 	bool private_pages; /* its anonymous pages belong to the address space and are saved */
-	bool keep_prot;	    /* the framework must not mprotect or madvise it (vDSO) */
+	bool keep_prot;     /* the framework must not mprotect or madvise it (vDSO) */
 };
 
 extern const struct vma_kind *const vma_kinds[];
@@ -126,7 +126,8 @@ struct task_kind {
 		   struct ckpt_err *err);
 	/* Fill the message; @slot holds the answers. Return 1 for "nothing worth saving". */
 	int (*dump)(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		    const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err);
+		    const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		    struct ckpt_err *err);
 	/* Steps that put it back. @thread is the main thread for SCOPE_TASK. */
 	int (*plan)(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
 		    const void *msg, struct steps *s, struct ckpt_err *err);
@@ -138,8 +139,8 @@ extern const struct task_kind *const task_kinds[];
 /* ---- what kinds may ask of a dump (tools/dump) ------------------------------------------- */
 
 /* The object for an open file description of the target, dumped at first sight. */
-int dump_object_fd(struct dump_ctx *d, int pid, int fd, uint32_t *ret_id, struct ckpt_err *err)
-	__must_check;
+int dump_object_fd(struct dump_ctx *d, int pid, int fd, uint32_t *ret_id,
+		   struct ckpt_err *err) __must_check;
 /* Id of an already dumped description equal to @pid's @fd (kcmp); 0 when there is none. */
 uint32_t dump_object_find(struct dump_ctx *d, int pid, int fd);
 /* The object for the file behind a mapping; the same file and access give the same object. */
@@ -179,11 +180,12 @@ struct ckpt_dump_opts {
 /* ---- what kinds may ask of a restore (tools/restore) --------------------------------------- */
 
 /* ckpt's descriptor for object @id, also its number inside tasks until their own are in place. */
-int restore_object_fd(struct restore_ctx *r, uint32_t id, int *ret_fd, struct ckpt_err *err)
-	__must_check;
+int restore_object_fd(struct restore_ctx *r, uint32_t id, int *ret_fd,
+		      struct ckpt_err *err) __must_check;
 const Ckpt__Object *restore_object(struct restore_ctx *r, uint32_t id);
 /* Write the object's saved pages into @fd (dump_object_pages). */
-int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt_err *err) __must_check;
+int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd,
+			 struct ckpt_err *err) __must_check;
 /* Where a task-to-be finds this kernel's mapping @name ("[vdso]", "[vvar]", …) before it is moved
  * into place; false when this kernel has none. */
 bool restore_parked(struct restore_ctx *r, const char *name, uint64_t *ret_addr, uint64_t *ret_len);

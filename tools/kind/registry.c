@@ -10,22 +10,12 @@
 #include "kind/vma/kinds.h"
 
 const struct fd_kind *const fd_kinds[] = {
-	&fd_kind_pipe,
-	&fd_kind_chr,
-	&fd_kind_shmem,
-	&fd_kind_shmem_inode,
-	&fd_kind_reg,
-	NULL,
+	&fd_kind_pipe, &fd_kind_chr, &fd_kind_shmem, &fd_kind_shmem_inode, &fd_kind_reg, NULL,
 };
 
 const struct vma_kind *const vma_kinds[] = {
-	&vma_kind_vdso,
-	&vma_kind_vvar,
-	&vma_kind_vsyscall,
-	&vma_kind_anon,
-	&vma_kind_shmem,
-	&vma_kind_file,
-	NULL,
+	&vma_kind_vdso, &vma_kind_vvar, &vma_kind_vsyscall, &vma_kind_anon, &vma_kind_shmem,
+	&vma_kind_file, NULL,
 };
 
 const struct task_kind *const task_kinds[] = {

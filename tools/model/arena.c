@@ -167,8 +167,9 @@ int steps_commit(struct steps *s, struct ckpt_slot *slot, struct ckpt_err *err)
 			s->failed = -ENOSPC;
 	}
 	if (s->failed)
-		return ckpt_fail(err, E_NOMEM, s->failed, "no room for %zu steps in the arena of %llu bytes",
-				 s->n, (unsigned long long)s->arena->size);
+		return ckpt_fail(err, E_NOMEM, s->failed,
+				 "no room for %zu steps in the arena of %llu bytes", s->n,
+				 (unsigned long long)s->arena->size);
 	slot->steps = at;
 	slot->nsteps = (uint32_t)s->n;
 	slot->pc = 0;

@@ -54,13 +54,15 @@ uint32_t steps_add(struct steps *s, const struct ckpt_step *step, const char *la
 /* system call with up to six arguments */
 #define steps_call(s, label, number, ...)                                                          \
 	steps_add((s),                                                                             \
-		  &(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .nr = (number),                      \
-				       .arg = { __VA_ARGS__ } },                                   \
+		  &(struct ckpt_step) {                                                            \
+			  .op = CKPT_OP_SYSCALL, .nr = (number), .arg = { __VA_ARGS__ } },         \
 		  (label))
 #define steps_try(s, label, number, ...)                                                           \
 	steps_add((s),                                                                             \
-		  &(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .nr = (number),                      \
-				       .flags = CKPT_STEP_MAY_FAIL, .arg = { __VA_ARGS__ } },      \
+		  &(struct ckpt_step) { .op = CKPT_OP_SYSCALL,                                     \
+					.nr = (number),                                            \
+					.flags = CKPT_STEP_MAY_FAIL,                               \
+					.arg = { __VA_ARGS__ } },                                  \
 		  (label))
 /* Copy data into the arena for use as an argument. */
 uint64_t steps_data(struct steps *s, const void *data, size_t len);

@@ -47,7 +47,8 @@ static void describe_owner(int pid, char *buf, size_t len)
 		if (localtime_r(&started, &tm))
 			(void)strftime(when, sizeof(when), "%H:%M", &tm);
 	}
-	(void)snprintf(buf, len, "\"%s\" (started %s%s)", st.comm, when, st.state == 'Z' ? ", a zombie" : "");
+	(void)snprintf(buf, len, "\"%s\" (started %s%s)", st.comm, when,
+		       st.state == 'Z' ? ", a zombie" : "");
 }
 
 static void check_pid(struct restore_ctx *r, struct checker *c, int id, const char *what)
@@ -58,9 +59,11 @@ static void check_pid(struct restore_ctx *r, struct checker *c, int id, const ch
 	if (kill(id, 0) && errno == ESRCH)
 		return;
 	describe_owner(id, owner, sizeof(owner));
-	(void)ckpt_fail(&e, E_PID_TAKEN, -EEXIST, "cannot restore %s %d: pid %d belongs to %s", what, id, id, owner);
-	(void)ckpt_remedy(&e, "stop it, or restore into a fresh pid namespace: ckpt restore --pidns -D %s",
-			  r->opts->dir);
+	(void)ckpt_fail(&e, E_PID_TAKEN, -EEXIST, "cannot restore %s %d: pid %d belongs to %s",
+			what, id, id, owner);
+	(void)ckpt_remedy(
+		&e, "stop it, or restore into a fresh pid namespace: ckpt restore --pidns -D %s",
+		r->opts->dir);
 	report(c, &e);
 }
 
@@ -71,14 +74,15 @@ static void check_cpu(struct restore_ctx *r, struct checker *c)
 
 	if (!missing)
 		return;
-	(void)ckpt_fail(&e, E_CPU, -EOPNOTSUPP,
-			"this CPU lacks register sets that the program may use (XSAVE components %#llx)",
-			(unsigned long long)missing);
+	(void)ckpt_fail(
+		&e, E_CPU, -EOPNOTSUPP,
+		"this CPU lacks register sets that the program may use (XSAVE components %#llx)",
+		(unsigned long long)missing);
 	report(c, &e);
 }
 
-int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const struct ckpt_err *why), void *arg,
-			struct ckpt_err *err)
+int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const struct ckpt_err *why),
+			void *arg, struct ckpt_err *err)
 {
 	struct ckpt_err first = { 0 };
 	struct checker c = { .found = found, .arg = arg, .first = &first };
@@ -105,7 +109,8 @@ int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const st
 }
 
 int ckpt_restore_check(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
-		       void (*found)(void *arg, const struct ckpt_err *why), void *arg, struct ckpt_err *err)
+		       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+		       struct ckpt_err *err)
 {
 	struct image img;
 	struct restore_ctx r = { .opts = opts, .ui = ui, .img = &img, .pages_fd = -1 };

@@ -103,7 +103,8 @@ int restore_arena_map(struct restore_ctx *r, struct ckpt_err *err)
 
 	for (size_t i = 0; !rc && i < r->img->mms.n; i++)
 		for (size_t k = 0; !rc && k < r->img->mms.v[i]->n_vmas; k++)
-			rc = add(&l, r->img->mms.v[i]->vmas[k]->start, r->img->mms.v[i]->vmas[k]->end);
+			rc = add(&l, r->img->mms.v[i]->vmas[k]->start,
+				 r->img->mms.v[i]->vmas[k]->end);
 	if (!rc)
 		rc = add(&l, HIGHEST, HIGHEST);
 	if (rc) {
@@ -121,11 +122,13 @@ int restore_arena_map(struct restore_ctx *r, struct ckpt_err *err)
 	}
 	vec_free(&l);
 	if (best < size + r->parked.area_len + 2 * DISTANCE)
-		return ckpt_fail(err, E_RESTORE, -ENOMEM, "no range of %llu MiB is free in all address spaces",
+		return ckpt_fail(err, E_RESTORE, -ENOMEM,
+				 "no range of %llu MiB is free in all address spaces",
 				 (unsigned long long)(size >> 20));
 	at = (at + best / 2 - size / 2) & ~((2ull << 20) - 1);
-	r->arena_map = mmap((void *)at, size, PROT_READ | PROT_WRITE | PROT_EXEC,
-			    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	r->arena_map =
+		mmap((void *)at, size, PROT_READ | PROT_WRITE | PROT_EXEC,
+		     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 	if (r->arena_map == MAP_FAILED) {
 		r->arena_map = NULL;
 		return ckpt_fail_errno(err, E_NOMEM, -errno, "cannot map an arena of %llu MiB",

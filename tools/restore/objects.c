@@ -16,7 +16,8 @@ const Ckpt__Object *restore_object(struct restore_ctx *r, uint32_t id)
 int restore_object_fd(struct restore_ctx *r, uint32_t id, int *ret_fd, struct ckpt_err *err)
 {
 	if (!id || id > r->img->objects.n || r->object_fds[id - 1] < 0)
-		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "object %u is used before it is made", id);
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+				 "object %u is used before it is made", id);
 	*ret_fd = r->object_fds[id - 1];
 	return 0;
 }
@@ -41,7 +42,8 @@ int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt
 			if (run[k].kind != CKPT_RUN_DATA)
 				continue; /* holes read as zeros */
 			while (!rc && left) {
-				uint64_t n = left > CKPT_PAGE_SUM_BYTES ? CKPT_PAGE_SUM_BYTES : left;
+				uint64_t n =
+					left > CKPT_PAGE_SUM_BYTES ? CKPT_PAGE_SUM_BYTES : left;
 				uint64_t at = run[k].vaddr + done;
 				uint64_t put = n;
 
@@ -54,7 +56,8 @@ int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt
 				if (!rc)
 					rc = io_pwrite_full(fd, buf, put, at);
 				if (rc)
-					(void)ckpt_fail_errno(err, E_RESTORE, rc, "cannot fill object %u", id);
+					(void)ckpt_fail_errno(err, E_RESTORE, rc,
+							      "cannot fill object %u", id);
 				done += n;
 				left -= n;
 			}
@@ -73,7 +76,8 @@ static int lift(struct restore_ctx *r, int *fd, struct ckpt_err *err)
 		return 0;
 	high = fcntl(*fd, F_DUPFD_CLOEXEC, r->fd_base);
 	if (high < 0)
-		return ckpt_fail_errno(err, E_LIMIT, -errno, "cannot keep %zu objects open (RLIMIT_NOFILE)",
+		return ckpt_fail_errno(err, E_LIMIT, -errno,
+				       "cannot keep %zu objects open (RLIMIT_NOFILE)",
 				       r->img->objects.n);
 	(void)close(*fd);
 	*fd = high;
@@ -105,8 +109,9 @@ int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 	r->fd_base = max_fd(img) + 1;
 	r->pages_fd = fcntl(img->pages_fd, F_DUPFD_CLOEXEC, r->fd_base);
 	if (r->pages_fd < 0)
-		return ckpt_fail_errno(err, E_LIMIT, -errno,
-				       "descriptor %d and those above it are needed (RLIMIT_NOFILE)", r->fd_base);
+		return ckpt_fail_errno(
+			err, E_LIMIT, -errno,
+			"descriptor %d and those above it are needed (RLIMIT_NOFILE)", r->fd_base);
 	for (size_t i = 0; i < n; i++) {
 		const Ckpt__Object *obj = img->objects.v[i];
 		const struct fd_kind *kind = fd_kind_by_name(obj->state->kind);
@@ -114,7 +119,8 @@ int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 
 		if (!kind)
 			return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO,
-					 "the image holds a descriptor of unknown kind \"%s\"", obj->state->kind);
+					 "the image holds a descriptor of unknown kind \"%s\"",
+					 obj->state->kind);
 		r->object_msgs[i] = kind_state_unpack(obj->state, kind->desc, err);
 		if (!r->object_msgs[i])
 			return err->code;
@@ -137,9 +143,12 @@ int restore_objects_finish(struct restore_ctx *r, struct ckpt_err *err)
 		int fd = r->object_fds[i];
 
 		if (obj->owner_sig && fcntl(fd, F_SETSIG, obj->owner_sig))
-			return ckpt_fail_errno(err, E_RESTORE, -errno, "object %u: F_SETSIG", obj->id);
-		if (obj->owner_pid && restore_has_pid(r, obj->owner_pid) && fcntl(fd, F_SETOWN_EX, &own))
-			return ckpt_fail_errno(err, E_RESTORE, -errno, "object %u: F_SETOWN", obj->id);
+			return ckpt_fail_errno(err, E_RESTORE, -errno, "object %u: F_SETSIG",
+					       obj->id);
+		if (obj->owner_pid && restore_has_pid(r, obj->owner_pid) &&
+		    fcntl(fd, F_SETOWN_EX, &own))
+			return ckpt_fail_errno(err, E_RESTORE, -errno, "object %u: F_SETOWN",
+					       obj->id);
 		if (kind->finish && kind->finish(r, obj, r->object_msgs[i], fd, err))
 			return ckpt_ctx(err, "object %u (%s)", obj->id, kind->name);
 	}

@@ -25,11 +25,13 @@ struct report {
 	struct restore_result res;
 };
 
-static int init_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui, struct restore_result *res,
-			struct ckpt_err *err)
+static int init_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
+			struct restore_result *res, struct ckpt_err *err)
 {
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount("proc", "/proc", "proc", 0, NULL))
-		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot mount /proc in the new namespace");
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("proc", "/proc", "proc", 0, NULL))
+		return ckpt_fail_errno(err, E_RESTORE, -errno,
+				       "cannot mount /proc in the new namespace");
 	return ckpt_restore(opts, ui, res, err);
 }
 
@@ -81,8 +83,8 @@ static pid_t outer_pid(pid_t init, int inner)
 	return ret;
 }
 
-int ckpt_restore_pidns(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui, struct restore_result *ret,
-		       struct ckpt_err *err)
+int ckpt_restore_pidns(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
+		       struct restore_result *ret, struct ckpt_err *err)
 {
 	struct report rep;
 	auto_fd rd = -1;
@@ -92,7 +94,7 @@ int ckpt_restore_pidns(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 	if (pipe2(p, O_CLOEXEC))
 		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot make a pipe");
 	rd = p[0];
-	if (unshare(CLONE_NEWPID | CLONE_NEWNS)) {
+	if (unshare(CLONE_NEWPID)) {
 		(void)close(p[1]);
 		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot make a pid namespace");
 	}

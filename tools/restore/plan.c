@@ -34,8 +34,8 @@ static struct task_slot *slot_of(struct restore_ctx *r, const Ckpt__Task *task)
 	return NULL;
 }
 
-static void plan_clone(struct steps *s, const struct task_slot *who, int tid, uint64_t flags, int exit_signal,
-		       const char *label)
+static void plan_clone(struct steps *s, const struct task_slot *who, int tid, uint64_t flags,
+		       int exit_signal, const char *label)
 {
 	struct clone_args args = {
 		.flags = flags,
@@ -46,18 +46,20 @@ static void plan_clone(struct steps *s, const struct task_slot *who, int tid, ui
 	};
 
 	args.set_tid = steps_data(s, &tid, sizeof(tid));
-	(void)steps_add(s,
-			&(struct ckpt_step){ .op = CKPT_OP_CLONE,
-					     .arg = { steps_data(s, &args, sizeof(args)), CLONE_ARGS_SIZE,
-						      arena_remote(s->arena, who->slot) } },
-			label);
+	(void)steps_add(
+		s,
+		&(struct ckpt_step) { .op = CKPT_OP_CLONE,
+				      .arg = { steps_data(s, &args, sizeof(args)), CLONE_ARGS_SIZE,
+					       arena_remote(s->arena, who->slot) } },
+		label);
 }
 
 static void plan_barrier(struct restore_ctx *r, struct steps *s, int which, const char *label)
 {
 	(void)steps_add(s,
-			&(struct ckpt_step){ .op = CKPT_OP_BARRIER,
-					     .arg = { arena_remote(&r->arena, r->barrier[which]), r->procs } },
+			&(struct ckpt_step) {
+				.op = CKPT_OP_BARRIER,
+				.arg = { arena_remote(&r->arena, r->barrier[which]), r->procs } },
 			label);
 }
 
@@ -73,8 +75,8 @@ static int birth_sid(const struct image *img, const Ckpt__Task *t)
 	return birth_sid(img, p);
 }
 
-static int plan_children(struct restore_ctx *r, const Ckpt__Task *t, bool before_setsid, struct steps *s,
-			 struct ckpt_err *err)
+static int plan_children(struct restore_ctx *r, const Ckpt__Task *t, bool before_setsid,
+			 struct steps *s, struct ckpt_err *err)
 {
 	for (size_t i = 0; i < r->img->tasks.n; i++) {
 		const Ckpt__Task *c = r->img->tasks.v[i];
@@ -84,16 +86,19 @@ static int plan_children(struct restore_ctx *r, const Ckpt__Task *t, bool before
 		if (c->ppid != t->pid)
 			continue;
 		before = t->sid == t->pid && c->sid != c->pid && c->sid != t->sid;
-		if (c->sid != c->pid && c->sid != t->sid && c->sid != birth_sid(r->img, t) && !c->zombie)
+		if (c->sid != c->pid && c->sid != t->sid && c->sid != birth_sid(r->img, t) &&
+		    !c->zombie)
 			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-					 "task %d is in session %d, which it cannot be born into", c->pid, c->sid);
+					 "task %d is in session %d, which it cannot be born into",
+					 c->pid, c->sid);
 		if (before != before_setsid)
 			continue;
 		(void)snprintf(label, sizeof(label), "clone task %d", c->pid);
-		plan_clone(s, slot_of(r, c), c->pid, 0, c->exit_signal ? c->exit_signal : SIGCHLD, label);
+		plan_clone(s, slot_of(r, c), c->pid, 0, c->exit_signal ? c->exit_signal : SIGCHLD,
+			   label);
 		if (c->zombie)
-			(void)steps_call(s, "wait until a zombie has ended", SYS_waitid, P_PID, (uint64_t)c->pid,
-					 0, WEXITED | WNOWAIT, 0);
+			(void)steps_call(s, "wait until a zombie has ended", SYS_waitid, P_PID,
+					 (uint64_t)c->pid, 0, WEXITED | WNOWAIT, 0);
 	}
 	return 0;
 }
@@ -108,7 +113,8 @@ static void plan_groups(struct restore_ctx *r, const Ckpt__Task *t, struct steps
 	plan_barrier(r, s, BARRIER_GROUPS, "wait until every group exists");
 }
 
-static int plan_fds(struct restore_ctx *r, const Ckpt__Task *t, struct steps *s, struct ckpt_err *err)
+static int plan_fds(struct restore_ctx *r, const Ckpt__Task *t, struct steps *s,
+		    struct ckpt_err *err)
 {
 	const Ckpt__FdTable *table = r->img->tables.v[t->fdtable - 1];
 	uint32_t next = 0;
@@ -144,15 +150,16 @@ static int plan_fd_kinds(struct restore_ctx *r, const Ckpt__Task *t, bool *seen,
 		if (seen[id - 1] || !kind->plan)
 			continue;
 		seen[id - 1] = true;
-		rc = kind->plan(r, obj, r->object_msgs[id - 1], (int)table->fds[i]->fd, t, table, s, err);
+		rc = kind->plan(r, obj, r->object_msgs[id - 1], (int)table->fds[i]->fd, t, table, s,
+				err);
 		if (rc)
 			return ckpt_ctx(err, "fd %u (%s)", table->fds[i]->fd, kind->name);
 	}
 	return 0;
 }
 
-static int plan_phase(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__Thread *th, enum task_phase phase,
-		      struct steps *s, struct ckpt_err *err)
+static int plan_phase(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__Thread *th,
+		      enum task_phase phase, struct steps *s, struct ckpt_err *err)
 {
 	bool main = th == t->threads[0];
 
@@ -183,8 +190,8 @@ static int plan_phase(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__Th
 	return 0;
 }
 
-static int plan_thread(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__Thread *th, struct steps *s,
-		       struct ckpt_err *err)
+static int plan_thread(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__Thread *th,
+		       struct steps *s, struct ckpt_err *err)
 {
 	static const enum task_phase phases[] = { PHASE_THREAD, PHASE_CREDS, PHASE_LAST };
 
@@ -200,10 +207,12 @@ static void plan_leave_ckpt(struct restore_ctx *r, struct steps *s)
 	uint64_t arena = r->arena.remote, area_end = r->parked.area + r->parked.area_len;
 
 	(void)steps_try(s, "unregister ckpt's rseq", SYS_rseq,
-			(uint64_t)__builtin_thread_pointer() + (uint64_t)__rseq_offset, 32, 1, RSEQ_SIG);
+			(uint64_t)__builtin_thread_pointer() + (uint64_t)__rseq_offset, 32, 1,
+			RSEQ_SIG);
 	for (size_t i = 0; i < r->parked.n; i++)
-		(void)steps_call(s, "park the vDSO", SYS_mremap, r->parked.v[i].from, r->parked.v[i].len,
-				 r->parked.v[i].len, MREMAP_MAYMOVE | MREMAP_FIXED, r->parked.v[i].at);
+		(void)steps_call(s, "park the vDSO", SYS_mremap, r->parked.v[i].from,
+				 r->parked.v[i].len, r->parked.v[i].len,
+				 MREMAP_MAYMOVE | MREMAP_FIXED, r->parked.v[i].at);
 	(void)steps_call(s, "leave ckpt's memory", SYS_munmap, 0, arena);
 	(void)steps_call(s, "leave ckpt's memory", SYS_munmap, area_end, ARCH_TASK_SIZE - area_end);
 }
@@ -228,7 +237,8 @@ static int plan_process(struct restore_ctx *r, const Ckpt__Task *t, bool *seen, 
 	if (rc)
 		return rc;
 	if (r->parked.area_len)
-		(void)steps_call(s, "leave the parking area", SYS_munmap, r->parked.area, r->parked.area_len);
+		(void)steps_call(s, "leave the parking area", SYS_munmap, r->parked.area,
+				 r->parked.area_len);
 	plan_groups(r, t, s);
 	rc = plan_phase(r, t, t->threads[0], PHASE_MM, s, err);
 	if (!rc)
@@ -244,8 +254,9 @@ static int plan_process(struct restore_ctx *r, const Ckpt__Task *t, bool *seen, 
 
 		(void)snprintf(label, sizeof(label), "clone thread %d", t->threads[i]->tid);
 		plan_clone(s, who, t->threads[i]->tid,
-			   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, 0,
-			   label);
+			   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+				   CLONE_SYSVSEM,
+			   0, label);
 	}
 	(void)steps_try(s, "no longer die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, 0);
 	return rc ? rc : plan_thread(r, t, t->threads[0], s, err);
@@ -260,11 +271,12 @@ static void plan_zombie(const Ckpt__Task *t, struct steps *s)
 	else if (t->pgid == t->pid)
 		(void)steps_call(s, "become a group leader", SYS_setpgid, 0, 0);
 	(void)steps_try(s, "no core dump", SYS_prctl, PR_SET_DUMPABLE, 0);
-	(void)steps_add(s,
-			&(struct ckpt_step){ .op = CKPT_OP_EXIT,
-					     .arg = { (uint64_t)WEXITSTATUS(st), (uint64_t)t->pid,
-						      WIFSIGNALED(st) ? (uint64_t)WTERMSIG(st) : 0 } },
-			"end as a zombie");
+	(void)steps_add(
+		s,
+		&(struct ckpt_step) { .op = CKPT_OP_EXIT,
+				      .arg = { (uint64_t)WEXITSTATUS(st), (uint64_t)t->pid,
+					       WIFSIGNALED(st) ? (uint64_t)WTERMSIG(st) : 0 } },
+		"end as a zombie");
 }
 
 static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
@@ -320,30 +332,35 @@ int restore_plan(struct restore_ctx *r, struct ckpt_err *err)
 
 void restore_plan_print(struct restore_ctx *r, void (*line)(void *arg, const char *text), void *arg)
 {
-	static const char *const ops[] = { "end", "syscall", "clone", "read", "copy", "barrier", "await", "exit",
-					   "check", "exit-thread" };
+	static const char *const ops[] = { "end",     "syscall", "clone", "read",  "copy",
+					   "barrier", "await",   "exit",  "check", "exit-thread" };
 	char buf[256];
 
 	for (size_t i = 0; i < r->slots.n; i++) {
 		const struct ckpt_slot *slot = r->slots.v[i].slot;
 		const struct ckpt_step *v = arena_local(&r->arena, slot->steps);
 
-		(void)snprintf(buf, sizeof(buf), "task %d, thread %d: %u steps", r->slots.v[i].task->pid, slot->tid,
-			       slot->nsteps);
+		(void)snprintf(buf, sizeof(buf), "task %d, thread %d: %u steps",
+			       r->slots.v[i].task->pid, slot->tid, slot->nsteps);
 		line(arg, buf);
 		for (uint32_t k = 0; k < slot->nsteps; k++) {
 			const struct ckpt_step *s = &v[k];
 
 			if (s->op == CKPT_OP_SYSCALL)
-				(void)snprintf(buf, sizeof(buf), "  %4u syscall %-4u %#llx %#llx %#llx %#llx  %s", k,
-					       s->nr, (unsigned long long)s->arg[0], (unsigned long long)s->arg[1],
-					       (unsigned long long)s->arg[2], (unsigned long long)s->arg[3],
+				(void)snprintf(buf, sizeof(buf),
+					       "  %4u syscall %-4u %#llx %#llx %#llx %#llx  %s", k,
+					       s->nr, (unsigned long long)s->arg[0],
+					       (unsigned long long)s->arg[1],
+					       (unsigned long long)s->arg[2],
+					       (unsigned long long)s->arg[3],
 					       arena_label(&r->arena, s));
 			else
-				(void)snprintf(buf, sizeof(buf), "  %4u %-12s %#llx %#llx %#llx  %s", k,
-					       s->op < ARRAY_SIZE(ops) ? ops[s->op] : "?",
-					       (unsigned long long)s->arg[0], (unsigned long long)s->arg[1],
-					       (unsigned long long)s->arg[2], arena_label(&r->arena, s));
+				(void)snprintf(
+					buf, sizeof(buf), "  %4u %-12s %#llx %#llx %#llx  %s", k,
+					s->op < ARRAY_SIZE(ops) ? ops[s->op] : "?",
+					(unsigned long long)s->arg[0],
+					(unsigned long long)s->arg[1],
+					(unsigned long long)s->arg[2], arena_label(&r->arena, s));
 			line(arg, buf);
 		}
 	}

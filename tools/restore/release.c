@@ -58,9 +58,10 @@ static int set_registers(struct task_slot *ts, struct ckpt_err *err)
 
 	memcpy(&regs, th->regs.data, sizeof(regs));
 	if (th->xsave.len != arch_xsave_bytes())
-		return ckpt_fail(err, E_CPU, -EOPNOTSUPP,
-				 "the register area of the image has %zu bytes, that of this CPU %zu", th->xsave.len,
-				 arch_xsave_bytes());
+		return ckpt_fail(
+			err, E_CPU, -EOPNOTSUPP,
+			"the register area of the image has %zu bytes, that of this CPU %zu",
+			th->xsave.len, arch_xsave_bytes());
 	rc = arch_set_xsave(ts->slot->tid, th->xsave.data, th->xsave.len);
 	if (rc)
 		return fail_thread(err, ts, rc, "set its vector registers");
@@ -167,7 +168,8 @@ int restore_release(struct restore_ctx *r, struct ckpt_err *err)
 
 		if (!ts->thread)
 			continue;
-		if ((ts->task->stopped || r->opts->leave_stopped) && ts->thread == ts->task->threads[0])
+		if ((ts->task->stopped || r->opts->leave_stopped) &&
+		    ts->thread == ts->task->threads[0])
 			(void)kill(ts->slot->tid, SIGSTOP);
 		(void)ptrace(PTRACE_DETACH, ts->slot->tid, 0, 0);
 	}

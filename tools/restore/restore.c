@@ -54,7 +54,8 @@ static pid_t clone_root(struct restore_ctx *r)
 
 	if (pid)
 		return pid < 0 ? -errno : pid;
-	__asm__ volatile("mov %0, %%rsp\n\tjmp *%1" ::"r"(ts->slot->stack_top), "r"(entry), "D"(ts->slot)
+	__asm__ volatile("mov %0, %%rsp\n\tjmp *%1" ::"r"(ts->slot->stack_top), "r"(entry),
+			 "D"(ts->slot)
 			 : "memory");
 	__builtin_unreachable();
 }
@@ -73,8 +74,9 @@ static int slot_failure(struct restore_ctx *r, struct ckpt_err *err)
 		while (pc && !v[pc].label)
 			pc--;
 		label = arena_label(&r->arena, &v[pc]);
-		return ckpt_fail_errno(err, E_RESTORE, slot->err, "task %d, thread %d: %s (step %u, call %u)",
-				       r->slots.v[i].task->pid, slot->tid, label, slot->pc, v[slot->pc].nr);
+		return ckpt_fail_errno(
+			err, E_RESTORE, slot->err, "task %d, thread %d: %s (step %u, call %u)",
+			r->slots.v[i].task->pid, slot->tid, label, slot->pc, v[slot->pc].nr);
 	}
 	return 0;
 }
@@ -100,9 +102,10 @@ static int wait_built(struct restore_ctx *r, struct ckpt_err *err)
 			r->root = 0;
 			if (slot_failure(r, err))
 				return err->code;
-			return ckpt_fail(err, E_RESTORE, -ECHILD, "task %d died while it was built (%s %d)", pid,
-					 WIFSIGNALED(status) ? "signal" : "exit",
-					 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+			return ckpt_fail(
+				err, E_RESTORE, -ECHILD, "task %d died while it was built (%s %d)",
+				pid, WIFSIGNALED(status) ? "signal" : "exit",
+				WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 		}
 	}
 }
@@ -115,7 +118,8 @@ static void kill_built(struct restore_ctx *r)
 	for (size_t i = r->slots.n; i-- > 0;) {
 		const struct task_slot *ts = &r->slots.v[i];
 
-		if (ts->slot->state == CKPT_SLOT_IDLE || (ts->thread && ts->thread != ts->task->threads[0]))
+		if (ts->slot->state == CKPT_SLOT_IDLE ||
+		    (ts->thread && ts->thread != ts->task->threads[0]))
 			continue;
 		if (ts->task->pid == r->root || i)
 			(void)kill(ts->task->pid, SIGKILL);
@@ -140,7 +144,8 @@ static int build(struct restore_ctx *r, struct ckpt_err *err)
 	rc = clone_root(r);
 	if (rc < 0) {
 		sigprocmask(SIG_SETMASK, &old, NULL);
-		return ckpt_fail_errno(err, E_RESTORE, rc, "cannot clone task %d", r->slots.v[0].task->pid);
+		return ckpt_fail_errno(err, E_RESTORE, rc, "cannot clone task %d",
+				       r->slots.v[0].task->pid);
 	}
 	r->root = rc;
 	rc = wait_built(r, err);
@@ -171,8 +176,8 @@ static void raise_nofile(void)
 	}
 }
 
-int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui, struct restore_result *ret,
-		 struct ckpt_err *err)
+int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
+		 struct restore_result *ret, struct ckpt_err *err)
 {
 	struct image img;
 	struct restore_ctx r = { .opts = opts, .ui = ui, .img = &img, .pages_fd = -1 };

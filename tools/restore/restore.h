@@ -12,7 +12,7 @@
 struct parked {
 	char name[24];
 	uint64_t from, len; /* in ckpt */
-	uint64_t at;	    /* where tasks-to-be find it */
+	uint64_t at;        /* where tasks-to-be find it */
 };
 
 /* A process or thread to be: its slot in the arena and who it is. */
@@ -36,37 +36,37 @@ struct restore_ctx {
 	} parked;
 	int *object_fds; /* by id - 1; -1 not open */
 	void **object_msgs;
-	int fd_base;	 /* ckpt's own descriptors are at or above it */
-	int pages_fd;	 /* the page file, at or above fd_base */
+	int fd_base;  /* ckpt's own descriptors are at or above it */
+	int pages_fd; /* the page file, at or above fd_base */
 	struct {
 		struct task_slot *v;
 		size_t n, cap;
-	} slots; /* processes in image order, each with its threads behind it */
+	} slots;              /* processes in image order, each with its threads behind it */
 	uint32_t *barrier[4]; /* words in the arena */
-	uint32_t procs;	      /* processes that are not zombies */
-	pid_t root;	      /* as ckpt sees it; 0 before it was cloned */
+	uint32_t procs;       /* processes that are not zombies */
+	pid_t root;           /* as ckpt sees it; 0 before it was cloned */
 };
 
 struct restore_result {
-	pid_t pid;	/* the root task as ckpt sees it */
+	pid_t pid;      /* the root task as ckpt sees it */
 	pid_t wait_for; /* the child of ckpt whose end is the program's end */
 	uint64_t total_us;
 };
 
 /* Bring the checkpoint in opts->dir back. Errors leave nothing behind. */
-int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui, struct restore_result *ret,
-		 struct ckpt_err *err) __must_check;
+int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
+		 struct restore_result *ret, struct ckpt_err *err) __must_check;
 /* The same in a fresh pid namespace, with an init of its own. */
-int ckpt_restore_pidns(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui, struct restore_result *ret,
-		       struct ckpt_err *err) __must_check;
+int ckpt_restore_pidns(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
+		       struct restore_result *ret, struct ckpt_err *err) __must_check;
 /* What would stop this restore here and now; as ckpt_dump_check(). */
 int ckpt_restore_check(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
-		       void (*found)(void *arg, const struct ckpt_err *why), void *arg, struct ckpt_err *err)
-	__must_check;
+		       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+		       struct ckpt_err *err) __must_check;
 
 /* check.c, on a decoded image; err gets the first */
-int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const struct ckpt_err *why), void *arg,
-			struct ckpt_err *err) __must_check;
+int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const struct ckpt_err *why),
+			void *arg, struct ckpt_err *err) __must_check;
 /* objects.c */
 int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 int restore_objects_finish(struct restore_ctx *r, struct ckpt_err *err) __must_check;
@@ -76,10 +76,11 @@ int restore_arena_map(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_arena_unmap(struct restore_ctx *r);
 /* plan.c */
 int restore_plan(struct restore_ctx *r, struct ckpt_err *err) __must_check;
-void restore_plan_print(struct restore_ctx *r, void (*line)(void *arg, const char *text), void *arg);
+void restore_plan_print(struct restore_ctx *r, void (*line)(void *arg, const char *text),
+			void *arg);
 /* mm.c: steps that build and fill one address space */
-int restore_plan_mm(struct restore_ctx *r, const Ckpt__Mm *mm, struct steps *s, struct ckpt_err *err)
-	__must_check;
+int restore_plan_mm(struct restore_ctx *r, const Ckpt__Mm *mm, struct steps *s,
+		    struct ckpt_err *err) __must_check;
 /* release.c: registers, signal masks, and let go */
 int restore_release(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 

@@ -13,8 +13,8 @@
 static const struct {
 	unsigned int maj, min;
 } stateless[] = {
-	{ 1, 3 }, /* null */ { 1, 5 }, /* zero */ { 1, 7 }, /* full */
-	{ 1, 8 }, /* random */ { 1, 9 }, /* urandom */
+	{ 1, 3 }, /* null */ { 1, 5 },   /* zero */ { 1, 7 }, /* full */
+	{ 1, 8 }, /* random */ { 1, 9 },                      /* urandom */
 };
 
 static bool chr_match(const struct fd_facts *f)
@@ -49,10 +49,12 @@ static int chr_restore(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 
 	(void)r;
 	if (fd < 0)
-		return ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "cannot open the device %s", m->path);
+		return ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "cannot open the device %s",
+				       m->path);
 	if (fstat(fd, &st) || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(m->major, m->minor)) {
 		(void)close(fd);
-		return ckpt_fail(err, E_FILE_CHANGED, -ENODEV, "%s is another device than at the dump", m->path);
+		return ckpt_fail(err, E_FILE_CHANGED, -ENODEV,
+				 "%s is another device than at the dump", m->path);
 	}
 	*ret_fd = fd;
 	return 0;

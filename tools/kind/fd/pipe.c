@@ -36,8 +36,8 @@ static int pipe_peek(int fd, int capacity, ProtobufCBinaryData *ret, struct ckpt
 	(void)fcntl(wr, F_SETPIPE_SZ, capacity);
 	n = tee(fd, wr, (size_t)queued, SPLICE_F_NONBLOCK);
 	if (n != queued)
-		return ckpt_fail(err, E_UNSUPPORTED, -EIO, "only %zd of the %d bytes in the pipe can be copied", n,
-				 queued);
+		return ckpt_fail(err, E_UNSUPPORTED, -EIO,
+				 "only %zd of the %d bytes in the pipe can be copied", n, queued);
 	ret->data = malloc((size_t)queued);
 	if (!ret->data)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
@@ -45,7 +45,8 @@ static int pipe_peek(int fd, int capacity, ProtobufCBinaryData *ret, struct ckpt
 		ssize_t k = read(rd, ret->data + got, (size_t)(n - got));
 
 		if (k <= 0)
-			return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot read the data of the pipe");
+			return ckpt_fail_errno(err, E_FREEZE, -errno,
+					       "cannot read the data of the pipe");
 		got += k;
 	}
 	ret->len = (size_t)n;
@@ -75,8 +76,8 @@ static int pipe_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object 
 }
 
 /* The first end makes the pipe; the other end is opened through /proc. */
-static int pipe_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
-			struct ckpt_err *err)
+static int pipe_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
+			int *ret_fd, struct ckpt_err *err)
 {
 	const Ckpt__FdPipe *m = msg;
 	int accmode = m->write_end ? O_WRONLY : O_RDONLY;
@@ -103,7 +104,8 @@ static int pipe_restore(struct restore_ctx *r, const Ckpt__Object *obj, const vo
 		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", other_fd);
 		fd = open(path, accmode | O_NONBLOCK | O_CLOEXEC);
 		if (fd < 0)
-			return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot open the other end of a pipe");
+			return ckpt_fail_errno(err, E_RESTORE, -errno,
+					       "cannot open the other end of a pipe");
 		if (fcntl(fd, F_SETFL, (int)obj->flags))
 			goto err_fcntl;
 		*ret_fd = fd;
@@ -116,7 +118,8 @@ static int pipe_restore(struct restore_ctx *r, const Ckpt__Object *obj, const vo
 	if (m->data.len && write(p[1], m->data.data, m->data.len) != (ssize_t)m->data.len) {
 		(void)close(p[0]);
 		(void)close(p[1]);
-		return ckpt_fail(err, E_RESTORE, -EIO, "a pipe does not take its %zu bytes back", m->data.len);
+		return ckpt_fail(err, E_RESTORE, -EIO, "a pipe does not take its %zu bytes back",
+				 m->data.len);
 	}
 	fd = p[m->write_end];
 	(void)close(p[!m->write_end]);

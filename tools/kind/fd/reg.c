@@ -26,10 +26,12 @@ static int reg_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_e
 
 	(void)d;
 	if (!f->st.st_nlink)
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d: the file %s was removed", f->fd, f->link);
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d: the file %s was removed",
+				 f->fd, f->link);
 	if (stat(f->link, &st) || st.st_ino != f->st.st_ino || st.st_dev != f->st.st_dev)
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-				 "fd %d: %s is not the file that was opened by that name", f->fd, f->link);
+				 "fd %d: %s is not the file that was opened by that name", f->fd,
+				 f->link);
 	return 0;
 }
 
@@ -53,14 +55,17 @@ static int reg_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 static int reg_same(const Ckpt__FdReg *m, const struct stat *st, struct ckpt_err *err)
 {
 	if ((st->st_mode & S_IFMT) != (m->mode & S_IFMT))
-		return ckpt_fail(err, E_FILE_CHANGED, -EINVAL, "%s is not the kind of file it was", m->path);
+		return ckpt_fail(err, E_FILE_CHANGED, -EINVAL, "%s is not the kind of file it was",
+				 m->path);
 	if (S_ISDIR(st->st_mode))
 		return 0;
 	if ((uint64_t)st->st_size < m->bytes || (m->mapped && (uint64_t)st->st_size != m->bytes))
-		return ckpt_fail(err, E_FILE_CHANGED, -EINVAL, "%s has %llu bytes, at the dump it had %llu",
-				 m->path, (unsigned long long)st->st_size, (unsigned long long)m->bytes);
+		return ckpt_fail(err, E_FILE_CHANGED, -EINVAL,
+				 "%s has %llu bytes, at the dump it had %llu", m->path,
+				 (unsigned long long)st->st_size, (unsigned long long)m->bytes);
 	if (m->mapped && mtime_ns(st) != m->mtime_ns)
-		return ckpt_fail(err, E_FILE_CHANGED, -EINVAL, "%s was modified since the dump", m->path);
+		return ckpt_fail(err, E_FILE_CHANGED, -EINVAL, "%s was modified since the dump",
+				 m->path);
 	return 0;
 }
 
@@ -75,8 +80,9 @@ static int reg_restore(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 	(void)r;
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "cannot open %s", m->path);
-	rc = fstat(fd, &st) ? ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "cannot stat %s", m->path) :
-			      reg_same(m, &st, err);
+	rc = fstat(fd, &st)
+		     ? ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "cannot stat %s", m->path)
+		     : reg_same(m, &st, err);
 	if (!rc && obj->pos && !(obj->flags & O_PATH) && lseek(fd, (off_t)obj->pos, SEEK_SET) < 0)
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot seek in %s", m->path);
 	if (rc) {

@@ -22,7 +22,8 @@
 
 static bool is_shmem_link(const char *link)
 {
-	return !strncmp(link, MEMFD_PREFIX, strlen(MEMFD_PREFIX)) || !strcmp(link, "/dev/zero" DELETED);
+	return !strncmp(link, MEMFD_PREFIX, strlen(MEMFD_PREFIX)) ||
+	       !strcmp(link, "/dev/zero" DELETED);
 }
 
 static bool shmem_match(const struct fd_facts *f)
@@ -30,7 +31,8 @@ static bool shmem_match(const struct fd_facts *f)
 	return S_ISREG(f->st.st_mode) && is_shmem_link(f->link);
 }
 
-int shmem_inode_dump(struct dump_ctx *d, int local, const char *link, uint32_t *ret_id, struct ckpt_err *err)
+int shmem_inode_dump(struct dump_ctx *d, int local, const char *link, uint32_t *ret_id,
+		     struct ckpt_err *err)
 {
 	Ckpt__ShmemInode m = CKPT__SHMEM_INODE__INIT;
 	Ckpt__Object *obj;
@@ -50,7 +52,8 @@ int shmem_inode_dump(struct dump_ctx *d, int local, const char *link, uint32_t *
 	m.memfd = !strncmp(link, MEMFD_PREFIX, strlen(MEMFD_PREFIX));
 	if (m.memfd) {
 		(void)snprintf(name, sizeof(name), "%s", link + strlen(MEMFD_PREFIX));
-		if (strlen(name) > strlen(DELETED) && !strcmp(name + strlen(name) - strlen(DELETED), DELETED))
+		if (strlen(name) > strlen(DELETED) &&
+		    !strcmp(name + strlen(name) - strlen(DELETED), DELETED))
 			name[strlen(name) - strlen(DELETED)] = 0;
 	}
 	m.name = name;
@@ -70,8 +73,8 @@ static int shmem_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object
 	return shmem_inode_dump(d, f->local, f->link, &m->inode, err);
 }
 
-static int shmem_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
-			 struct ckpt_err *err)
+static int shmem_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
+			 int *ret_fd, struct ckpt_err *err)
 {
 	const Ckpt__FdShmem *m = msg;
 	char path[32];
@@ -102,25 +105,28 @@ const struct fd_kind fd_kind_shmem = {
 /* Shared anonymous memory has no path; its file is reached through map_files. */
 static int zero_inode(uint64_t bytes, int *ret_fd, struct ckpt_err *err)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	char path[96];
 	int fd;
 
 	if (p == MAP_FAILED)
-		return ckpt_fail_errno(err, E_NOMEM, -errno, "cannot map %llu bytes of shared memory",
+		return ckpt_fail_errno(err, E_NOMEM, -errno,
+				       "cannot map %llu bytes of shared memory",
 				       (unsigned long long)bytes);
 	(void)snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)p,
 		       (unsigned long)p + (unsigned long)bytes);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	(void)munmap(p, bytes);
 	if (fd < 0)
-		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot open shared anonymous memory");
+		return ckpt_fail_errno(err, E_RESTORE, -errno,
+				       "cannot open shared anonymous memory");
 	*ret_fd = fd;
 	return 0;
 }
 
-static int inode_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
-			 struct ckpt_err *err)
+static int inode_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
+			 int *ret_fd, struct ckpt_err *err)
 {
 	const Ckpt__ShmemInode *m = msg;
 	int fd = -1, rc = 0;
@@ -128,14 +134,16 @@ static int inode_restore(struct restore_ctx *r, const Ckpt__Object *obj, const v
 	if (m->memfd) {
 		fd = memfd_create(m->name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 		if (fd < 0 || ftruncate(fd, (off_t)m->bytes))
-			rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot make the memory file \"%s\"", m->name);
+			rc = ckpt_fail_errno(err, E_RESTORE, -errno,
+					     "cannot make the memory file \"%s\"", m->name);
 	} else {
 		rc = zero_inode(m->bytes, &fd, err);
 	}
 	if (!rc)
 		rc = restore_object_pages(r, obj->id, fd, err);
 	if (!rc && m->memfd && m->seals && fcntl(fd, F_ADD_SEALS, m->seals))
-		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot seal the memory file \"%s\"", m->name);
+		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot seal the memory file \"%s\"",
+				     m->name);
 	if (rc) {
 		if (fd >= 0)
 			(void)close(fd);

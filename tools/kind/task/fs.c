@@ -11,7 +11,8 @@
 #include "task_basic.pb-c.h"
 
 static int fs_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		   const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		   const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		   struct ckpt_err *err)
 {
 	Ckpt__TaskFs *m = msg;
 	struct stat ours, theirs;
@@ -27,15 +28,16 @@ static int fs_dump(struct dump_ctx *d, const struct task_facts *f, const struct 
 	(void)snprintf(path, sizeof(path), "/proc/%d/root", f->task->pid);
 	if (!stat("/", &ours) && !stat(path, &theirs) &&
 	    (ours.st_dev != theirs.st_dev || ours.st_ino != theirs.st_ino)) {
-		rc = dump_object_link(d, f->task->pid, "root", O_RDONLY | O_DIRECTORY, &m->root, err);
+		rc = dump_object_link(d, f->task->pid, "root", O_RDONLY | O_DIRECTORY, &m->root,
+				      err);
 		if (rc)
 			return rc;
 	}
 	return dump_object_link(d, f->task->pid, "cwd", O_RDONLY | O_DIRECTORY, &m->cwd, err);
 }
 
-static int fs_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread, const void *msg,
-		   struct steps *s, struct ckpt_err *err)
+static int fs_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
+		   const void *msg, struct steps *s, struct ckpt_err *err)
 {
 	const Ckpt__TaskFs *m = msg;
 	int fd, rc;

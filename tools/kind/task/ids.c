@@ -12,7 +12,8 @@
 #include "task_basic.pb-c.h"
 
 static int comm_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		     const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		     const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		     struct ckpt_err *err)
 {
 	Ckpt__ThreadComm *m = msg;
 	char name[64], *buf = NULL;
@@ -32,8 +33,8 @@ static int comm_dump(struct dump_ctx *d, const struct task_facts *f, const struc
 	return 0;
 }
 
-static int comm_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread, const void *msg,
-		     struct steps *s, struct ckpt_err *err)
+static int comm_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
+		     const void *msg, struct steps *s, struct ckpt_err *err)
 {
 	const Ckpt__ThreadComm *m = msg;
 	char name[16] = "";
@@ -78,7 +79,8 @@ static int ids_ask(struct dump_ctx *d, const struct task_facts *f, struct steps 
 }
 
 static int ids_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		    const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		    const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		    struct ckpt_err *err)
 {
 	struct rseq_configuration rseq = { 0 };
 	Ckpt__ThreadIds *m = msg;
@@ -102,8 +104,8 @@ static int ids_dump(struct dump_ctx *d, const struct task_facts *f, const struct
 	return 0;
 }
 
-static int ids_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread, const void *msg,
-		    struct steps *s, struct ckpt_err *err)
+static int ids_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
+		    const void *msg, struct steps *s, struct ckpt_err *err)
 {
 	const Ckpt__ThreadIds *m = msg;
 
@@ -113,9 +115,11 @@ static int ids_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__T
 	(void)err;
 	(void)steps_call(s, "set clear_child_tid", SYS_set_tid_address, m->clear_child_tid);
 	if (m->robust_list)
-		(void)steps_call(s, "set the robust list", SYS_set_robust_list, m->robust_list, m->robust_len);
+		(void)steps_call(s, "set the robust list", SYS_set_robust_list, m->robust_list,
+				 m->robust_len);
 	if (m->rseq)
-		(void)steps_call(s, "register rseq", SYS_rseq, m->rseq, m->rseq_len, m->rseq_flags, m->rseq_sig);
+		(void)steps_call(s, "register rseq", SYS_rseq, m->rseq, m->rseq_len, m->rseq_flags,
+				 m->rseq_sig);
 	return 0;
 }
 

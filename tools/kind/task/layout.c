@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Where code, heap, stack, arguments and environment are, and the program file. */
-#include <linux/prctl.h>
 #include <fcntl.h>
+#include <linux/prctl.h>
 #include <string.h>
 #include <sys/syscall.h>
 
 #include "kind/task/kinds.h"
 #include "task_layout.pb-c.h"
 
-static int layout_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
-		      struct ckpt_err *err)
+static int layout_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s,
+		      uint64_t *priv, struct ckpt_err *err)
 {
 	(void)d;
 	(void)f;
@@ -19,7 +19,8 @@ static int layout_ask(struct dump_ctx *d, const struct task_facts *f, struct ste
 }
 
 static int layout_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		       struct ckpt_err *err)
 {
 	const struct proc_stat *st = f->stat;
 	Ckpt__TaskLayout *m = msg;
@@ -46,15 +47,22 @@ static int layout_dump(struct dump_ctx *d, const struct task_facts *f, const str
 	return dump_object_link(d, f->task->pid, "exe", O_RDONLY, &m->exe, err);
 }
 
-static int layout_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread, const void *msg,
-		       struct steps *s, struct ckpt_err *err)
+static int layout_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
+		       const void *msg, struct steps *s, struct ckpt_err *err)
 {
 	const Ckpt__TaskLayout *m = msg;
 	struct prctl_mm_map map = {
-		.start_code = m->start_code, .end_code = m->end_code, .start_data = m->start_data,
-		.end_data = m->end_data, .start_brk = m->start_brk, .brk = m->brk,
-		.start_stack = m->start_stack, .arg_start = m->arg_start, .arg_end = m->arg_end,
-		.env_start = m->env_start, .env_end = m->env_end,
+		.start_code = m->start_code,
+		.end_code = m->end_code,
+		.start_data = m->start_data,
+		.end_data = m->end_data,
+		.start_brk = m->start_brk,
+		.brk = m->brk,
+		.start_stack = m->start_stack,
+		.arg_start = m->arg_start,
+		.arg_end = m->arg_end,
+		.env_start = m->env_start,
+		.env_end = m->env_end,
 	};
 	int fd, rc = restore_object_fd(r, m->exe, &fd, err);
 
@@ -63,12 +71,13 @@ static int layout_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt
 	if (rc)
 		return rc;
 	if (m->auxv.len > 1024)
-		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "an auxiliary vector of %zu bytes", m->auxv.len);
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "an auxiliary vector of %zu bytes",
+				 m->auxv.len);
 	map.exe_fd = (uint32_t)fd;
 	map.auxv = (void *)steps_data(s, m->auxv.data, m->auxv.len);
 	map.auxv_size = (uint32_t)m->auxv.len;
-	(void)steps_call(s, "set the memory layout (PR_SET_MM_MAP)", SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
-			 steps_data(s, &map, sizeof(map)), sizeof(map));
+	(void)steps_call(s, "set the memory layout (PR_SET_MM_MAP)", SYS_prctl, PR_SET_MM,
+			 PR_SET_MM_MAP, steps_data(s, &map, sizeof(map)), sizeof(map));
 	return 0;
 }
 

@@ -15,8 +15,8 @@ struct ksigaction {
 
 #define NSIG_KERNEL 64
 
-static int sigaction_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
-			 struct ckpt_err *err)
+static int sigaction_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s,
+			 uint64_t *priv, struct ckpt_err *err)
 {
 	uint64_t ign = ~0ull, cgt = ~0ull, room;
 	struct ksigaction *local;
@@ -29,13 +29,15 @@ static int sigaction_ask(struct dump_ctx *d, const struct task_facts *f, struct 
 	priv[0] = (uint64_t)local;
 	for (int sig = 1; sig <= NSIG_KERNEL; sig++)
 		if (((ign | cgt) >> (sig - 1)) & 1 && sig != SIGKILL && sig != SIGSTOP)
-			(void)steps_call(s, "read a signal handler", SYS_rt_sigaction, (uint64_t)sig, 0,
+			(void)steps_call(s, "read a signal handler", SYS_rt_sigaction,
+					 (uint64_t)sig, 0,
 					 room + (uint64_t)(sig - 1) * sizeof(*local), 8);
 	return 0;
 }
 
 static int sigaction_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-			  const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+			  const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+			  struct ckpt_err *err)
 {
 	const struct ksigaction *k = (const struct ksigaction *)priv[0];
 	Ckpt__TaskSigaction *m = msg;
@@ -75,7 +77,8 @@ static int sigaction_plan(struct restore_ctx *r, const Ckpt__Task *task, const C
 		struct ksigaction sa = { x->handler, x->flags, x->restorer, x->mask };
 
 		if (x->sig < 1 || x->sig > NSIG_KERNEL)
-			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a handler for signal %u", x->sig);
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a handler for signal %u",
+					 x->sig);
 		(void)steps_call(s, "set a signal handler", SYS_rt_sigaction, x->sig,
 				 steps_data(s, &sa, sizeof(sa)), 0, 8);
 	}
@@ -92,8 +95,8 @@ const struct task_kind task_kind_sigaction = {
 	.plan = sigaction_plan,
 };
 
-static int altstack_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
-			struct ckpt_err *err)
+static int altstack_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s,
+			uint64_t *priv, struct ckpt_err *err)
 {
 	stack_t *local;
 	uint64_t room = steps_room(s, sizeof(*local), &local);
@@ -107,7 +110,8 @@ static int altstack_ask(struct dump_ctx *d, const struct task_facts *f, struct s
 }
 
 static int altstack_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-			 const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+			 const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+			 struct ckpt_err *err)
 {
 	const stack_t *ss = (const stack_t *)priv[0];
 	Ckpt__ThreadAltstack *m = msg;
@@ -133,7 +137,8 @@ static int altstack_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ck
 	(void)task;
 	(void)thread;
 	(void)err;
-	(void)steps_call(s, "set the alternate signal stack", SYS_sigaltstack, steps_data(s, &ss, sizeof(ss)), 0);
+	(void)steps_call(s, "set the alternate signal stack", SYS_sigaltstack,
+			 steps_data(s, &ss, sizeof(ss)), 0);
 	return 0;
 }
 

@@ -12,8 +12,8 @@
 #include "kind/vma/kinds.h"
 
 /* Mappings that no kind can represent, whatever else they are. */
-static int refuse_flags(struct dump_ctx *d, const struct target_task *task, const struct proc_vma *v,
-			struct ckpt_err *err)
+static int refuse_flags(struct dump_ctx *d, const struct target_task *task,
+			const struct proc_vma *v, struct ckpt_err *err)
 {
 	static const struct {
 		uint64_t flag;
@@ -38,16 +38,19 @@ static int refuse_flags(struct dump_ctx *d, const struct target_task *task, cons
 	return 0;
 }
 
-static int plan_map(struct steps *s, const Ckpt__Vma *vma, int fd, uint64_t extra, const char *label)
+static int plan_map(struct steps *s, const Ckpt__Vma *vma, int fd, uint64_t extra,
+		    const char *label)
 {
 	uint64_t prot = vma->prot;
 
 	(void)steps_add(s,
-			&(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .nr = SYS_mmap,
-					     .flags = CKPT_STEP_EXPECT, .want = (int64_t)vma->start,
-					     .arg = { vma->start, vma->end - vma->start, prot,
-						      vma->map | MAP_FIXED_NOREPLACE | extra, (uint64_t)(int64_t)fd,
-						      vma->pgoff } },
+			&(struct ckpt_step) { .op = CKPT_OP_SYSCALL,
+					      .nr = SYS_mmap,
+					      .flags = CKPT_STEP_EXPECT,
+					      .want = (int64_t)vma->start,
+					      .arg = { vma->start, vma->end - vma->start, prot,
+						       vma->map | MAP_FIXED_NOREPLACE | extra,
+						       (uint64_t)(int64_t)fd, vma->pgoff } },
 			label);
 	return 0;
 }
@@ -60,8 +63,8 @@ static bool anon_match(const struct proc_vma *v)
 	       !strncmp(v->path, "[anon:", 6);
 }
 
-static int anon_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma, struct steps *s,
-		     struct ckpt_err *err)
+static int anon_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma,
+		     struct steps *s, struct ckpt_err *err)
 {
 	(void)r;
 	(void)mm;
@@ -79,26 +82,27 @@ const struct vma_kind vma_kind_anon = {
 
 static bool shmem_match(const struct proc_vma *v)
 {
-	return v->path && (!strncmp(v->path, "/memfd:", 7) || !strcmp(v->path, "/dev/zero (deleted)") ||
-			   !strncmp(v->path, "[anon_shmem:", 12));
+	return v->path &&
+	       (!strncmp(v->path, "/memfd:", 7) || !strcmp(v->path, "/dev/zero (deleted)") ||
+		!strncmp(v->path, "[anon_shmem:", 12));
 }
 
-static int shmem_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v, Ckpt__Vma *vma,
-		      struct ckpt_err *err)
+static int shmem_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
+		      Ckpt__Vma *vma, struct ckpt_err *err)
 {
 	char path[96];
 	auto_fd fd = -1;
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", task->pid, (unsigned long)v->start,
-		       (unsigned long)v->end);
+	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", task->pid,
+		       (unsigned long)v->start, (unsigned long)v->end);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot open %s", v->path);
 	return shmem_inode_dump(d, fd, v->path, &vma->object, err);
 }
 
-static int object_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma, struct steps *s,
-		       struct ckpt_err *err)
+static int object_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma,
+		       struct steps *s, struct ckpt_err *err)
 {
 	int fd, rc = restore_object_fd(r, vma->object, &fd, err);
 
@@ -120,8 +124,8 @@ static bool file_match(const struct proc_vma *v)
 	return v->path && v->path[0] == '/' && v->ino && !shmem_match(v);
 }
 
-static int file_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v, Ckpt__Vma *vma,
-		     struct ckpt_err *err)
+static int file_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
+		     Ckpt__Vma *vma, struct ckpt_err *err)
 {
 	return dump_object_mapped(d, task->pid, v, &vma->object, err);
 }

@@ -25,8 +25,8 @@ static bool vsyscall_match(const struct proc_vma *v)
 	return v->path && !strcmp(v->path, "[vsyscall]");
 }
 
-static int special_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v, Ckpt__Vma *vma,
-			struct ckpt_err *err)
+static int special_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
+			Ckpt__Vma *vma, struct ckpt_err *err)
 {
 	(void)d;
 	(void)task;
@@ -34,25 +34,30 @@ static int special_dump(struct dump_ctx *d, struct target_task *task, const stru
 	return vma->name ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 }
 
-static int special_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma, struct steps *s,
-			struct ckpt_err *err)
+static int special_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma,
+			struct steps *s, struct ckpt_err *err)
 {
 	uint64_t from, len;
 
 	(void)mm;
 	if (!restore_parked(r, vma->name, &from, &len) || len != vma->end - vma->start)
 		return ckpt_fail(err, E_KERNEL, -EOPNOTSUPP,
-				 "this kernel's %s differs from that of the image's kernel", vma->name);
-	(void)steps_add(s,
-			&(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .nr = SYS_mremap, .flags = CKPT_STEP_EXPECT,
-					     .want = (int64_t)vma->start,
-					     .arg = { from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, vma->start } },
-			"move the vDSO");
+				 "this kernel's %s differs from that of the image's kernel",
+				 vma->name);
+	(void)steps_add(
+		s,
+		&(struct ckpt_step) {
+			.op = CKPT_OP_SYSCALL,
+			.nr = SYS_mremap,
+			.flags = CKPT_STEP_EXPECT,
+			.want = (int64_t)vma->start,
+			.arg = { from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, vma->start } },
+		"move the vDSO");
 	return 0;
 }
 
-static int vsyscall_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma, struct steps *s,
-			 struct ckpt_err *err)
+static int vsyscall_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma,
+			 struct steps *s, struct ckpt_err *err)
 {
 	(void)r;
 	(void)mm;
@@ -63,11 +68,22 @@ static int vsyscall_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__
 }
 
 const struct vma_kind vma_kind_vdso = {
-	.name = "vdso", .match = vdso_match, .dump = special_dump, .plan = special_plan, .keep_prot = true,
+	.name = "vdso",
+	.match = vdso_match,
+	.dump = special_dump,
+	.plan = special_plan,
+	.keep_prot = true,
 };
 const struct vma_kind vma_kind_vvar = {
-	.name = "vvar", .match = vvar_match, .dump = special_dump, .plan = special_plan, .keep_prot = true,
+	.name = "vvar",
+	.match = vvar_match,
+	.dump = special_dump,
+	.plan = special_plan,
+	.keep_prot = true,
 };
 const struct vma_kind vma_kind_vsyscall = {
-	.name = "vsyscall", .match = vsyscall_match, .plan = vsyscall_plan, .keep_prot = true,
+	.name = "vsyscall",
+	.match = vsyscall_match,
+	.plan = vsyscall_plan,
+	.keep_prot = true,
 };
