@@ -19,11 +19,26 @@ const struct vma_kind *const vma_kinds[] = {
 };
 
 const struct task_kind *const task_kinds[] = {
+	/* PHASE_MM: as root of ckpt's own file system */
+	&task_kind_cgroups,
+	&task_kind_task_traits,
 	&task_kind_layout,
+	/* PHASE_TASK */
 	&task_kind_fs,
 	&task_kind_sigaction,
+	/* PHASE_THREAD */
+	&task_kind_sched,
 	&task_kind_comm,
 	&task_kind_altstack,
 	&task_kind_thread_ids,
+	&task_kind_timers,
+	/* PHASE_CREDS: credentials last, they take away the right to do the rest */
+	&task_kind_limits,
+	&task_kind_creds,
+	/* PHASE_LAST: signals behind the timers that may send some */
+	&task_kind_thread_traits,
+	&task_kind_itimers,
+	&task_kind_pending_shared,
+	&task_kind_pending,
 	NULL,
 };

@@ -217,6 +217,15 @@ static void plan_leave_ckpt(struct restore_ctx *r, struct steps *s)
 	(void)steps_call(s, "leave ckpt's memory", SYS_munmap, area_end, ARCH_TASK_SIZE - area_end);
 }
 
+/* Until here SIGCHLD of zombies-to-be was to be dropped; from here on handlers may be in place. */
+static void plan_block_signals(struct steps *s)
+{
+	const uint64_t all = ~0ull;
+
+	(void)steps_call(s, "block every signal", SYS_rt_sigprocmask, SIG_BLOCK,
+			 steps_data(s, &all, sizeof(all)), 0, sizeof(all));
+}
+
 static int plan_process(struct restore_ctx *r, const Ckpt__Task *t, bool *seen, struct steps *s,
 			struct ckpt_err *err)
 {
@@ -246,6 +255,7 @@ static int plan_process(struct restore_ctx *r, const Ckpt__Task *t, bool *seen, 
 	plan_barrier(r, s, BARRIER_OBJECTS, "wait until all descriptors are in place");
 	if (!rc)
 		rc = plan_fd_kinds(r, t, seen, s, err);
+	plan_block_signals(s);
 	if (!rc)
 		rc = plan_phase(r, t, t->threads[0], PHASE_TASK, s, err);
 	for (size_t i = 1; !rc && i < t->n_threads; i++) {

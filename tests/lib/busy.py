@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Watching tests/flow/busy.c from outside."""
+import os
+import struct
+
+from sandbox import ROOT, check, read, state, threads
+
+COUNTERS = 11
+
+
+def start(box):
+    return box.start(os.path.join(ROOT, "build/tests/flow/busy")).wait_ready()
+
+
+def progress(target):
+    with open(target.file("progress"), "rb") as f:
+        return struct.unpack(f"{COUNTERS}Q", f.read(8 * COUNTERS))
+
+
+def lives(box, target, why):
+    """Every thread goes on: no tracer, no stop, and each counter moves."""
+    before = progress(target)
+    box.wait(lambda: all(a > b for a, b in zip(progress(target), before)), f"all go on {why}", 10,
+             step=0.001)
+    for tid in threads(target.pid):
+        status = read(f"/proc/{target.pid}/task/{tid}/status")
+        check(not status or "TracerPid:\t0\n" in status, f"thread {tid} is traced {why}")
+        check(state(target.pid, tid) not in "tT" or not status, f"thread {tid} is stopped {why}")
+
+
+def foreign_maps(target):
+    """Shared anonymous mappings: the program has none, ckpt's arena is one."""
+    return [l for l in read(f"/proc/{target.pid}/maps").splitlines()
+            if "/dev/zero" in l or "memfd:" in l or ("rwxs" in l)]
