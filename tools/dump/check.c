@@ -233,6 +233,7 @@ int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		return found ? 1 : rc;
 	}
 	check_tree(&c, opts->pid);
+	dump_tree_free(&c.d);
 	if (!c.count)
 		return 0;
 	if (found)

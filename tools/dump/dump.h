@@ -55,6 +55,16 @@ struct dump_ctx {
 		struct dump_pages *v;
 		size_t n, cap;
 	} pages;
+	struct {
+		int *v;
+		size_t n, cap;
+	} kept;                   /* descriptors that are open until the end */
+	struct unix_diags *diags; /* NULL until asked for */
+	struct {
+		ino_t *v;
+		size_t n, cap;
+		bool known;
+	} anon; /* inodes of sockets and pipes of the tree, ascending */
 	Ckpt__Inventory inv;
 	Ckpt__Stats stats;
 };
@@ -79,6 +89,8 @@ int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err) __must_check
 void dump_objects_free(struct dump_ctx *d);
 int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_link,
 		  char **ret_fdinfo, struct ckpt_err *err) __must_check;
+/* tree.c */
+void dump_tree_free(struct dump_ctx *d);
 /* mem.c */
 int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
 		    struct ckpt_err *err) __must_check;

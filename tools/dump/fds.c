@@ -11,12 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/vec.h"
 #include "dump/dump.h"
+#include "kern/getfd.h"
 
 #define BUCKETS 4096u
 
@@ -78,6 +80,16 @@ static int bucket_insert(struct fd_bucket *b, size_t at, uint32_t id)
 	return 0;
 }
 
+static int family_of(int pid, int fd, int local)
+{
+	auto_fd own = local < 0 ? fd_take(pid, fd) : -1;
+	socklen_t len = sizeof(int);
+	int family;
+
+	return getsockopt(local < 0 ? own : local, SOL_SOCKET, SO_DOMAIN, &family, &len) ? -1
+											 : family;
+}
+
 int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_link,
 		  char **ret_fdinfo, struct ckpt_err *err)
 {
@@ -113,6 +125,7 @@ int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_l
 	if (rc)
 		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "fd %d (%s): cannot stat it", fd,
 				       *ret_link);
+	ret->family = S_ISSOCK(ret->st.st_mode) ? family_of(pid, fd, local) : -1;
 	return 0;
 }
 
@@ -276,6 +289,42 @@ uint32_t dump_object_find(struct dump_ctx *d, int pid, int fd)
 	return bucket_search(d, b, pid, fd, &at) ? b->v[at] : 0;
 }
 
+bool dump_object_next(struct dump_ctx *d, dev_t dev, ino_t ino, uint32_t *id, int *ret_pid,
+		      int *ret_fd)
+{
+	struct stat st = { .st_dev = dev, .st_ino = ino };
+	const struct fd_bucket *b;
+	bool after = !*id;
+
+	if (!d->index)
+		return false;
+	b = bucket_of(d, &st);
+	for (size_t i = 0; i < b->n; i++) {
+		const struct dump_object *o = &d->objects.v[b->v[i] - 1];
+
+		if (after && o->st.st_dev == dev && o->st.st_ino == ino) {
+			*id = b->v[i];
+			*ret_pid = o->pid;
+			*ret_fd = o->fd;
+			return true;
+		}
+		after = after || b->v[i] == *id;
+	}
+	return false;
+}
+
+int dump_keep_fd(struct dump_ctx *d, int fd, struct ckpt_err *err)
+{
+	int *slot = vec_push(&d->kept);
+
+	if (!slot) {
+		(void)close(fd);
+		return oom(err);
+	}
+	*slot = fd;
+	return 0;
+}
+
 int dump_object_keyed(struct dump_ctx *d, const char *kind, uint64_t key1, uint64_t key2,
 		      Ckpt__Object **ret, bool *ret_new, struct ckpt_err *err)
 {
@@ -387,8 +436,12 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 	struct dump_pages *p;
 	struct page_seg *seg;
 	off_t data = 0, hole;
-	int fd = fcntl(local, F_DUPFD_CLOEXEC, 3);
+	char path[32];
+	int fd;
 
+	/* A description of our own: looking for holes moves its position. */
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", local);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_LIMIT, -errno,
 				       "cannot keep a descriptor for object %u", obj->id);
@@ -520,6 +573,10 @@ void dump_objects_free(struct dump_ctx *d)
 		free(o->link);
 		free(o->fdinfo);
 	}
+	for (size_t i = 0; i < d->kept.n; i++)
+		(void)close(d->kept.v[i]);
+	vec_free(&d->kept);
+	dump_tree_free(d);
 	vec_free(&d->objects);
 	for (size_t i = 0; d->index && i < BUCKETS; i++)
 		free(d->index->bucket[i].v);

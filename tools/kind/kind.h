@@ -21,6 +21,7 @@
 #include "base/ui.h"
 #include "core.pb-c.h"
 #include "kern/procfs.h"
+#include "kern/sockdiag.h"
 #include "kern/target.h"
 #include "model/arena.h"
 
@@ -42,6 +43,7 @@ struct fd_facts {
 	uint32_t flags; /* F_GETFL */
 	uint64_t pos;
 	bool cloexec;
+	int family; /* of a socket: SO_DOMAIN, or -1 */
 };
 
 struct fd_kind {
@@ -58,7 +60,7 @@ struct fd_kind {
 	/* After every descriptor of every task was dumped. May be NULL. */
 	int (*dump_late)(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,
 			 struct ckpt_err *err);
-	/* Make the open file description in ckpt; objects come in ascending id. */
+	/* Make the open file description in ckpt. Status flags and owner are the framework's. */
 	int (*restore)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
 		       struct ckpt_err *err);
 	/* All objects and all tasks exist, nothing runs yet; f is ckpt's own copy. May be NULL. */
@@ -69,6 +71,7 @@ struct fd_kind {
 	int (*plan)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fdnum,
 		    const Ckpt__Task *task, const Ckpt__FdTable *table, struct steps *s,
 		    struct ckpt_err *err);
+	bool plan_each; /* plan is called in every task that holds it, and for every number */
 };
 
 extern const struct fd_kind *const fd_kinds[]; /* NULL-terminated; tools/kind/registry.c */
@@ -162,6 +165,19 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 		      struct ckpt_err *err) __must_check;
 bool dump_has_pid(const struct dump_ctx *d, int pid); /* is it (as ckpt sees it) in the tree? */
 int dump_vpid(const struct dump_ctx *d, int pid);     /* its pid in the image; 0 when outside */
+/* The same for pids that are only remembered: one outside keeps its number unless pids are nested.
+ */
+int dump_pid_image(const struct dump_ctx *d, int pid);
+/* The next object after *id that is an open file of this device and inode; false at the end. */
+bool dump_object_next(struct dump_ctx *d, dev_t dev, ino_t ino, uint32_t *id, int *ret_pid,
+		      int *ret_fd);
+/* Keep @fd open until the dump is over. Takes it over, also on failure. */
+int dump_keep_fd(struct dump_ctx *d, int fd, struct ckpt_err *err) __must_check;
+/* Does any process of the tree hold a socket or pipe of this inode? Also before the freeze. */
+bool dump_tree_has_anon(struct dump_ctx *d, ino_t ino);
+/* All AF_UNIX sockets, asked for once. */
+int dump_unix_diags(struct dump_ctx *d, const struct unix_diags **ret,
+		    struct ckpt_err *err) __must_check;
 const struct ckpt_dump_opts *dump_opts(const struct dump_ctx *d);
 struct ckpt_ui *dump_ui(const struct dump_ctx *d);
 
@@ -179,10 +195,19 @@ struct ckpt_dump_opts {
 
 /* ---- what kinds may ask of a restore (tools/restore) --------------------------------------- */
 
-/* ckpt's descriptor for object @id, also its number inside tasks until their own are in place. */
+/* ckpt's descriptor for object @id, made now if it was not yet; also its number inside tasks until
+ * their own are in place. */
 int restore_object_fd(struct restore_ctx *r, uint32_t id, int *ret_fd,
 		      struct ckpt_err *err) __must_check;
 const Ckpt__Object *restore_object(struct restore_ctx *r, uint32_t id);
+/* The kind's message of object @id; NULL with *err set. */
+const void *restore_object_msg(struct restore_ctx *r, uint32_t id, struct ckpt_err *err);
+/* Object @id was made beside another one (the other end of a pair): here it is. Takes @fd over. */
+int restore_object_give(struct restore_ctx *r, uint32_t id, int fd,
+			struct ckpt_err *err) __must_check;
+/* A descriptor that object @id needs between its restore and its finish; -1 at first, closed at the
+ * end. */
+int *restore_object_spare(struct restore_ctx *r, uint32_t id);
 /* Write the object's saved pages into @fd (dump_object_pages). */
 int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd,
 			 struct ckpt_err *err) __must_check;

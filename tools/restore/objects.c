@@ -13,13 +13,22 @@ const Ckpt__Object *restore_object(struct restore_ctx *r, uint32_t id)
 	return id && id <= r->img->objects.n ? r->img->objects.v[id - 1] : NULL;
 }
 
-int restore_object_fd(struct restore_ctx *r, uint32_t id, int *ret_fd, struct ckpt_err *err)
+#define OPENING (-2) /* its kind is at work; reaching it again would be a circle */
+
+const void *restore_object_msg(struct restore_ctx *r, uint32_t id, struct ckpt_err *err)
 {
-	if (!id || id > r->img->objects.n || r->object_fds[id - 1] < 0)
-		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
-				 "object %u is used before it is made", id);
-	*ret_fd = r->object_fds[id - 1];
-	return 0;
+	const Ckpt__Object *obj = restore_object(r, id);
+	const struct fd_kind *kind = obj ? fd_kind_by_name(obj->state->kind) : NULL;
+
+	if (!kind) {
+		(void)ckpt_fail(err, obj ? E_IMAGE_VERSION : E_IMAGE_CORRUPT, -EPROTO,
+				"object %u is of unknown kind \"%s\"", id,
+				obj ? obj->state->kind : "");
+		return NULL;
+	}
+	if (!r->object_msgs[id - 1])
+		r->object_msgs[id - 1] = kind_state_unpack(obj->state, kind->desc, err);
+	return r->object_msgs[id - 1];
 }
 
 int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt_err *err)
@@ -95,63 +104,133 @@ static int max_fd(const struct image *img)
 	return (int)max;
 }
 
+/* What open() and fcntl() can set; O_ASYNC comes with the number, in the task that has it. */
+static int set_flags(const Ckpt__Object *obj, int fd, struct ckpt_err *err)
+{
+	const int settable = O_APPEND | O_NONBLOCK | O_NOATIME | O_DIRECT;
+	int now = fcntl(fd, F_GETFL), want = (int)obj->flags;
+
+	if (want & O_PATH || now < 0 || !((now ^ want) & settable))
+		return 0;
+	if (fcntl(fd, F_SETFL, (now & ~settable) | (want & settable)))
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot set flags %#o", want);
+	return 0;
+}
+
+int restore_object_give(struct restore_ctx *r, uint32_t id, int fd, struct ckpt_err *err)
+{
+	const Ckpt__Object *obj = restore_object(r, id);
+	int rc;
+
+	if (!obj || (r->object_fds[id - 1] != -1 && r->object_fds[id - 1] != OPENING)) {
+		(void)close(fd);
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "object %u would be made twice",
+				 id);
+	}
+	rc = set_flags(obj, fd, err);
+	if (!rc)
+		rc = lift(r, &fd, err);
+	if (rc) {
+		(void)close(fd);
+		return rc;
+	}
+	r->object_fds[id - 1] = fd;
+	return 0;
+}
+
+static int object_open(struct restore_ctx *r, uint32_t id, struct ckpt_err *err)
+{
+	const void *msg = restore_object_msg(r, id, err);
+	const Ckpt__Object *obj = restore_object(r, id);
+	const struct fd_kind *kind;
+	int rc, fd = -1;
+
+	if (!msg)
+		return err->code;
+	kind = fd_kind_by_name(obj->state->kind);
+	r->object_fds[id - 1] = OPENING;
+	rc = kind->restore(r, obj, msg, &fd, err);
+	if (!rc)
+		rc = restore_object_give(r, id, fd, err);
+	return rc ? ckpt_ctx(err, "object %u (%s)", id, kind->name) : 0;
+}
+
+int restore_object_fd(struct restore_ctx *r, uint32_t id, int *ret_fd, struct ckpt_err *err)
+{
+	if (!id || id > r->img->objects.n || r->object_fds[id - 1] == OPENING)
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+				 "object %u is used before it is made", id);
+	if (r->object_fds[id - 1] < 0) {
+		int rc = object_open(r, id, err);
+
+		if (rc)
+			return rc;
+	}
+	*ret_fd = r->object_fds[id - 1];
+	return 0;
+}
+
+int *restore_object_spare(struct restore_ctx *r, uint32_t id)
+{
+	return &r->object_spares[id - 1];
+}
+
 int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 {
 	struct image *img = r->img;
 	size_t n = img->objects.n;
 
 	r->object_fds = malloc((n + 1) * sizeof(int));
+	r->object_spares = malloc((n + 1) * sizeof(int));
 	r->object_msgs = calloc(n + 1, sizeof(void *));
-	if (!r->object_fds || !r->object_msgs)
+	if (!r->object_fds || !r->object_spares || !r->object_msgs)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < n; i++)
-		r->object_fds[i] = -1;
+		r->object_fds[i] = r->object_spares[i] = -1;
 	r->fd_base = max_fd(img) + 1;
 	r->pages_fd = fcntl(img->pages_fd, F_DUPFD_CLOEXEC, r->fd_base);
 	if (r->pages_fd < 0)
 		return ckpt_fail_errno(
 			err, E_LIMIT, -errno,
 			"descriptor %d and those above it are needed (RLIMIT_NOFILE)", r->fd_base);
-	for (size_t i = 0; i < n; i++) {
-		const Ckpt__Object *obj = img->objects.v[i];
-		const struct fd_kind *kind = fd_kind_by_name(obj->state->kind);
-		int rc;
+	for (uint32_t id = 1; id <= n; id++) {
+		int fd;
 
-		if (!kind)
-			return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO,
-					 "the image holds a descriptor of unknown kind \"%s\"",
-					 obj->state->kind);
-		r->object_msgs[i] = kind_state_unpack(obj->state, kind->desc, err);
-		if (!r->object_msgs[i])
+		if (restore_object_fd(r, id, &fd, err))
 			return err->code;
-		rc = kind->restore(r, obj, r->object_msgs[i], &r->object_fds[i], err);
-		if (!rc)
-			rc = lift(r, &r->object_fds[i], err);
-		if (rc)
-			return ckpt_ctx(err, "object %u (%s)", obj->id, kind->name);
 	}
 	return 0;
 }
 
-/* Owners and signals of descriptions, then what each kind left for the end. */
+static int set_owner(struct restore_ctx *r, const Ckpt__Object *obj, int fd, struct ckpt_err *err)
+{
+	struct f_owner_ex own = { .type = obj->owner_type, .pid = obj->owner_pid };
+
+	if (obj->owner_sig && fcntl(fd, F_SETSIG, obj->owner_sig))
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "object %u: F_SETSIG", obj->id);
+	if (!obj->owner_pid || !fcntl(fd, F_SETOWN_EX, &own))
+		return 0;
+	if (errno != ESRCH)
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "object %u: F_SETOWN", obj->id);
+	ui_note(r->ui, 1, "object %u: its signals went to %d, which is not here", obj->id,
+		obj->owner_pid);
+	return 0;
+}
+
+/* What each kind left for the end. Then the owners of descriptions, who would be signalled before.
+ */
 int restore_objects_finish(struct restore_ctx *r, struct ckpt_err *err)
 {
 	for (size_t i = 0; i < r->img->objects.n; i++) {
 		const Ckpt__Object *obj = r->img->objects.v[i];
 		const struct fd_kind *kind = fd_kind_by_name(obj->state->kind);
-		struct f_owner_ex own = { .type = obj->owner_type, .pid = obj->owner_pid };
-		int fd = r->object_fds[i];
 
-		if (obj->owner_sig && fcntl(fd, F_SETSIG, obj->owner_sig))
-			return ckpt_fail_errno(err, E_RESTORE, -errno, "object %u: F_SETSIG",
-					       obj->id);
-		if (obj->owner_pid && restore_has_pid(r, obj->owner_pid) &&
-		    fcntl(fd, F_SETOWN_EX, &own))
-			return ckpt_fail_errno(err, E_RESTORE, -errno, "object %u: F_SETOWN",
-					       obj->id);
-		if (kind->finish && kind->finish(r, obj, r->object_msgs[i], fd, err))
+		if (kind->finish && kind->finish(r, obj, r->object_msgs[i], r->object_fds[i], err))
 			return ckpt_ctx(err, "object %u (%s)", obj->id, kind->name);
 	}
+	for (size_t i = 0; i < r->img->objects.n; i++)
+		if (set_owner(r, r->img->objects.v[i], r->object_fds[i], err))
+			return err->code;
 	return 0;
 }
 
@@ -160,6 +239,8 @@ void restore_objects_close(struct restore_ctx *r)
 	for (size_t i = 0; r->object_fds && i < r->img->objects.n; i++) {
 		if (r->object_fds[i] >= 0)
 			(void)close(r->object_fds[i]);
+		if (r->object_spares && r->object_spares[i] >= 0)
+			(void)close(r->object_spares[i]);
 		if (r->object_msgs && r->object_msgs[i])
 			protobuf_c_message_free_unpacked(r->object_msgs[i], NULL);
 	}
@@ -167,7 +248,9 @@ void restore_objects_close(struct restore_ctx *r)
 		(void)close(r->pages_fd);
 	r->pages_fd = -1;
 	free(r->object_fds);
+	free(r->object_spares);
 	free(r->object_msgs);
 	r->object_fds = NULL;
+	r->object_spares = NULL;
 	r->object_msgs = NULL;
 }

@@ -6,6 +6,7 @@
  *   all processes exist ─ groups │ PHASE_MM │ descriptors │ PHASE_TASK │
  *   threads │ PHASE_THREAD │ PHASE_CREDS │ PHASE_LAST │ report
  */
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -147,8 +148,15 @@ static int plan_fd_kinds(struct restore_ctx *r, const Ckpt__Task *t, bool *seen,
 		const struct fd_kind *kind = fd_kind_by_name(obj->state->kind);
 		int rc;
 
-		if (seen[id - 1] || !kind->plan)
+		if (!seen[id - 1] && (obj->flags & O_ASYNC) && !(obj->flags & O_PATH))
+			/* The signal will name this number. */
+			(void)steps_call(s, "O_ASYNC", SYS_fcntl, table->fds[i]->fd, F_SETFL,
+					 obj->flags & (O_APPEND | O_NONBLOCK | O_NOATIME |
+						       O_DIRECT | O_ASYNC));
+		if (!kind->plan || (seen[id - 1] && !kind->plan_each)) {
+			seen[id - 1] = true;
 			continue;
+		}
 		seen[id - 1] = true;
 		rc = kind->plan(r, obj, r->object_msgs[id - 1], (int)table->fds[i]->fd, t, table, s,
 				err);

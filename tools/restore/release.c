@@ -162,6 +162,8 @@ int restore_release(struct restore_ctx *r, struct ckpt_err *err)
 		rc = ckpt_fail_errno(err, E_RESTORE, rc, "fault point restore.release");
 	if (rc)
 		return rc;
+	/* The program shall not see an end of a pipe that only ckpt still holds. */
+	restore_objects_close(r);
 	/* Whole. From here on it lives without us. */
 	for (size_t i = 0; i < r->slots.n; i++) {
 		struct task_slot *ts = &r->slots.v[i];

@@ -35,6 +35,7 @@ struct restore_ctx {
 		uint64_t area_len;
 	} parked;
 	int *object_fds; /* by id - 1; -1 not open */
+	int *object_spares;
 	void **object_msgs;
 	int fd_base;  /* ckpt's own descriptors are at or above it */
 	int pages_fd; /* the page file, at or above fd_base */

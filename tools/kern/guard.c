@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Processes that outlive a kill of ckpt, or that stand in for a task of the image. */
+#include "kern/guard.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define GUARD_STACK (256u * 1024)
+
+struct guard_call {
+	int (*fn)(void *);
+	void *arg;
+	int ret;
+};
+
+static int guard_main(void *arg)
+{
+	struct guard_call *c = arg;
+
+	c->ret = c->fn(c->arg);
+	return 0;
+}
+
+static int reap(pid_t pid, int *ret_status)
+{
+	while (waitpid(pid, ret_status, __WALL) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+int guard_run(int (*fn)(void *), void *arg)
+{
+	struct guard_call call = { .fn = fn, .arg = arg, .ret = -EINTR };
+	char *stack = malloc(GUARD_STACK);
+	sigset_t all, old;
+	int status, rc;
+	pid_t pid;
+
+	if (!stack)
+		return -ENOMEM;
+	sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &old);
+	/* CLONE_VFORK: this thread sleeps until the guard is done, so the two never run the same
+	 * code on the same thread-local data. No exit signal. */
+	pid = clone(guard_main, stack + GUARD_STACK, CLONE_VM | CLONE_FILES | CLONE_VFORK, &call);
+	rc = pid < 0 ? -errno : reap(pid, &status);
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	free(stack);
+	return rc ? rc : call.ret;
+}
+
+static pid_t clone_as(pid_t pid)
+{
+	struct clone_args args = { .flags = CLONE_FILES, .exit_signal = 0 };
+
+	if (pid > 0) {
+		args.set_tid = (uintptr_t)&pid;
+		args.set_tid_size = 1;
+	}
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+int guard_run_as(pid_t pid, int (*fn)(void *), void *arg)
+{
+	pid_t child = clone_as(pid);
+	int status, rc;
+
+	if (child < 0 && pid > 0)
+		child = clone_as(0);
+	if (child < 0)
+		return -errno;
+	if (!child) {
+		rc = fn(arg);
+		_exit(rc < 0 ? -rc & 0xff : 0);
+	}
+	rc = reap(child, &status);
+	if (rc)
+		return rc;
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EINTR;
+}
+
+int guard_ids(uid_t uid, gid_t gid)
+{
+	/* The system calls themselves: the library would do it in every thread it believes in. */
+	if (uid == (uid_t)-1 && gid == (gid_t)-1) {
+		uid = getuid();
+		gid = getgid();
+		if (syscall(SYS_setresuid, -1, uid, -1) || syscall(SYS_setresgid, -1, gid, -1))
+			return -errno;
+		return 0;
+	}
+	if (syscall(SYS_setresgid, -1, gid, -1) || syscall(SYS_setresuid, -1, uid, -1))
+		return -errno;
+	/* Files are still looked up with the rights of root. */
+	(void)syscall(SYS_setfsuid, 0);
+	return 0;
+}

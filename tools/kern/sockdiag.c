@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* One request for all sockets: asking for a single one makes the kernel look through all of them.
+ */
+#include "kern/sockdiag.h"
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/vec.h"
+
+#define ANSWER_MAX 65536
+
+static int waiting_copy(const struct rtattr *a, struct unix_diag *ret)
+{
+	size_t n = RTA_PAYLOAD(a) / sizeof(uint32_t);
+
+	ret->waiting = calloc(n + 1, sizeof(uint32_t));
+	if (!ret->waiting)
+		return -ENOMEM;
+	memcpy(ret->waiting, RTA_DATA(a), n * sizeof(uint32_t));
+	ret->n_waiting = n;
+	return 0;
+}
+
+static int answer_parse(const struct nlmsghdr *h, struct unix_diag *ret)
+{
+	const struct unix_diag_msg *m = NLMSG_DATA(h);
+	unsigned int left;
+
+	if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*m)))
+		return -EPROTO;
+	left = (unsigned int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(*m)));
+	ret->ino = m->udiag_ino;
+	ret->state = m->udiag_state;
+	for (const struct rtattr *a = (const void *)(m + 1); RTA_OK(a, left);
+	     a = RTA_NEXT(a, left)) {
+		const void *v = RTA_DATA(a);
+		size_t len = RTA_PAYLOAD(a);
+
+		if (a->rta_type == UNIX_DIAG_PEER && len >= sizeof(uint32_t)) {
+			ret->connected = true;
+			memcpy(&ret->peer, v, sizeof(uint32_t));
+		} else if (a->rta_type == UNIX_DIAG_SHUTDOWN && len >= 1) {
+			ret->shutdown = *(const uint8_t *)v;
+		} else if (a->rta_type == UNIX_DIAG_NAME && len <= sizeof(ret->name)) {
+			memcpy(ret->name, v, len);
+			ret->name_len = (uint32_t)len;
+		} else if (a->rta_type == UNIX_DIAG_VFS && len >= sizeof(struct unix_diag_vfs)) {
+			ret->file_ino = ((const struct unix_diag_vfs *)v)->udiag_vfs_ino;
+			ret->file_dev = ((const struct unix_diag_vfs *)v)->udiag_vfs_dev;
+		} else if (a->rta_type == UNIX_DIAG_RQLEN &&
+			   len >= sizeof(struct unix_diag_rqlen)) {
+			/* Of a listener: connections that wait, and how many may. */
+			ret->backlog = ((const struct unix_diag_rqlen *)v)->udiag_wqueue;
+		} else if (a->rta_type == UNIX_DIAG_ICONS && waiting_copy(a, ret)) {
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static int diag_cmp(const void *a, const void *b)
+{
+	uint32_t x = ((const struct unix_diag *)a)->ino, y = ((const struct unix_diag *)b)->ino;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Returns 1 at the end of the answer. */
+static int messages_parse(const char *buf, size_t left, struct unix_diags *ret)
+{
+	for (const struct nlmsghdr *h = (const void *)buf; NLMSG_OK(h, left);
+	     h = NLMSG_NEXT(h, left)) {
+		struct unix_diag *d;
+		int rc;
+
+		if (h->nlmsg_type == NLMSG_DONE)
+			return 1;
+		if (h->nlmsg_type == NLMSG_ERROR) {
+			rc = ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+			return rc < 0 ? rc : -EPROTO;
+		}
+		d = vec_push(ret);
+		rc = d ? answer_parse(h, d) : -ENOMEM;
+		if (rc)
+			return rc;
+		if (d->state == TCP_LISTEN) {
+			uint32_t *l = vec_push(&ret->listeners);
+
+			if (!l)
+				return -ENOMEM;
+			*l = d->ino;
+		}
+	}
+	return 0;
+}
+
+int sockdiag_unix_read(struct unix_diags *ret, struct ckpt_err *err)
+{
+	struct {
+		struct nlmsghdr h;
+		struct unix_diag_req r;
+	} req = {
+		.h = { .nlmsg_len = sizeof(req),
+		       .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+		       .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		.r = { .sdiag_family = AF_UNIX,
+		       .udiag_states = ~0u,
+		       .udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN |
+				     UDIAG_SHOW_NAME | UDIAG_SHOW_VFS },
+	};
+	auto_fd fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	auto_free char *buf = malloc(ANSWER_MAX);
+	int rc = 0;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!buf)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	if (fd < 0 || send(fd, &req, sizeof(req), 0) < 0)
+		rc = -errno;
+	while (!rc) {
+		ssize_t n = recv(fd, buf, ANSWER_MAX, 0);
+
+		rc = n < 0 ? -errno : messages_parse(buf, (size_t)n, ret);
+	}
+	if (rc < 0) {
+		sockdiag_unix_free(ret);
+		(void)ckpt_fail_errno(err, E_KERNEL, rc, "sock_diag does not tell of unix sockets");
+		return rc == -ENOENT ? ckpt_remedy(err, "load the kernel module unix_diag") : rc;
+	}
+	if (ret->n)
+		qsort(ret->v, ret->n, sizeof(*ret->v), diag_cmp);
+	return 0;
+}
+
+const struct unix_diag *sockdiag_unix_find(const struct unix_diags *all, uint64_t ino)
+{
+	struct unix_diag key = { .ino = (uint32_t)ino };
+
+	return all->n ? bsearch(&key, all->v, all->n, sizeof(key), diag_cmp) : NULL;
+}
+
+void sockdiag_unix_free(struct unix_diags *all)
+{
+	for (size_t i = 0; i < all->n; i++)
+		free(all->v[i].waiting);
+	vec_free(&all->listeners);
+	vec_free(all);
+}
