@@ -332,6 +332,8 @@ static int check_all(struct image *img, struct ckpt_err *err)
 	return rc;
 }
 
+static int index_tasks(struct image *img, struct ckpt_err *err);
+
 int image_read(struct image *img, const char *path, struct ckpt_err *err)
 {
 	int rc;
@@ -350,7 +352,9 @@ int image_read(struct image *img, const char *path, struct ckpt_err *err)
 		rc = read_records(img, err);
 	if (!rc)
 		rc = open_pages(img, err);
-	return rc ? rc : check_all(img, err);
+	if (!rc)
+		rc = check_all(img, err);
+	return rc ? rc : index_tasks(img, err);
 }
 
 static void free_list(void *list_ptr)
@@ -372,6 +376,9 @@ void image_free(struct image *img)
 	free_list(&img->objects);
 	free_list(&img->maps);
 	vec_free(&img->sums);
+	free(img->by_pid);
+	free(img->child);
+	free(img->child_at);
 	if (img->dir_fd >= 0)
 		(void)close(img->dir_fd);
 	if (img->pages_fd >= 0)
@@ -381,12 +388,65 @@ void image_free(struct image *img)
 	img->dir_fd = img->pages_fd = -1;
 }
 
-Ckpt__Task *image_task(const struct image *img, int pid)
+Ckpt__Task *image_task(const struct image *img, int pid, size_t *ret_index)
 {
-	for (size_t i = 0; i < img->tasks.n; i++)
-		if (img->tasks.v[i]->pid == pid)
-			return img->tasks.v[i];
+	size_t lo = 0, hi = img->tasks.n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		Ckpt__Task *t = img->tasks.v[img->by_pid[mid]];
+
+		if (t->pid == pid) {
+			if (ret_index)
+				*ret_index = img->by_pid[mid];
+			return t;
+		}
+		if (t->pid < pid)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
 	return NULL;
+}
+
+static int pid_cmp(const void *a, const void *b, void *arg)
+{
+	const struct image *img = arg;
+
+	return img->tasks.v[*(const uint32_t *)a]->pid - img->tasks.v[*(const uint32_t *)b]->pid;
+}
+
+/* Tasks by pid and children by parent, so that walking a tree costs what it has. Parents come
+ * before their children in an image; a task whose parent does not is refused. */
+static int index_tasks(struct image *img, struct ckpt_err *err)
+{
+	size_t n = img->tasks.n, parent = 0;
+
+	img->by_pid = calloc(n + 1, sizeof(uint32_t));
+	img->child = calloc(n + 1, sizeof(uint32_t));
+	img->child_at = calloc(n + 2, sizeof(uint32_t));
+	if (!img->by_pid || !img->child || !img->child_at)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++)
+		img->by_pid[i] = (uint32_t)i;
+	qsort_r(img->by_pid, n, sizeof(uint32_t), pid_cmp, img);
+	for (size_t i = 0; i + 1 < n; i++)
+		if (!pid_cmp(&img->by_pid[i], &img->by_pid[i + 1], img))
+			return corrupt(img, err, "two tasks have one pid");
+	/* Count, sum up, place. */
+	for (size_t i = 1; i < n; i++) {
+		if (!image_task(img, img->tasks.v[i]->ppid, &parent) || parent >= i ||
+		    img->tasks.v[parent]->zombie)
+			return corrupt(img, err, "a task comes before its parent");
+		img->child_at[parent + 2]++;
+	}
+	for (size_t i = 2; i < n + 2; i++)
+		img->child_at[i] += img->child_at[i - 1];
+	for (size_t i = 1; i < n; i++) {
+		(void)image_task(img, img->tasks.v[i]->ppid, &parent);
+		img->child[img->child_at[parent + 1]++] = (uint32_t)i;
+	}
+	return 0;
 }
 
 int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err)

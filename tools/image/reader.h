@@ -49,6 +49,9 @@ struct image {
 		uint64_t *v;
 		size_t n, cap;
 	} sums;
+	uint32_t *by_pid;   /* indexes of tasks, ascending by pid */
+	uint32_t *child;    /* indexes of tasks, grouped by parent in image order */
+	uint32_t *child_at; /* first entry in child for each task; one more at the end */
 	uint64_t pages_bytes;
 };
 
@@ -57,6 +60,7 @@ int image_read(struct image *img, const char *path, struct ckpt_err *err) __must
 void image_free(struct image *img);
 /* Compare every block of the page file with its sum. E_IMAGE_CORRUPT names the block. */
 int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err) __must_check;
-Ckpt__Task *image_task(const struct image *img, int pid);
+/* NULL when the image has no task of this pid; *ret_index may be NULL. O(log n). */
+Ckpt__Task *image_task(const struct image *img, int pid, size_t *ret_index);
 
 #endif

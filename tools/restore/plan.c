@@ -27,14 +27,6 @@ enum { BARRIER_BORN, BARRIER_GROUPS, BARRIER_OBJECTS };
 
 #define CLONE_ARGS_SIZE 88 /* CLONE_ARGS_SIZE_VER2: with cgroup */
 
-static struct task_slot *slot_of(struct restore_ctx *r, const Ckpt__Task *task)
-{
-	for (size_t i = 0; i < r->slots.n; i++)
-		if (r->slots.v[i].task == task)
-			return &r->slots.v[i];
-	return NULL;
-}
-
 static void plan_clone(struct steps *s, const struct task_slot *who, int tid, uint64_t flags,
 		       int exit_signal, const char *label)
 {
@@ -67,7 +59,7 @@ static void plan_barrier(struct restore_ctx *r, struct steps *s, int which, cons
 /* The session in which a task is born: its parent's, before or after the parent's setsid. */
 static int birth_sid(const struct image *img, const Ckpt__Task *t)
 {
-	const Ckpt__Task *p = image_task(img, t->ppid);
+	const Ckpt__Task *p = image_task(img, t->ppid, NULL);
 
 	if (!p)
 		return t->sid == t->pid ? 0 : t->sid;
@@ -76,16 +68,17 @@ static int birth_sid(const struct image *img, const Ckpt__Task *t)
 	return birth_sid(img, p);
 }
 
-static int plan_children(struct restore_ctx *r, const Ckpt__Task *t, bool before_setsid,
-			 struct steps *s, struct ckpt_err *err)
+static int plan_children(struct restore_ctx *r, size_t at, bool before_setsid, struct steps *s,
+			 struct ckpt_err *err)
 {
-	for (size_t i = 0; i < r->img->tasks.n; i++) {
-		const Ckpt__Task *c = r->img->tasks.v[i];
+	const struct image *img = r->img;
+	const Ckpt__Task *t = img->tasks.v[at];
+
+	for (uint32_t i = img->child_at[at]; i < img->child_at[at + 1]; i++) {
+		const Ckpt__Task *c = img->tasks.v[img->child[i]];
 		bool before;
 		char label[64];
 
-		if (c->ppid != t->pid)
-			continue;
 		before = t->sid == t->pid && c->sid != c->pid && c->sid != t->sid;
 		if (c->sid != c->pid && c->sid != t->sid && c->sid != birth_sid(r->img, t) &&
 		    !c->zombie)
@@ -95,8 +88,8 @@ static int plan_children(struct restore_ctx *r, const Ckpt__Task *t, bool before
 		if (before != before_setsid)
 			continue;
 		(void)snprintf(label, sizeof(label), "clone task %d", c->pid);
-		plan_clone(s, slot_of(r, c), c->pid, 0, c->exit_signal ? c->exit_signal : SIGCHLD,
-			   label);
+		plan_clone(s, &r->slots.v[r->first_slot[img->child[i]]], c->pid, 0,
+			   c->exit_signal ? c->exit_signal : SIGCHLD, label);
 		if (c->zombie)
 			(void)steps_call(s, "wait until a zombie has ended", SYS_waitid, P_PID,
 					 (uint64_t)c->pid, 0, WEXITED | WNOWAIT, 0);
@@ -109,7 +102,7 @@ static void plan_groups(struct restore_ctx *r, const Ckpt__Task *t, struct steps
 	if (t->pgid == t->pid && t->sid != t->pid)
 		(void)steps_call(s, "become a group leader", SYS_setpgid, 0, 0);
 	plan_barrier(r, s, BARRIER_BORN, "wait until every process exists");
-	if (t->pgid != t->pid && image_task(r->img, t->pgid))
+	if (t->pgid != t->pid && image_task(r->img, t->pgid, NULL))
 		(void)steps_call(s, "join its process group", SYS_setpgid, 0, (uint64_t)t->pgid);
 	plan_barrier(r, s, BARRIER_GROUPS, "wait until every group exists");
 }
@@ -234,21 +227,22 @@ static void plan_block_signals(struct steps *s)
 			 steps_data(s, &all, sizeof(all)), 0, sizeof(all));
 }
 
-static int plan_process(struct restore_ctx *r, const Ckpt__Task *t, bool *seen, struct steps *s,
+static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct steps *s,
 			struct ckpt_err *err)
 {
+	const Ckpt__Task *t = r->img->tasks.v[at];
 	const Ckpt__Mm *mm = r->img->mms.v[t->mm - 1];
 	int rc;
 
 	(void)steps_call(s, "die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
 	if (!t->ppid)
 		plan_leave_ckpt(r, s);
-	rc = plan_children(r, t, true, s, err);
+	rc = plan_children(r, at, true, s, err);
 	if (rc)
 		return rc;
 	if (t->sid == t->pid)
 		(void)steps_call(s, "become a session leader", SYS_setsid, 0);
-	rc = plan_children(r, t, false, s, err);
+	rc = plan_children(r, at, false, s, err);
 	if (!rc)
 		rc = restore_plan_mm(r, mm, s, err);
 	if (rc)
@@ -267,7 +261,7 @@ static int plan_process(struct restore_ctx *r, const Ckpt__Task *t, bool *seen, 
 	if (!rc)
 		rc = plan_phase(r, t, t->threads[0], PHASE_TASK, s, err);
 	for (size_t i = 1; !rc && i < t->n_threads; i++) {
-		struct task_slot *who = slot_of(r, t) + i;
+		struct task_slot *who = &r->slots.v[r->first_slot[at] + i];
 		char label[64];
 
 		(void)snprintf(label, sizeof(label), "clone thread %d", t->threads[i]->tid);
@@ -299,17 +293,22 @@ static void plan_zombie(const Ckpt__Task *t, struct steps *s)
 
 static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
 {
+	r->first_slot = calloc(r->img->tasks.n, sizeof(*r->first_slot));
+	if (!r->first_slot)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < r->img->tasks.n; i++) {
 		Ckpt__Task *t = r->img->tasks.v[i];
 		size_t n = t->zombie ? 1 : t->n_threads;
 
 		r->procs += !t->zombie;
+		r->first_slot[i] = r->slots.n;
 		for (size_t k = 0; k < n; k++) {
 			struct task_slot *ts = vec_push(&r->slots);
 
 			if (!ts)
 				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 			ts->task = t;
+			ts->index = i;
 			ts->thread = t->zombie ? NULL : t->threads[k];
 			ts->slot = arena_slot(&r->arena);
 			if (!ts->slot)
@@ -335,7 +334,7 @@ int restore_plan(struct restore_ctx *r, struct ckpt_err *err)
 		if (ts->task->zombie)
 			plan_zombie(ts->task, &s);
 		else if (ts->thread == ts->task->threads[0])
-			rc = plan_process(r, ts->task, seen, &s, err);
+			rc = plan_process(r, ts->index, seen, &s, err);
 		else
 			rc = plan_thread(r, ts->task, ts->thread, &s, err);
 		if (!rc)

@@ -36,7 +36,7 @@ struct ckpt_ui *restore_ui(const struct restore_ctx *r)
 
 bool restore_has_pid(struct restore_ctx *r, int pid)
 {
-	return image_task(r->img, pid) != NULL;
+	return image_task(r->img, pid, NULL) != NULL;
 }
 
 /* The child never returns into C: it continues in the interpreter on its slot's stack. */
@@ -206,6 +206,7 @@ int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 	restore_arena_unmap(&r);
 	restore_objects_close(&r);
 	vec_free(&r.slots);
+	free(r.first_slot);
 	image_free(&img);
 	return rc;
 }

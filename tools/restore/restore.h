@@ -18,6 +18,7 @@ struct parked {
 /* A process or thread to be: its slot in the arena and who it is. */
 struct task_slot {
 	Ckpt__Task *task;
+	size_t index;         /* of the task in the image */
 	Ckpt__Thread *thread; /* NULL: a zombie */
 	struct ckpt_slot *slot;
 };
@@ -43,6 +44,7 @@ struct restore_ctx {
 		struct task_slot *v;
 		size_t n, cap;
 	} slots;              /* processes in image order, each with its threads behind it */
+	size_t *first_slot;   /* of each task, by its index in the image */
 	uint32_t *barrier[4]; /* words in the arena */
 	uint32_t procs;       /* processes that are not zombies */
 	pid_t root;           /* as ckpt sees it; 0 before it was cloned */
