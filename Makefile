@@ -5,7 +5,7 @@ VERSION := 0.1.0
 B := build
 PREFIX ?= /usr/local
 CC := gcc
-PKGS := libprotobuf-c liburing json-c libxxhash liblz4 libzstd libcap
+PKGS := libprotobuf-c liburing json-c libxxhash liblz4 libzstd libcap openssl
 WARN := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wno-missing-field-initializers
 CFLAGS ?= -O2 -g

@@ -4,9 +4,9 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -61,7 +61,7 @@ static void fill_inventory(struct dump_ctx *d, struct utsname *un, char *boot_id
 	inv->stats = &d->stats;
 }
 
-static void ctx_free(struct dump_ctx *d)
+void dump_end(struct dump_ctx *d)
 {
 	image_abort(&d->writer);
 	dump_objects_free(d);
@@ -79,6 +79,8 @@ static void ctx_free(struct dump_ctx *d)
 	vec_free(&d->pages);
 	vec_free(&d->segs);
 	target_free(&d->target);
+	free(d->boot_id);
+	d->boot_id = NULL;
 }
 
 /* Thousands of duplicated descriptors want room; what the hard limit allows is ours. */
@@ -111,34 +113,61 @@ static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
 	return rc;
 }
 
+int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
+	       struct ckpt_err *err)
+{
+	memset(d, 0, sizeof(*d));
+	d->opts = opts;
+	d->ui = ui;
+	raise_nofile();
+	ckpt__inventory__init(&d->inv);
+	ckpt__stats__init(&d->stats);
+	d->writer.dir_fd = d->writer.pages_fd = d->writer.records_fd = -1;
+	d->target.ui = ui;
+	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &d->boot_id) < 0)
+		return ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read the boot id");
+	return 0;
+}
+
+int dump_frozen(struct dump_ctx *d, struct ckpt_err *err)
+{
+	int rc = frozen_part(d, err);
+
+	if (!rc)
+		fill_inventory(d, &d->un, d->boot_id);
+	return rc;
+}
+
+int dump_commit(struct dump_ctx *d, uint64_t begin, struct ckpt_err *err)
+{
+	int rc = put_records(d, err);
+
+	if (!rc && (rc = ckpt_fault("dump.thawed")))
+		rc = ckpt_fail_errno(err, E_IMAGE_WRITE, rc, "fault point dump.thawed");
+	d->stats.tasks = d->tasks.n;
+	d->stats.total_us = io_now_us() - begin;
+	d->stats.bytes_records = d->writer.records_bytes + d->writer.len;
+	return rc ? rc : image_commit(&d->writer, &d->inv, err);
+}
+
 int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,
 	      struct ckpt_err *err)
 {
-	struct dump_ctx d = { .opts = opts, .ui = ui };
-	auto_free char *boot_id = NULL;
-	struct utsname un = { 0 };
+	struct dump_ctx d;
 	uint64_t begin = io_now_us();
-	int rc;
+	int rc = dump_begin(&d, opts, ui, err);
 
-	raise_nofile();
-	ckpt__inventory__init(&d.inv);
-	ckpt__stats__init(&d.stats);
-	d.writer.dir_fd = d.writer.pages_fd = d.writer.records_fd = -1;
-	d.target.ui = ui;
-	rc = ckpt_dump_check(opts, ui, NULL, NULL, err);
+	if (!rc)
+		rc = ckpt_dump_check(opts, ui, NULL, NULL, err);
 	if (!rc)
 		rc = image_create(&d.writer, opts->dir, ui, err);
-	if (!rc && io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &boot_id) < 0)
-		rc = ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read the boot id");
 	if (!rc)
 		rc = target_freeze(&d.target, opts->pid, err);
 	if (rc) {
-		ctx_free(&d);
+		dump_end(&d);
 		return rc;
 	}
-	rc = frozen_part(&d, err);
-	if (!rc)
-		fill_inventory(&d, &un, boot_id);
+	rc = dump_frozen(&d, err);
 	/* A copy lets the program go on before the image is made durable; a program that is to
 	 * be ended is not ended before. */
 	if (rc || opts->end == TARGET_RUN) {
@@ -146,14 +175,7 @@ int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats
 		d.stats.pause_us = io_now_us() - d.target.frozen_at_us;
 	}
 	if (!rc)
-		rc = put_records(&d, err);
-	if (!rc && (rc = ckpt_fault("dump.thawed")))
-		rc = ckpt_fail_errno(err, E_IMAGE_WRITE, rc, "fault point dump.thawed");
-	d.stats.tasks = d.tasks.n;
-	d.stats.total_us = io_now_us() - begin;
-	d.stats.bytes_records = d.writer.records_bytes + d.writer.len;
-	if (!rc)
-		rc = image_commit(&d.writer, &d.inv, err);
+		rc = dump_commit(&d, begin, err);
 	if (opts->end != TARGET_RUN)
 		target_thaw(&d.target, rc ? TARGET_RUN : opts->end);
 	d.stats.total_us = io_now_us() - begin;
@@ -161,7 +183,7 @@ int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats
 		d.stats.pause_us = io_now_us() - d.target.frozen_at_us;
 	if (!rc)
 		*ret_stats = d.stats;
-	ctx_free(&d);
+	dump_end(&d);
 	return rc;
 }
 

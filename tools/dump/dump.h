@@ -3,6 +3,8 @@
 #ifndef CKPT_DUMP_DUMP_H
 #define CKPT_DUMP_DUMP_H
 
+#include <sys/utsname.h>
+
 #include "base/err.h"
 #include "image/writer.h"
 #include "kind/kind.h"
@@ -67,11 +69,24 @@ struct dump_ctx {
 	} anon; /* inodes of sockets and pipes of the tree, ascending */
 	Ckpt__Inventory inv;
 	Ckpt__Stats stats;
+	struct utsname un; /* inv points into these two */
+	char *boot_id;
 };
 
 /* Save the tree below opts->pid. Errors leave no image and the target running as before. */
 int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,
 	      struct ckpt_err *err) __must_check;
+
+/*
+ * The same in parts, for whom the image does not go to a directory (tools/migrate): begin; open
+ * d->writer; target_freeze(&d->target); frozen copies state and pages; commit writes the records
+ * and the inventory; the caller thaws or ends the target; end frees all (also half-made).
+ */
+int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
+	       struct ckpt_err *err) __must_check;
+int dump_frozen(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+int dump_commit(struct dump_ctx *d, uint64_t begin, struct ckpt_err *err) __must_check;
+void dump_end(struct dump_ctx *d);
 
 /* check.c: everything that would stop this dump. Calls @found for each; returns how many, or
  * -errno when it could not look. */

@@ -77,6 +77,12 @@ static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char 
 	return 0;
 }
 
+static int put_pages(struct image_writer *w, const void *buf, size_t len, uint64_t off)
+{
+	return w->sink ? w->sink->pages(w->sink, buf, len, off)
+		       : io_pwrite_full(w->pages_fd, buf, len, off);
+}
+
 static int block_write(struct copy *c, uint64_t first, uint64_t n, const unsigned char *buf)
 {
 	uint64_t i = 0;
@@ -93,8 +99,8 @@ static int block_write(struct copy *c, uint64_t first, uint64_t n, const unsigne
 		}
 		while (i < n && !page_is_zero(buf + i * CKPT_PAGE))
 			i++;
-		rc = io_pwrite_full(c->w->pages_fd, buf + run * CKPT_PAGE, (i - run) * CKPT_PAGE,
-				    c->base + (first + run) * CKPT_PAGE);
+		rc = put_pages(c->w, buf + run * CKPT_PAGE, (i - run) * CKPT_PAGE,
+			       c->base + (first + run) * CKPT_PAGE);
 		if (rc)
 			return rc;
 		atomic_fetch_add(&c->written, i - run);

@@ -39,18 +39,39 @@ static int dir_is_empty(int dir_fd)
 	return 1;
 }
 
-int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, struct ckpt_err *err)
+static int writer_init(struct image_writer *w, const char *path, struct ckpt_ui *ui,
+		       struct ckpt_err *err)
 {
-	int rc;
-
 	memset(w, 0, sizeof(*w));
 	w->dir_fd = w->pages_fd = w->records_fd = -1;
 	w->ui = ui;
 	w->path = strdup(path);
 	w->sum_state = XXH3_createState();
-	if (!w->path || !w->sum_state)
+	w->buf = malloc(w->cap = FLUSH_AT);
+	if (!w->path || !w->sum_state || !w->buf)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	XXH3_128bits_reset(w->sum_state);
+	memcpy(w->buf, CKPT_IMAGE_MAGIC, CKPT_IMAGE_MAGIC_LEN);
+	w->len = CKPT_IMAGE_MAGIC_LEN;
+	return 0;
+}
+
+int image_create_stream(struct image_writer *w, struct image_sink *sink, struct ckpt_ui *ui,
+			struct ckpt_err *err)
+{
+	int rc = writer_init(w, "the stream", ui, err);
+
+	w->sink = sink;
+	return rc;
+}
+
+int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, struct ckpt_err *err)
+{
+	int rc;
+
+	rc = writer_init(w, path, ui, err);
+	if (rc)
+		return rc;
 	w->made_dir = !mkdir(path, 0700);
 	if (!w->made_dir && errno != EEXIST)
 		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno,
@@ -75,11 +96,6 @@ int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, s
 		openat(w->dir_fd, CKPT_FILE_PAGES, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (w->records_fd < 0 || w->pages_fd < 0)
 		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno, "cannot create files in %s", path);
-	w->buf = malloc(w->cap = FLUSH_AT);
-	if (!w->buf)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	memcpy(w->buf, CKPT_IMAGE_MAGIC, CKPT_IMAGE_MAGIC_LEN);
-	w->len = CKPT_IMAGE_MAGIC_LEN;
 	return 0;
 }
 
@@ -90,8 +106,12 @@ uint64_t image_frame_sum(const struct ckpt_frame *f, const void *payload)
 
 static int records_flush(struct image_writer *w, struct ckpt_err *err)
 {
-	int rc = io_pwrite_full(w->records_fd, w->buf, w->len, w->records_bytes);
+	int rc;
 
+	if (w->sink)
+		rc = w->sink->records(w->sink, w->buf, w->len, err);
+	else
+		rc = io_pwrite_full(w->records_fd, w->buf, w->len, w->records_bytes);
 	if (rc)
 		return fail_write(w, err, rc, CKPT_FILE_RECORDS);
 	XXH3_128bits_update(w->sum_state, w->buf, w->len);
@@ -182,6 +202,8 @@ static int write_inventory(struct image_writer *w, Ckpt__Inventory *inv, struct 
 	ckpt__inventory__pack(inv, buf + CKPT_IMAGE_MAGIC_LEN + sizeof(f));
 	f.xxh3 = image_frame_sum(&f, buf + CKPT_IMAGE_MAGIC_LEN + sizeof(f));
 	memcpy(buf + CKPT_IMAGE_MAGIC_LEN, &f, sizeof(f));
+	if (w->sink)
+		return w->sink->commit(w->sink, buf, total, w->pages_bytes, err);
 	fd = openat(w->dir_fd, INVENTORY_TMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	rc = fd < 0 ? -errno : io_pwrite_full(fd, buf, total, 0);
 	if (!rc && fsync(fd))
@@ -226,18 +248,18 @@ int image_commit(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *
 	inv->n_files = ARRAY_SIZE(files);
 	inv->files = files;
 	inv->content_id = (ProtobufCBinaryData) { sizeof(id), id.digest };
-	if (ftruncate(w->pages_fd, (off_t)w->pages_bytes))
+	if (!w->sink && ftruncate(w->pages_fd, (off_t)w->pages_bytes))
 		rc = -errno;
 	if (!rc)
 		rc = ckpt_fault("image.fsync");
-	if (!rc && (fdatasync(w->records_fd) || fdatasync(w->pages_fd)))
+	if (!rc && !w->sink && (fdatasync(w->records_fd) || fdatasync(w->pages_fd)))
 		rc = -errno;
 	rc = rc ? fail_write(w, err, rc, CKPT_FILE_PAGES) : write_inventory(w, inv, err);
 	/* These live on our stack. */
 	inv->n_files = 0;
 	inv->files = NULL;
 	inv->content_id = (ProtobufCBinaryData) { 0 };
-	if (!rc) {
+	if (!rc && !w->sink) {
 		close(w->dir_fd);
 		w->dir_fd = -1; /* committed: abort only frees */
 	}

@@ -13,7 +13,18 @@
 #include "core.pb-c.h"
 #include "image/format.h"
 
+/* Where the files of a checkpoint go when not into a directory: a stream to a peer. */
+struct image_sink {
+	int (*records)(struct image_sink *s, const void *buf, size_t len, struct ckpt_err *err);
+	/* @len bytes of the page file at @off; called from several threads. 0 or -errno */
+	int (*pages)(struct image_sink *s, const void *buf, size_t len, uint64_t off);
+	/* the inventory file whole, and how long the page file is */
+	int (*commit)(struct image_sink *s, const void *inventory, size_t len, uint64_t pages_bytes,
+		      struct ckpt_err *err);
+};
+
 struct image_writer {
+	struct image_sink *sink; /* NULL: a directory */
 	char *path;
 	int dir_fd;
 	int pages_fd;
@@ -34,6 +45,9 @@ struct image_writer {
 /* Create or take over the empty directory @path. E_IMAGE_DIR, E_IMAGE_WRITE. */
 int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui,
 		 struct ckpt_err *err) __must_check;
+/* Write to @sink, which the caller keeps until the writer is done. */
+int image_create_stream(struct image_writer *w, struct image_sink *sink, struct ckpt_ui *ui,
+			struct ckpt_err *err) __must_check;
 int image_put(struct image_writer *w, enum ckpt_record type, const ProtobufCMessage *msg,
 	      struct ckpt_err *err) __must_check;
 /* Fill in digests and content id, make everything durable, rename the inventory into place. */

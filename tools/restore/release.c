@@ -138,7 +138,7 @@ static int drop_arena(struct restore_ctx *r, struct task_slot *ts, struct ckpt_e
 	return rc ? fail_thread(err, ts, rc, "unmap the arena") : 0;
 }
 
-int restore_release(struct restore_ctx *r, struct ckpt_err *err)
+int restore_take(struct restore_ctx *r, struct ckpt_err *err)
 {
 	int rc = seize_all(r, err);
 
@@ -160,8 +160,11 @@ int restore_release(struct restore_ctx *r, struct ckpt_err *err)
 	}
 	if (!rc && (rc = ckpt_fault("restore.release")))
 		rc = ckpt_fail_errno(err, E_RESTORE, rc, "fault point restore.release");
-	if (rc)
-		return rc;
+	return rc;
+}
+
+void restore_release(struct restore_ctx *r)
+{
 	/* The program shall not see an end of a pipe that only ckpt still holds. */
 	restore_objects_close(r);
 	/* Whole. From here on it lives without us. */
@@ -175,5 +178,4 @@ int restore_release(struct restore_ctx *r, struct ckpt_err *err)
 			(void)kill(ts->slot->tid, SIGSTOP);
 		(void)ptrace(PTRACE_DETACH, ts->slot->tid, 0, 0);
 	}
-	return 0;
 }

@@ -131,7 +131,7 @@ static void kill_built(struct restore_ctx *r)
 		;
 }
 
-static int build(struct restore_ctx *r, struct ckpt_err *err)
+int restore_build(struct restore_ctx *r, struct ckpt_err *err)
 {
 	sigset_t all, old;
 	int rc;
@@ -154,7 +154,7 @@ static int build(struct restore_ctx *r, struct ckpt_err *err)
 	if (!rc)
 		rc = restore_objects_finish(r, err);
 	if (!rc)
-		rc = restore_release(r, err);
+		rc = restore_take(r, err);
 	if (rc)
 		kill_built(r);
 	sigprocmask(SIG_SETMASK, &old, NULL);
@@ -176,37 +176,75 @@ static void raise_nofile(void)
 	}
 }
 
+int restore_begin(struct restore_ctx *r, const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
+		  struct ckpt_err *err)
+{
+	memset(r, 0, sizeof(*r));
+	r->opts = opts;
+	r->ui = ui;
+	r->pages_fd = -1;
+	r->img = calloc(1, sizeof(*r->img));
+	if (!r->img)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	r->img->dir_fd = r->img->pages_fd = -1;
+	raise_nofile();
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+	return 0;
+}
+
+int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	if (!r->opts->plan_only)
+		rc = restore_check_image(r, NULL, NULL, err);
+	if (!rc)
+		rc = restore_objects_open(r, err);
+	if (!rc)
+		rc = restore_arena_map(r, err);
+	if (!rc)
+		rc = restore_plan(r, err);
+	return rc;
+}
+
+void restore_drop(struct restore_ctx *r)
+{
+	kill_built(r);
+	r->root = 0;
+}
+
+void restore_end(struct restore_ctx *r)
+{
+	restore_arena_unmap(r);
+	restore_objects_close(r);
+	vec_free(&r->slots);
+	if (r->img)
+		image_free(r->img);
+	free(r->img);
+	r->img = NULL;
+}
+
 int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 		 struct restore_result *ret, struct ckpt_err *err)
 {
-	struct image img;
-	struct restore_ctx r = { .opts = opts, .ui = ui, .img = &img, .pages_fd = -1 };
+	struct restore_ctx r;
 	uint64_t begin = io_now_us();
-	int rc;
+	int rc = restore_begin(&r, opts, ui, err);
 
-	raise_nofile();
-	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-	rc = image_read(&img, opts->dir, err);
-	if (!rc && !opts->plan_only)
-		rc = restore_check_image(&r, NULL, NULL, err);
 	if (!rc)
-		rc = restore_objects_open(&r, err);
+		rc = image_read(r.img, opts->dir, err);
 	if (!rc)
-		rc = restore_arena_map(&r, err);
-	if (!rc)
-		rc = restore_plan(&r, err);
+		rc = restore_plan_image(&r, err);
 	if (!rc && opts->plan_only)
 		restore_plan_print(&r, plan_line, ui);
 	else if (!rc)
-		rc = build(&r, err);
+		rc = restore_build(&r, err);
+	if (!rc && !opts->plan_only)
+		restore_release(&r);
 	if (!rc) {
 		ret->pid = ret->wait_for = r.root;
 		ret->total_us = io_now_us() - begin;
 	}
-	restore_arena_unmap(&r);
-	restore_objects_close(&r);
-	vec_free(&r.slots);
-	free(r.first_slot);
-	image_free(&img);
+	restore_end(&r);
 	return rc;
 }

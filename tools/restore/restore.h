@@ -67,6 +67,18 @@ int ckpt_restore_check(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 		       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		       struct ckpt_err *err) __must_check;
 
+/*
+ * The same in parts, for a peer that must not let the program run yet (tools/migrate): begin; fill
+ * r->img; plan checks it, opens its objects and plans; build makes it, whole and stopped; then
+ * restore_release() or restore_drop(); end frees (also half-made).
+ */
+int restore_begin(struct restore_ctx *r, const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
+		  struct ckpt_err *err) __must_check;
+int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+int restore_build(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+void restore_drop(struct restore_ctx *r);
+void restore_end(struct restore_ctx *r);
+
 /* check.c, on a decoded image; err gets the first */
 int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const struct ckpt_err *why),
 			void *arg, struct ckpt_err *err) __must_check;
@@ -84,7 +96,9 @@ void restore_plan_print(struct restore_ctx *r, void (*line)(void *arg, const cha
 /* mm.c: steps that build and fill one address space */
 int restore_plan_mm(struct restore_ctx *r, const Ckpt__Mm *mm, struct steps *s,
 		    struct ckpt_err *err) __must_check;
-/* release.c: registers, signal masks, and let go */
-int restore_release(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+/* release.c. Take: hold every thread by ptrace with its own registers and signal mask, the arena
+ * gone; from here on ckpt's end is the end of them. Release: let them run, without ckpt. */
+int restore_take(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+void restore_release(struct restore_ctx *r);
 
 #endif
