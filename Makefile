@@ -21,6 +21,10 @@ SRCS := $(filter-out tools/blob/%,$(wildcard tools/*/*.c tools/*/*/*.c))
 OBJS := $(SRCS:tools/%.c=$(B)/obj/%.o) $(PB_C:$(B)/proto/%.c=$(B)/obj/proto/%.o) $(B)/obj/blob/trampoline.o
 TEST_OBJS := $(SRCS:tools/%.c=$(B)/obj-test/%.o) $(filter $(B)/obj/proto/%,$(OBJS)) $(B)/obj/blob/trampoline.o
 
+TEST_UNIT_OBJS = $(filter-out $(B)/obj/cmd/ckpt.o,$(OBJS))
+TEST_UNIT_CFLAGS = $(CPPFLAGS_ALL) $(PKG_CFLAGS)
+TEST_UNIT_LIBS = $(PKG_LIBS) -lcmocka
+
 .DEFAULT_GOAL := help
 .PHONY: help all deps demo check lint install clean fuzz
 
