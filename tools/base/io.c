@@ -46,7 +46,7 @@ int io_pwrite_full(int fd, const void *buf, size_t len, uint64_t off)
 	return 0;
 }
 
-ssize_t io_read_file(int dirfd, const char *path, char **ret_buf)
+static ssize_t read_whole(int dirfd, const char *path, size_t small, char **ret_buf)
 {
 	auto_fd fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
 	auto_free char *buf = NULL;
@@ -72,10 +72,22 @@ ssize_t io_read_file(int dirfd, const char *path, char **ret_buf)
 		if (n == 0)
 			break;
 		len += (size_t)n;
+		if (len < small)
+			break;
 	}
 	buf[len] = 0;
 	*ret_buf = take_ptr(buf);
 	return (ssize_t)len;
+}
+
+ssize_t io_read_file(int dirfd, const char *path, char **ret_buf)
+{
+	return read_whole(dirfd, path, 0, ret_buf);
+}
+
+ssize_t io_read_small(int dirfd, const char *path, char **ret_buf)
+{
+	return read_whole(dirfd, path, 2048, ret_buf);
 }
 
 int io_write_str(int dirfd, const char *path, const char *s)

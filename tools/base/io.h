@@ -11,6 +11,8 @@ int io_pread_full(int fd, void *buf, size_t len, uint64_t off);
 int io_pwrite_full(int fd, const void *buf, size_t len, uint64_t off);
 /* The whole of a small file, NUL-terminated; the caller frees. Returns its length or -errno. */
 ssize_t io_read_file(int dirfd, const char *path, char **ret_buf);
+/* The same for a file that one read(2) gives whole unless it fills half a page: most of /proc. */
+ssize_t io_read_small(int dirfd, const char *path, char **ret_buf);
 int io_write_str(int dirfd, const char *path, const char *s);
 /* CLOCK_MONOTONIC in microseconds. */
 uint64_t io_now_us(void);

@@ -288,43 +288,106 @@ static void task_compact(struct target_task *task)
 	task->threads.n = n;
 }
 
-static int tree_settle(struct target *t, struct ckpt_err *err)
+/* Add children of a task whose threads all stand still, so that it makes no more of them. */
+static int task_add_children(struct target *t, size_t at, bool known, struct ckpt_err *err)
 {
-	uint64_t deadline = io_now_us() + FREEZE_DEADLINE_US;
-	bool again = true;
+	struct proc_pids kids = { 0 };
+	int rc = proc_children(t->tasks.v[at].pid, &kids, err);
+
+	for (size_t k = 0; !rc && k < kids.n; k++) {
+		struct ckpt_err gone = { 0 };
+
+		if (known && task_find(t, kids.v[k]))
+			continue;
+		rc = task_add(t, kids.v[k], (int)at, &gone);
+		if (rc && gone.id != E_TARGET_GONE)
+			*err = gone;
+		else
+			rc = 0;
+	}
+	vec_free(&kids);
+	return rc;
+}
+
+/* The task ended while it was being stopped. Its parent stands still and cannot reap it, so it is a
+ * zombie, unless the parent ignores SIGCHLD: then it is gone, and tree_compact() forgets it. */
+static int task_ended(struct target *t, size_t at, struct ckpt_err *err)
+{
+	struct target_task *task = &t->tasks.v[at];
+	struct ckpt_err gone = { 0 };
+	struct proc_stat st;
+
+	if (!at)
+		return err->code;
+	ckpt_err_clear(err);
+	for (size_t i = 0; i < task->threads.n; i++)
+		task->threads.v[i].seized = false;
+	task->threads.n = 0;
+	task->zombie = true;
+	task->gone = proc_stat_read(task->pid, &st, &gone) || st.state == 'X';
+	return 0;
+}
+
+static int task_settle(struct target *t, size_t at, uint64_t deadline, bool *ret_ended,
+		       struct ckpt_err *err)
+{
+	bool again = !t->tasks.v[at].zombie;
 
 	while (again) {
 		again = false;
-		if (io_now_us() > deadline)
+		if (task_seize_new(t, at, &again, err)) {
+			*ret_ended = err->id == E_TARGET_GONE;
+			return *ret_ended ? task_ended(t, at, err) : err->code;
+		}
+		if (again && io_now_us() > deadline)
 			return ckpt_fail(err, E_FREEZE, -ETIMEDOUT,
 					 "the tree grows faster than it can be stopped");
-		for (size_t i = 0; i < t->tasks.n; i++) {
-			struct proc_pids kids = { 0 };
-			int rc = 0;
-
-			if (!t->tasks.v[i].zombie)
-				rc = task_seize_new(t, i, &again, err);
-			if (!rc && !t->tasks.v[i].zombie)
-				rc = proc_children(t->tasks.v[i].pid, &kids, err);
-			if (rc)
-				return rc;
-			for (size_t k = 0; k < kids.n; k++) {
-				struct ckpt_err gone = { 0 };
-
-				if (task_find(t, kids.v[k]))
-					continue;
-				again = true;
-				rc = task_add(t, kids.v[k], (int)i, &gone);
-				if (rc && gone.id != E_TARGET_GONE) {
-					*err = gone;
-					vec_free(&kids);
-					return rc;
-				}
-			}
-			vec_free(&kids);
-		}
 	}
 	return 0;
+}
+
+/* Task by task, parents first: a task that stands still makes no more threads or children. Only a
+ * task that ends meanwhile changes what was read already (its children move up), so then all is
+ * looked through once more. */
+static int tree_settle(struct target *t, struct ckpt_err *err)
+{
+	uint64_t deadline = io_now_us() + FREEZE_DEADLINE_US;
+	bool ended, known = false;
+	int rc = 0;
+
+	do {
+		ended = false;
+		for (size_t i = 0; !rc && i < t->tasks.n; i++) {
+			bool one_ended = false;
+
+			rc = task_settle(t, i, deadline, &one_ended, err);
+			ended |= one_ended;
+			if (!rc && !t->tasks.v[i].zombie)
+				rc = task_add_children(t, i, known, err);
+		}
+		known = true;
+	} while (!rc && ended);
+	return rc;
+}
+
+/* Drop tasks that were gone before they could be stopped; indexes of parents move along. */
+static void tree_compact(struct target *t)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->tasks.n; i++) {
+		if (t->tasks.v[i].gone) {
+			if (t->tasks.v[i].mem_fd >= 0)
+				(void)close(t->tasks.v[i].mem_fd);
+			vec_free(&t->tasks.v[i].threads);
+			for (size_t k = 0; k < t->tasks.n; k++)
+				if (t->tasks.v[k].parent > (int)n)
+					t->tasks.v[k].parent--;
+			continue;
+		}
+		t->tasks.v[n++] = t->tasks.v[i];
+	}
+	t->tasks.n = n;
 }
 
 int target_freeze(struct target *t, int pid, struct ckpt_err *err)
@@ -335,6 +398,8 @@ int target_freeze(struct target *t, int pid, struct ckpt_err *err)
 	rc = task_add(t, pid, -1, err);
 	if (!rc)
 		rc = tree_settle(t, err);
+	if (!rc)
+		tree_compact(t);
 	for (size_t i = 0; !rc && i < t->tasks.n; i++) {
 		struct target_task *task = &t->tasks.v[i];
 		bool nested = false;

@@ -35,13 +35,27 @@ int proc_open(int pid, const char *name, int flags, int *ret_fd, struct ckpt_err
 	return 0;
 }
 
+/* Files of one record: the kernel makes them whole before it answers the first read. */
+static bool is_single_record(const char *name)
+{
+	static const char *const single[] = { "stat", "status" };
+	const char *base = strrchr(name, '/');
+
+	base = base ? base + 1 : name;
+	for (size_t i = 0; i < ARRAY_SIZE(single); i++)
+		if (!strcmp(base, single[i]))
+			return true;
+	return !strncmp(name, "fdinfo/", 7);
+}
+
 int proc_read(int pid, const char *name, char **ret_buf, size_t *ret_len, struct ckpt_err *err)
 {
 	char path[96];
 	ssize_t n;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	n = io_read_file(AT_FDCWD, path, ret_buf);
+	n = is_single_record(name) ? io_read_small(AT_FDCWD, path, ret_buf)
+				   : io_read_file(AT_FDCWD, path, ret_buf);
 	if (n < 0)
 		return fail_proc(err, pid, name, (int)n);
 	if (ret_len)

@@ -24,6 +24,7 @@ struct target_task {
 	int pid, vpid;
 	int ppid; /* as ckpt sees it; the parent may be outside the tree */
 	bool zombie;
+	bool gone;  /* ended and reaped during the freeze; never seen after it */
 	int parent; /* index in target.tasks, -1 for the root */
 	int mem_fd; /* /proc/PID/mem, -1 for a zombie */
 	struct {

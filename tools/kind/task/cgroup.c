@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* In which control groups a process is. Joined again where they exist at restore; where they do not,
- * it stays in ckpt's, which -v tells. */
+/* In which control groups a process is. Joined again where they exist at restore; where they do
+ * not, it stays in ckpt's, which -v tells. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -31,7 +31,8 @@ static bool member_parse(char *line, char **ret_controllers, char **ret_path)
 }
 
 static int cgroup_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		       struct ckpt_err *err)
 {
 	Ckpt__TaskCgroups *m = msg;
 	auto_free char *text = NULL;
@@ -105,8 +106,8 @@ static bool find_mount(const char *controllers, char *ret, size_t size)
 		if (!tail || sscanf(line, "%*d %*d %*s %255s %511s", root, at) != 2 ||
 		    sscanf(tail, " - %31s %*s %511s", type, super) != 2 || strcmp(root, "/") != 0)
 			continue;
-		if (*controllers ? strcmp(type, "cgroup") == 0 && has_word(super, controllers) :
-				   strcmp(type, "cgroup2") == 0) {
+		if (*controllers ? strcmp(type, "cgroup") == 0 && has_word(super, controllers)
+				 : strcmp(type, "cgroup2") == 0) {
 			(void)snprintf(ret, size, "%s", at);
 			return true;
 		}
@@ -117,19 +118,23 @@ static bool find_mount(const char *controllers, char *ret, size_t size)
 static void step_join(struct steps *s, const char *procs)
 {
 	uint32_t open = steps_add(s,
-				  &(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .nr = SYS_openat,
-						       .arg = { (uint64_t)AT_FDCWD, steps_str(s, procs),
-								O_WRONLY } },
+				  &(struct ckpt_step) { .op = CKPT_OP_SYSCALL,
+							.nr = SYS_openat,
+							.arg = { (uint64_t)AT_FDCWD,
+								 steps_str(s, procs), O_WRONLY } },
 				  procs);
 
 	(void)steps_add(s,
-			&(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .nr = SYS_write, .refs = 1,
-					     .arg = { open, steps_str(s, "0"), 1 } },
+			&(struct ckpt_step) { .op = CKPT_OP_SYSCALL,
+					      .nr = SYS_write,
+					      .refs = 1,
+					      .arg = { open, steps_str(s, "0"), 1 } },
 			procs);
-	(void)steps_add(s,
-			&(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .nr = SYS_close, .refs = 1,
-					     .arg = { open } },
-			procs);
+	(void)steps_add(
+		s,
+		&(struct ckpt_step) {
+			.op = CKPT_OP_SYSCALL, .nr = SYS_close, .refs = 1, .arg = { open } },
+		procs);
 }
 
 static int cgroup_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
@@ -149,13 +154,14 @@ static int cgroup_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt
 		char mount[512], procs[1024];
 
 		if (strstr(c->path, "/..") || c->path[0] != '/')
-			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "control group \"%s\"", c->path);
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "control group \"%s\"",
+					 c->path);
 		if (has_member(own, c) || !find_mount(c->controllers, mount, sizeof(mount)))
 			continue;
 		(void)snprintf(procs, sizeof(procs), "%s%s/cgroup.procs", mount, c->path);
 		if (access(procs, W_OK)) {
-			ui_note(restore_ui(r), 1, "task %d: control group %s is not there", task->pid,
-				c->path);
+			ui_note(restore_ui(r), 1, "task %d: control group %s is not there",
+				task->pid, c->path);
 			continue;
 		}
 		step_join(s, procs);

@@ -32,13 +32,13 @@ static int creds_check(struct dump_ctx *d, const struct task_facts *f, struct ck
 	if (rc)
 		return rc;
 	if (strcmp(theirs, ours) != 0)
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "task %d is in another user namespace",
-				 f->task->pid);
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "task %d is in another user namespace", f->task->pid);
 	return 0;
 }
 
-static int creds_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
-		     struct ckpt_err *err)
+static int creds_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s,
+		     uint64_t *priv, struct ckpt_err *err)
 {
 	(void)d;
 	(void)f;
@@ -71,7 +71,8 @@ static int numbers(const char *status, const char *key, size_t *ret_n, uint32_t 
 }
 
 static int creds_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		      const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		      const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		      struct ckpt_err *err)
 {
 	Ckpt__TaskCreds *m = msg;
 	uint64_t nnp = 0;
@@ -89,7 +90,8 @@ static int creds_dump(struct dump_ctx *d, const struct task_facts *f, const stru
 	    !proc_field_num(f->status, "CapBnd", 0, 16, &m->bounding) ||
 	    !proc_field_num(f->status, "CapAmb", 0, 16, &m->ambient) ||
 	    !proc_field_num(f->status, "NoNewPrivs", 0, 10, &nnp))
-		return ckpt_fail(err, E_KERNEL, -ENODATA, "capabilities of thread %d", f->thread->tid);
+		return ckpt_fail(err, E_KERNEL, -ENODATA, "capabilities of thread %d",
+				 f->thread->tid);
 	m->no_new_privs = nnp != 0;
 	m->securebits = (uint32_t)slot_ret(a, slot, (uint32_t)priv[0]);
 	return 0;
@@ -126,7 +128,8 @@ static int own_creds(struct creds *c)
 		if (in < 0)
 			break;
 		c->bounding |= (uint64_t)in << i;
-		c->ambient |= (uint64_t)(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, i, 0, 0) > 0) << i;
+		c->ambient |= (uint64_t)(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, i, 0, 0) > 0)
+			      << i;
 	}
 	c->securebits = (uint32_t)prctl(PR_GET_SECUREBITS);
 	c->no_new_privs = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) > 0;
@@ -164,14 +167,16 @@ static int refuse_larger(const Ckpt__Thread *thread, const char *set, uint64_t w
 	if (!more)
 		return 0;
 	name = cap_to_name(__builtin_ctzll(more));
-	ckpt_fail(err, E_PERM, -EPERM, "cannot restore thread %d: its %s set has %s, ckpt's has not",
-		  thread->tid, set, name ? name : "an unknown capability");
+	ckpt_fail(err, E_PERM, -EPERM,
+		  "cannot restore thread %d: its %s set has %s, ckpt's has not", thread->tid, set,
+		  name ? name : "an unknown capability");
 	ckpt_remedy(err, "restore where ckpt has it (see CapPrm and CapBnd in /proc/self/status)");
 	cap_free(name);
 	return -EPERM;
 }
 
-static void step_capset(struct steps *s, const char *label, uint64_t inh, uint64_t perm, uint64_t eff)
+static void step_capset(struct steps *s, const char *label, uint64_t inh, uint64_t perm,
+			uint64_t eff)
 {
 	const struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	const struct __user_cap_data_struct v[2] = {
@@ -185,8 +190,11 @@ static void step_capset(struct steps *s, const char *label, uint64_t inh, uint64
 static void step_expect(struct steps *s, const char *label, uint32_t nr, uint64_t arg, int64_t want)
 {
 	steps_add(s,
-		  &(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .flags = CKPT_STEP_EXPECT, .nr = nr,
-				       .arg = { arg }, .want = want },
+		  &(struct ckpt_step) { .op = CKPT_OP_SYSCALL,
+					.flags = CKPT_STEP_EXPECT,
+					.nr = nr,
+					.arg = { arg },
+					.want = want },
 		  label);
 }
 
@@ -203,7 +211,8 @@ static int creds_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt_
 	(void)r;
 	(void)task;
 	if (m->n_uid != 4 || m->n_gid != 4 || m->n_groups > GROUPS_MAX)
-		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "credentials of thread %d", thread->tid);
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "credentials of thread %d",
+				 thread->tid);
 	rc = own_creds(&own);
 	if (rc)
 		return ckpt_fail_errno(err, E_KERNEL, rc, "cannot read ckpt's own credentials");
@@ -214,7 +223,8 @@ static int creds_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt_
 		return 0;
 	if (!same_groups(m))
 		steps_call(s, "setgroups", SYS_setgroups, m->n_groups,
-			   m->n_groups ? steps_data(s, m->groups, m->n_groups * sizeof(*m->groups)) : 0);
+			   m->n_groups ? steps_data(s, m->groups, m->n_groups * sizeof(*m->groups))
+				       : 0);
 	steps_call(s, "PR_SET_SECUREBITS", SYS_prctl, PR_SET_SECUREBITS,
 		   own.securebits | SECBIT_NO_SETUID_FIXUP);
 	steps_call(s, "setresgid", SYS_setresgid, m->gid[0], m->gid[1], m->gid[2]);
@@ -233,8 +243,8 @@ static int creds_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt_
 			steps_call(s, "PR_CAPBSET_DROP", SYS_prctl, PR_CAPBSET_DROP, (uint64_t)i);
 	for (int i = 0; i < 64; i++)
 		if (m->ambient & 1ull << i)
-			steps_call(s, "PR_CAP_AMBIENT", SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE,
-				   (uint64_t)i);
+			steps_call(s, "PR_CAP_AMBIENT", SYS_prctl, PR_CAP_AMBIENT,
+				   PR_CAP_AMBIENT_RAISE, (uint64_t)i);
 	steps_call(s, "PR_SET_SECUREBITS", SYS_prctl, PR_SET_SECUREBITS, m->securebits);
 	step_capset(s, "capset", m->inheritable, m->permitted, m->effective);
 	if (m->no_new_privs)

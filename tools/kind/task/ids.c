@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What a thread told the kernel about itself: name, clear_child_tid, robust list, rseq. */
 #include <linux/prctl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -11,39 +10,49 @@
 #include "kind/task/kinds.h"
 #include "task_basic.pb-c.h"
 
+#define COMM_LEN 16 /* TASK_COMM_LEN */
+
+static int comm_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
+		    struct ckpt_err *err)
+{
+	char *local;
+	uint64_t room = steps_room(s, COMM_LEN, &local);
+
+	(void)d;
+	(void)f;
+	(void)err;
+	priv[0] = (uint64_t)local;
+	(void)steps_call(s, "read the thread's name", SYS_prctl, PR_GET_NAME, room);
+	return 0;
+}
+
 static int comm_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
 		     const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 		     struct ckpt_err *err)
 {
+	const char *name = (const char *)priv[0];
 	Ckpt__ThreadComm *m = msg;
-	char name[64], *buf = NULL;
-	size_t len = 0;
-	int rc;
 
 	(void)d;
+	(void)f;
 	(void)a;
 	(void)slot;
-	(void)priv;
-	(void)snprintf(name, sizeof(name), "task/%d/comm", f->thread->tid);
-	rc = proc_read(f->task->pid, name, &buf, &len, err);
-	if (rc)
-		return rc;
-	m->name.data = (uint8_t *)buf;
-	m->name.len = len && buf[len - 1] == '\n' ? len - 1 : len;
-	return 0;
+	m->name.len = strnlen(name, COMM_LEN);
+	m->name.data = (uint8_t *)strndup(name, COMM_LEN);
+	return m->name.data ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 }
 
 static int comm_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
 		     const void *msg, struct steps *s, struct ckpt_err *err)
 {
 	const Ckpt__ThreadComm *m = msg;
-	char name[16] = "";
+	char name[COMM_LEN] = "";
 
 	(void)r;
 	(void)task;
 	(void)thread;
 	(void)err;
-	memcpy(name, m->name.data, m->name.len < 15 ? m->name.len : 15);
+	memcpy(name, m->name.data, m->name.len < COMM_LEN - 1 ? m->name.len : COMM_LEN - 1);
 	(void)steps_call(s, "set the thread's name", SYS_prctl, PR_SET_NAME, steps_str(s, name));
 	return 0;
 }
@@ -53,6 +62,7 @@ const struct task_kind task_kind_comm = {
 	.desc = &ckpt__thread_comm__descriptor,
 	.scope = SCOPE_THREAD,
 	.phase = PHASE_THREAD,
+	.ask = comm_ask,
 	.dump = comm_dump,
 	.plan = comm_plan,
 };

@@ -105,13 +105,16 @@ static int limits_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt
 			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "limit %u of task %d",
 					 l->resource, task->pid);
 		if (getrlimit64((__rlimit_resource_t)l->resource, &own))
-			return ckpt_fail_errno(err, E_KERNEL, -errno, "cannot read limit %u", l->resource);
+			return ckpt_fail_errno(err, E_KERNEL, -errno, "cannot read limit %u",
+					       l->resource);
 		if (own.rlim_cur == l->soft && own.rlim_max == l->hard)
 			continue;
 		if (l->hard > own.rlim_max && !may_raise())
 			return ckpt_fail(err, E_LIMIT, -EPERM,
-					 "cannot restore task %d: \"%s\" was %llu, ckpt's own is %llu and it lacks CAP_SYS_RESOURCE",
-					 task->pid, limit_names[l->resource], (unsigned long long)l->hard,
+					 "cannot restore task %d: \"%s\" was %llu, ckpt's own is "
+					 "%llu and it lacks CAP_SYS_RESOURCE",
+					 task->pid, limit_names[l->resource],
+					 (unsigned long long)l->hard,
 					 (unsigned long long)own.rlim_max);
 		steps_call(s, limit_names[l->resource], SYS_prlimit64, 0, l->resource,
 			   steps_data(s, &lim, sizeof(lim)));

@@ -42,7 +42,8 @@ static int queue_read(int tid, bool shared, struct queue *q, struct ckpt_err *er
 		long n = ptrace(PTRACE_PEEKSIGINFO, tid, &args, some);
 
 		if (n < 0)
-			return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot read pending signals");
+			return ckpt_fail_errno(err, E_FREEZE, -errno,
+					       "cannot read pending signals");
 		if (n == 0)
 			return 0;
 		for (long i = 0; i < n; i++) {
@@ -153,7 +154,8 @@ static int pending_dump(const struct task_facts *f, bool shared, void *msg, stru
 		if (timer && !ids)
 			rc = timers_ids(f, &ids, &nids, err);
 		/* A timer that is there sends its signal again. */
-		if (!rc && !(timer && bsearch(&q.v[i].si_timerid, ids, nids, sizeof(*ids), ids_compare)))
+		if (!rc &&
+		    !(timer && bsearch(&q.v[i].si_timerid, ids, nids, sizeof(*ids), ids_compare)))
 			rc = pending_save(m, &q.v[i], err);
 	}
 	vec_free(&q);
@@ -161,7 +163,8 @@ static int pending_dump(const struct task_facts *f, bool shared, void *msg, stru
 }
 
 static int shared_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		       struct ckpt_err *err)
 {
 	(void)d;
 	(void)a;
@@ -194,16 +197,17 @@ static int pending_plan(const Ckpt__Task *task, const Ckpt__Thread *thread, bool
 		uint64_t at;
 
 		if (m->info[i].len != SIGINFO_BYTES)
-			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a pending signal of thread %d",
-					 thread->tid);
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+					 "a pending signal of thread %d", thread->tid);
 		memcpy(&si, m->info[i].data, SIGINFO_BYTES);
 		if (si.si_signo < 1 || si.si_signo > 64)
-			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "pending signal %d of thread %d",
-					 si.si_signo, thread->tid);
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+					 "pending signal %d of thread %d", si.si_signo,
+					 thread->tid);
 		at = steps_data(s, &si, sizeof(si));
 		if (shared)
-			(void)steps_call(s, "rt_sigqueueinfo", SYS_rt_sigqueueinfo, (uint64_t)task->pid,
-					 (uint64_t)si.si_signo, at);
+			(void)steps_call(s, "rt_sigqueueinfo", SYS_rt_sigqueueinfo,
+					 (uint64_t)task->pid, (uint64_t)si.si_signo, at);
 		else
 			(void)steps_call(s, "rt_tgsigqueueinfo", SYS_rt_tgsigqueueinfo,
 					 (uint64_t)task->pid, (uint64_t)thread->tid,

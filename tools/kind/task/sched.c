@@ -34,8 +34,10 @@ static long get_attr(int tid, struct attr *a)
 /* All processors that are there: then the thread is not bound at all. */
 static bool all_cpus(const unsigned char *mask, size_t len)
 {
-	long n = sysconf(_SC_NPROCESSORS_CONF);
+	static long n; /* asking costs a file in /sys */
 
+	if (!n)
+		n = sysconf(_SC_NPROCESSORS_CONF);
 	for (long i = 0; i < n; i++)
 		if ((size_t)i / 8 >= len || !(mask[i / 8] >> (i % 8) & 1))
 			return false;
@@ -43,7 +45,8 @@ static bool all_cpus(const unsigned char *mask, size_t len)
 }
 
 static int sched_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		      const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		      const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		      struct ckpt_err *err)
 {
 	Ckpt__TaskSched *m = msg;
 	unsigned char mask[CPUS_BYTES] = { 0 };
@@ -57,8 +60,8 @@ static int sched_dump(struct dump_ctx *d, const struct task_facts *f, const stru
 	n = syscall(SYS_sched_getaffinity, f->thread->tid, sizeof(mask), mask);
 	io = syscall(SYS_ioprio_get, IOPRIO_THREAD, f->thread->tid);
 	if (get_attr(f->thread->tid, &attr) || get_attr(0, &own) || n < 0 || io < 0)
-		return ckpt_fail_errno(err, E_KERNEL, -errno, "cannot read the scheduling of thread %d",
-				       f->thread->tid);
+		return ckpt_fail_errno(err, E_KERNEL, -errno,
+				       "cannot read the scheduling of thread %d", f->thread->tid);
 	m->policy = attr.policy;
 	m->flags = attr.flags;
 	m->nice = attr.nice;
@@ -90,10 +93,16 @@ static int sched_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt_
 {
 	const Ckpt__TaskSched *m = msg;
 	unsigned char mask[CPUS_BYTES], now[CPUS_BYTES] = { 0 };
-	const struct attr attr = { .size = sizeof(attr), .policy = m->policy, .flags = m->flags,
-				   .nice = m->nice, .priority = m->priority, .runtime = m->runtime,
-				   .deadline = m->deadline, .period = m->period,
-				   .util_min = m->util_min, .util_max = m->util_max };
+	const struct attr attr = { .size = sizeof(attr),
+				   .policy = m->policy,
+				   .flags = m->flags,
+				   .nice = m->nice,
+				   .priority = m->priority,
+				   .runtime = m->runtime,
+				   .deadline = m->deadline,
+				   .period = m->period,
+				   .util_min = m->util_min,
+				   .util_max = m->util_max };
 	const long n = sysconf(_SC_NPROCESSORS_CONF);
 	bool possible = false;
 	struct attr own;
@@ -102,25 +111,29 @@ static int sched_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt_
 	(void)r;
 	(void)task;
 	if (m->cpus.len > CPUS_BYTES || m->util_max > UTIL_MAX)
-		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "scheduling of thread %d", thread->tid);
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "scheduling of thread %d",
+				 thread->tid);
 	memset(mask, m->cpus.len ? 0 : 0xff, sizeof(mask));
 	if (m->cpus.len)
 		memcpy(mask, m->cpus.data, m->cpus.len);
 	for (long i = 0; i < n && i < (long)CPUS_BYTES * 8; i++)
 		possible |= mask[i / 8] >> (i % 8) & 1;
 	if (!possible)
-		return ckpt_remedy((ckpt_fail(err, E_CPU, -EINVAL,
-					      "thread %d is bound to processors that this machine does not have",
-					      thread->tid),
-				    err),
-				   "bind it to others with taskset before the dump, or restore elsewhere");
+		return ckpt_remedy(
+			(ckpt_fail(
+				 err, E_CPU, -EINVAL,
+				 "thread %d is bound to processors that this machine does not have",
+				 thread->tid),
+			 err),
+			"bind it to others with taskset before the dump, or restore elsewhere");
 	len = syscall(SYS_sched_getaffinity, 0, sizeof(now), now);
 	if (m->cpus.len || len < 0 || !all_cpus(now, (size_t)len))
 		steps_call(s, "sched_setaffinity", SYS_sched_setaffinity, 0, sizeof(mask),
 			   steps_data(s, mask, sizeof(mask)));
 	if (get_attr(0, &own) || own.policy != m->policy || own.nice != m->nice ||
 	    own.priority != m->priority || own.flags != m->flags || m->runtime || m->deadline)
-		steps_call(s, "sched_setattr", SYS_sched_setattr, 0, steps_data(s, &attr, sizeof(attr)), 0);
+		steps_call(s, "sched_setattr", SYS_sched_setattr, 0,
+			   steps_data(s, &attr, sizeof(attr)), 0);
 	if (syscall(SYS_ioprio_get, IOPRIO_THREAD, 0) != (long)m->ioprio)
 		steps_call(s, "ioprio_set", SYS_ioprio_set, IOPRIO_THREAD, 0,
 			   m->ioprio >> 13 ? m->ioprio : 0);

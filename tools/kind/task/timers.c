@@ -26,8 +26,8 @@
 
 /* ---- setitimer -------------------------------------------------------------------------- */
 
-static int itimer_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
-		      struct ckpt_err *err)
+static int itimer_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s,
+		      uint64_t *priv, struct ckpt_err *err)
 {
 	struct itimerval *local;
 	uint64_t at = steps_room(s, 3 * sizeof(*local), &local);
@@ -58,7 +58,8 @@ static int itimer_fired(const struct task_facts *f, bool *ret, struct ckpt_err *
 }
 
 static int itimer_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		       struct ckpt_err *err)
 {
 	const struct itimerval *v = (const struct itimerval *)priv[0];
 	Ckpt__TaskItimers *m = msg;
@@ -100,14 +101,16 @@ static int itimer_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt
 	for (size_t i = 0; i < m->n_timers; i++) {
 		const Ckpt__IntervalTimer *t = m->timers[i];
 		const struct itimerval v = {
-			{ (time_t)(t->interval_us / 1000000), (suseconds_t)(t->interval_us % 1000000) },
+			{ (time_t)(t->interval_us / 1000000),
+			  (suseconds_t)(t->interval_us % 1000000) },
 			{ (time_t)(t->value_us / 1000000), (suseconds_t)(t->value_us % 1000000) },
 		};
 
 		if (t->which > 2)
-			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "interval timer %u of task %d",
-					 t->which, task->pid);
-		(void)steps_call(s, "setitimer", SYS_setitimer, t->which, steps_data(s, &v, sizeof(v)));
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+					 "interval timer %u of task %d", t->which, task->pid);
+		(void)steps_call(s, "setitimer", SYS_setitimer, t->which,
+				 steps_data(s, &v, sizeof(v)));
 	}
 	return 0;
 }
@@ -139,8 +142,9 @@ static int timer_next(const char **p, struct timer_text *t)
 
 	if (!**p)
 		return 0;
-	if (sscanf(*p, "ID: %d\nsignal: %u/%lx\nnotify: %15[a-z]/%7[a-z].%d\nClockID: %d\n%n", &t->id,
-		   &t->signo, &t->sigval, t->how, t->whom, &t->target, &t->clock, &n) != 7 ||
+	if (sscanf(*p, "ID: %d\nsignal: %u/%lx\nnotify: %15[a-z]/%7[a-z].%d\nClockID: %d\n%n",
+		   &t->id, &t->signo, &t->sigval, t->how, t->whom, &t->target, &t->clock,
+		   &n) != 7 ||
 	    !n)
 		return -EPROTO;
 	*p += n;
@@ -172,8 +176,8 @@ int timers_ids(const struct task_facts *f, int **ret_ids, size_t *ret_n, struct 
 	return 0;
 }
 
-static int timers_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
-		      struct ckpt_err *err)
+static int timers_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s,
+		      uint64_t *priv, struct ckpt_err *err)
 {
 	auto_free char *text = NULL;
 	const char *p;
@@ -206,7 +210,8 @@ static uint64_t nsec(const struct timespec *ts)
 
 static int timer_order(const void *a, const void *b)
 {
-	return ids_compare(&(*(Ckpt__PosixTimer *const *)a)->id, &(*(Ckpt__PosixTimer *const *)b)->id);
+	return ids_compare(&(*(Ckpt__PosixTimer *const *)a)->id,
+			   &(*(Ckpt__PosixTimer *const *)b)->id);
 }
 
 static int timer_target(const struct task_facts *f, const struct timer_text *t, Ckpt__PosixTimer *x,
@@ -218,8 +223,8 @@ static int timer_target(const struct task_facts *f, const struct timer_text *t, 
 	for (size_t k = 0; k < f->task->threads.n; k++)
 		if (f->task->threads.v[k].tid == t->target)
 			x->tid = f->task->threads.v[k].vtid;
-	return x->tid ? 0 :
-			ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+	return x->tid ? 0
+		      : ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				  "timer %d notifies a thread that is gone", t->id);
 }
 
@@ -241,7 +246,8 @@ static int timers_mark(const struct task_facts *f, Ckpt__TaskTimers *m, struct c
 }
 
 static int timers_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		       struct ckpt_err *err)
 {
 	const struct itimerspec *v = (const struct itimerspec *)priv[0];
 	Ckpt__TaskTimers *m = msg;
@@ -272,9 +278,9 @@ static int timers_dump(struct dump_ctx *d, const struct task_facts *f, const str
 		x->clock = t.clock;
 		x->signo = t.signo;
 		x->sigval = t.sigval;
-		x->notify = !strcmp(t.how, "none")   ? SIGEV_NONE :
-			    !strcmp(t.how, "thread") ? SIGEV_THREAD :
-						       SIGEV_SIGNAL;
+		x->notify = !strcmp(t.how, "none")     ? SIGEV_NONE
+			    : !strcmp(t.how, "thread") ? SIGEV_THREAD
+						       : SIGEV_SIGNAL;
 		x->value_ns = nsec(&v[i].it_value);
 		x->interval_ns = nsec(&v[i].it_interval);
 		rc = timer_target(f, &t, x, err);
@@ -336,11 +342,12 @@ static int timers_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt
 		};
 
 		if (t->id < next || t->signo > 64)
-			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "timer %d of task %d", t->id,
-					 task->pid);
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "timer %d of task %d",
+					 t->id, task->pid);
 		if (!by_id && t->id - next > GAP_MAX)
 			return ckpt_fail(err, E_KERNEL, -EOPNOTSUPP,
-					 "cannot restore timer %d of task %d: kernels before 6.15 cannot be told the id",
+					 "cannot restore timer %d of task %d: kernels before 6.15 "
+					 "cannot be told the id",
 					 t->id, task->pid);
 		for (; !by_id && next < t->id; next++)
 			step_gap(s, next);

@@ -27,17 +27,19 @@
 
 /* ---- threads ---------------------------------------------------------------------------- */
 
-enum { ASK_DUMPABLE, ASK_SLACK, ASK_MCE, ASK_DEATHSIG, ASK_TSC };
+enum { ASK_DUMPABLE, ASK_SLACK, ASK_MCE, ASK_DEATHSIG, ASK_TSC, ASK_PERSONALITY };
 
-static int thread_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
-		      struct ckpt_err *err)
+static int thread_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s,
+		      uint64_t *priv, struct ckpt_err *err)
 {
 	int *sig, *tsc;
-	uint64_t sig_at = steps_room(s, sizeof(*sig), &sig), tsc_at = steps_room(s, sizeof(*tsc), &tsc);
+	uint64_t sig_at = steps_room(s, sizeof(*sig), &sig),
+		 tsc_at = steps_room(s, sizeof(*tsc), &tsc);
 
 	(void)d;
 	(void)f;
 	(void)err;
+	priv[ASK_PERSONALITY] = steps_call(s, "personality", SYS_personality, 0xffffffffu);
 	priv[ASK_DUMPABLE] = steps_call(s, "PR_GET_DUMPABLE", SYS_prctl, PR_GET_DUMPABLE);
 	priv[ASK_SLACK] = steps_call(s, "PR_GET_TIMERSLACK", SYS_prctl, PR_GET_TIMERSLACK);
 	priv[ASK_MCE] = steps_try(s, "PR_MCE_KILL_GET", SYS_prctl, PR_MCE_KILL_GET);
@@ -49,25 +51,21 @@ static int thread_ask(struct dump_ctx *d, const struct task_facts *f, struct ste
 }
 
 static int thread_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		       struct ckpt_err *err)
 {
 	Ckpt__ThreadTraits *m = msg;
-	auto_free char *text = NULL;
 	int64_t mce = slot_ret(a, slot, (uint32_t)priv[ASK_MCE]);
-	char name[64];
-	int rc;
 
+	(void)f;
+	(void)err;
 	(void)d;
-	(void)snprintf(name, sizeof(name), "task/%d/personality", f->thread->tid);
-	rc = proc_read(f->task->pid, name, &text, NULL, err);
-	if (rc)
-		return rc;
-	m->personality = (uint32_t)strtoul(text, NULL, 16);
+	m->personality = (uint32_t)slot_ret(a, slot, (uint32_t)priv[ASK_PERSONALITY]);
 	m->dumpable = (uint32_t)slot_ret(a, slot, (uint32_t)priv[ASK_DUMPABLE]);
 	m->timer_slack_ns = (uint64_t)slot_ret(a, slot, (uint32_t)priv[ASK_SLACK]);
 	m->mce_kill = mce < 0 ? PR_MCE_KILL_DEFAULT : (uint32_t)mce;
-	m->pdeathsig = (uint32_t)*(const int *)priv[ASK_DEATHSIG];
-	m->tsc = (uint32_t)*(const int *)priv[ASK_TSC];
+	m->pdeathsig = (uint32_t) * (const int *)priv[ASK_DEATHSIG];
+	m->tsc = (uint32_t) * (const int *)priv[ASK_TSC];
 	return 0;
 }
 
@@ -79,20 +77,23 @@ static int thread_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt
 	const Ckpt__ThreadTraits *m = msg;
 
 	if (m->dumpable > 2 || m->pdeathsig > 64)
-		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "settings of thread %d", thread->tid);
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "settings of thread %d",
+				 thread->tid);
 	(void)steps_call(s, "personality", SYS_personality, m->personality);
 	/* 2 is what the kernel gives by fs.suid_dumpable; nobody may ask for it. */
 	(void)steps_call(s, "PR_SET_DUMPABLE", SYS_prctl, PR_SET_DUMPABLE, m->dumpable == 1);
 	if (m->timer_slack_ns)
-		(void)steps_call(s, "PR_SET_TIMERSLACK", SYS_prctl, PR_SET_TIMERSLACK, m->timer_slack_ns);
+		(void)steps_call(s, "PR_SET_TIMERSLACK", SYS_prctl, PR_SET_TIMERSLACK,
+				 m->timer_slack_ns);
 	if (m->mce_kill != PR_MCE_KILL_DEFAULT)
-		(void)steps_call(s, "PR_MCE_KILL", SYS_prctl, PR_MCE_KILL, PR_MCE_KILL_SET, m->mce_kill);
+		(void)steps_call(s, "PR_MCE_KILL", SYS_prctl, PR_MCE_KILL, PR_MCE_KILL_SET,
+				 m->mce_kill);
 	if (m->tsc == PR_TSC_SIGSEGV)
 		(void)steps_call(s, "PR_SET_TSC", SYS_prctl, PR_SET_TSC, m->tsc);
 	/* The parent of a detached root is ckpt, which ends at once. */
 	if (m->pdeathsig && !task->ppid && restore_opts(r)->detach)
-		ui_warn(restore_ui(r), "task %d is detached: its parent-death signal %u is dropped", task->pid,
-			m->pdeathsig);
+		ui_warn(restore_ui(r), "task %d is detached: its parent-death signal %u is dropped",
+			task->pid, m->pdeathsig);
 	else
 		(void)steps_call(s, "PR_SET_PDEATHSIG", SYS_prctl, PR_SET_PDEATHSIG, m->pdeathsig);
 	return 0;
@@ -141,7 +142,8 @@ static bool file_number(int pid, const char *name, int base, int64_t *ret)
 }
 
 static int task_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		     const struct ckpt_slot *slot, const uint64_t *priv, void *msg, struct ckpt_err *err)
+		     const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		     struct ckpt_err *err)
 {
 	Ckpt__TaskTraits *m = msg;
 	int64_t oom = 0, filter = 0, login = 0;
@@ -151,7 +153,8 @@ static int task_dump(struct dump_ctx *d, const struct task_facts *f, const struc
 		return ckpt_fail(err, E_KERNEL, -ENODATA, "cannot read oom_score_adj");
 	m->oom_score_adj = (int32_t)oom;
 	/* Absent where the kernel writes no core files. */
-	m->coredump_filter = file_number(f->task->pid, "coredump_filter", 16, &filter) ? (uint32_t)filter : 0;
+	m->coredump_filter =
+		file_number(f->task->pid, "coredump_filter", 16, &filter) ? (uint32_t)filter : 0;
 	m->has_loginuid = file_number(f->task->pid, "loginuid", 10, &login);
 	m->loginuid = (uint32_t)login;
 	m->thp_disable = (uint32_t)slot_ret(a, slot, (uint32_t)priv[ASK_THP]);
@@ -163,21 +166,27 @@ static int task_dump(struct dump_ctx *d, const struct task_facts *f, const struc
 /* Write @text to a file of /proc/self, from inside. */
 static void step_write(struct steps *s, const char *path, const char *text, uint16_t flags)
 {
-	uint32_t open = steps_add(s,
-				  &(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .flags = flags,
-						       .nr = SYS_openat,
-						       .arg = { (uint64_t)AT_FDCWD, steps_str(s, path),
-								O_WRONLY } },
-				  path);
+	uint32_t open = steps_add(
+		s,
+		&(struct ckpt_step) { .op = CKPT_OP_SYSCALL,
+				      .flags = flags,
+				      .nr = SYS_openat,
+				      .arg = { (uint64_t)AT_FDCWD, steps_str(s, path), O_WRONLY } },
+		path);
 
 	(void)steps_add(s,
-			&(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .flags = flags, .nr = SYS_write,
-					     .refs = 1,
-					     .arg = { open, steps_str(s, text), strlen(text) } },
+			&(struct ckpt_step) { .op = CKPT_OP_SYSCALL,
+					      .flags = flags,
+					      .nr = SYS_write,
+					      .refs = 1,
+					      .arg = { open, steps_str(s, text), strlen(text) } },
 			path);
 	(void)steps_add(s,
-			&(struct ckpt_step){ .op = CKPT_OP_SYSCALL, .flags = flags, .nr = SYS_close,
-					     .refs = 1, .arg = { open } },
+			&(struct ckpt_step) { .op = CKPT_OP_SYSCALL,
+					      .flags = flags,
+					      .nr = SYS_close,
+					      .refs = 1,
+					      .arg = { open } },
 			path);
 }
 
@@ -191,7 +200,8 @@ static int task_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__
 	(void)r;
 	(void)thread;
 	if (m->oom_score_adj < -1000 || m->oom_score_adj > 1000)
-		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "oom_score_adj of task %d", task->pid);
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "oom_score_adj of task %d",
+				 task->pid);
 	if (file_number(getpid(), "oom_score_adj", 10, &own) && own != m->oom_score_adj) {
 		(void)snprintf(text, sizeof(text), "%d", m->oom_score_adj);
 		step_write(s, "/proc/self/oom_score_adj", text, 0);
@@ -202,7 +212,8 @@ static int task_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__
 		step_write(s, "/proc/self/coredump_filter", text, 0);
 	}
 	/* The audit system may have been told to keep it as it is. */
-	if (m->has_loginuid && file_number(getpid(), "loginuid", 10, &own) && (uint32_t)own != m->loginuid) {
+	if (m->has_loginuid && file_number(getpid(), "loginuid", 10, &own) &&
+	    (uint32_t)own != m->loginuid) {
 		(void)snprintf(text, sizeof(text), "%u", m->loginuid);
 		step_write(s, "/proc/self/loginuid", text, CKPT_STEP_MAY_FAIL);
 	}
