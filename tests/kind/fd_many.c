@@ -12,18 +12,20 @@ int main(int argc, char **argv)
 {
 	static int fds[N];
 	struct rlimit rl;
-	int ep, bad = 0, file;
+	int ep, bad = 0, file, n = N;
 	uint64_t v;
 
 	fd_init(argc, argv);
 	MUST(getrlimit(RLIMIT_NOFILE, &rl));
-	if (rl.rlim_max < N + 100)
-		t_skip("%ld open files are allowed", (long)rl.rlim_max);
+	/* ckpt itself needs a number for each object, and for pipes two, beside those of the
+	 * program. */
+	if (rl.rlim_max < 3 * N)
+		n = (int)rl.rlim_max / 3 & ~3;
 	rl.rlim_cur = rl.rlim_max;
 	MUST(setrlimit(RLIMIT_NOFILE, &rl));
 	ep = (int)MUST(epoll_create1(0));
 	file = (int)MUST(open("f", O_CREAT | O_RDWR, 0600));
-	for (int i = 0; i < N; i++) {
+	for (int i = 0; i < n; i++) {
 		struct epoll_event ev = { .events = EPOLLIN, .data.u32 = (uint32_t)i };
 
 		if (i % 4 == 0) {
@@ -46,7 +48,7 @@ int main(int argc, char **argv)
 
 	t_ready();
 
-	for (int i = 0; i < N; i++) {
+	for (int i = 0; i < n; i++) {
 		int j = -1;
 
 		if (i % 4 == 0)

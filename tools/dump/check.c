@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/vec.h"
 #include "dump/dump.h"
+#include "kind/fd/lock.h"
 
 struct checker {
 	struct dump_ctx d; /* enough of one for kinds' check functions */
@@ -124,7 +125,7 @@ static void check_fds(struct checker *c, int pid)
 		if (!kind)
 			(void)ckpt_fail(&err, E_UNSUPPORTED, -EOPNOTSUPP,
 					"fd %d (%s) cannot be saved", fd, link);
-		else if (!kind->check || !kind->check(&c->d, &f, &err))
+		else if (!lock_check(&f, &err) && (!kind->check || !kind->check(&c->d, &f, &err)))
 			continue;
 		(void)ckpt_ctx(&err, "task %d", pid);
 		report(c, &err);

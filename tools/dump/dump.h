@@ -63,7 +63,10 @@ struct dump_ctx {
 	} kept;                   /* descriptors that are open until the end */
 	struct unix_diags *diags; /* NULL until asked for */
 	struct {
-		ino_t *v;
+		struct dump_anon {
+			ino_t ino;
+			unsigned int ends;
+		} * v;
 		size_t n, cap;
 		bool known;
 	} anon; /* inodes of sockets and pipes of the tree, ascending */

@@ -19,6 +19,7 @@
 #include "base/vec.h"
 #include "dump/dump.h"
 #include "kern/getfd.h"
+#include "kind/fd/lock.h"
 
 #define BUCKETS 4096u
 
@@ -29,6 +30,7 @@ struct fd_bucket {
 
 struct fd_index {
 	struct fd_bucket bucket[BUCKETS];
+	struct fd_bucket keyed[BUCKETS]; /* dump_object_keyed(), in no order */
 };
 
 static int oom(struct ckpt_err *err)
@@ -36,13 +38,18 @@ static int oom(struct ckpt_err *err)
 	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 }
 
-static struct fd_bucket *bucket_of(struct dump_ctx *d, const struct stat *st)
+static uint32_t hash(uint64_t a, uint64_t b)
 {
-	uint64_t h = ((uint64_t)st->st_dev * 0x9e3779b97f4a7c15ull) ^ (uint64_t)st->st_ino;
+	uint64_t h = (a * 0x9e3779b97f4a7c15ull) ^ b;
 
 	h ^= h >> 29;
 	h *= 0xbf58476d1ce4e5b9ull;
-	return &d->index->bucket[(h >> 32) % BUCKETS];
+	return (uint32_t)(h >> 32);
+}
+
+static struct fd_bucket *bucket_of(struct dump_ctx *d, const struct stat *st)
+{
+	return &d->index->bucket[hash(st->st_dev, st->st_ino) % BUCKETS];
 }
 
 /* Where (pid, fd) is or belongs in its bucket. Returns true when found. */
@@ -203,7 +210,11 @@ static int object_dump(struct dump_ctx *d, const struct fd_kind *kind, const str
 	msg->flags = f->flags;
 	msg->pos = f->pos;
 	object_owner(d, o);
-	rc = kind->check ? kind->check(d, f, err) : 0;
+	rc = lock_check(f, err);
+	if (!rc && kind->check)
+		rc = kind->check(d, f, err);
+	if (!rc)
+		rc = lock_dump_object(f, msg, err);
 	if (!rc)
 		rc = kind->dump(d, f, msg, kmsg, err);
 	if (rc)
@@ -230,8 +241,8 @@ static int pidfd_of(int pid, struct ckpt_err *err)
 		      : fd;
 }
 
-static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, uint32_t *ret_id,
-		     bool *ret_cloexec, struct ckpt_err *err)
+static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, Ckpt__Fd *msg,
+		     struct ckpt_err *err)
 {
 	auto_free char *link = NULL;
 	auto_free char *fdinfo = NULL;
@@ -248,12 +259,16 @@ static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, uint32_t *r
 	rc = fd_facts_read(pid, fd, local, &f, &link, &fdinfo, err);
 	if (rc)
 		return rc;
-	*ret_cloexec = f.cloexec;
+	msg->fd = (uint32_t)fd;
+	msg->cloexec = f.cloexec;
+	rc = lock_dump_posix(&f, msg, err);
+	if (rc)
+		return rc;
 	if (!d->index && !(d->index = calloc(1, sizeof(*d->index))))
 		return oom(err);
 	b = bucket_of(d, &f.st);
 	if (bucket_search(d, b, pid, fd, &at)) {
-		*ret_id = b->v[at];
+		msg->object = b->v[at];
 		return 0;
 	}
 	kind = fd_kind_match(&f);
@@ -264,15 +279,22 @@ static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, uint32_t *r
 	/* In the index before its kind runs, for objects that reach themselves. */
 	if (bucket_insert(b, at, (uint32_t)d->objects.n + 1))
 		return oom(err);
-	return object_dump(d, kind, &f, &link, &fdinfo, ret_id, err);
+	return object_dump(d, kind, &f, &link, &fdinfo, &msg->object, err);
 }
 
 int dump_object_fd(struct dump_ctx *d, int pid, int fd, uint32_t *ret_id, struct ckpt_err *err)
 {
 	auto_fd pidfd = pidfd_of(pid, err);
-	bool cloexec;
+	Ckpt__Fd *msg = kind_msg_new(&ckpt__fd__descriptor);
+	int rc = pidfd;
 
-	return pidfd < 0 ? pidfd : object_fd(d, pidfd, pid, fd, ret_id, &cloexec, err);
+	if (!msg)
+		return oom(err);
+	if (pidfd >= 0)
+		rc = object_fd(d, pidfd, pid, fd, msg, err);
+	*ret_id = msg->object;
+	ckpt__fd__free_unpacked(msg, NULL);
+	return rc;
 }
 
 uint32_t dump_object_find(struct dump_ctx *d, int pid, int fd)
@@ -329,19 +351,23 @@ int dump_object_keyed(struct dump_ctx *d, const char *kind, uint64_t key1, uint6
 		      Ckpt__Object **ret, bool *ret_new, struct ckpt_err *err)
 {
 	struct dump_object *o;
+	struct fd_bucket *b;
 	int rc;
 
-	/* Few per tree; mappings of one file follow each other, so look from the end. */
-	for (size_t i = d->objects.n; i-- > 0;) {
-		o = &d->objects.v[i];
-		if (o->key_kind && o->key1 == key1 && o->key2 == key2 &&
-		    !strcmp(o->key_kind, kind)) {
+	if (!d->index && !(d->index = calloc(1, sizeof(*d->index))))
+		return oom(err);
+	b = &d->index->keyed[hash(key1, key2) % BUCKETS];
+	for (size_t i = 0; i < b->n; i++) {
+		o = &d->objects.v[b->v[i] - 1];
+		if (o->key1 == key1 && o->key2 == key2 && !strcmp(o->key_kind, kind)) {
 			*ret = o->msg;
 			*ret_new = false;
 			return 0;
 		}
 	}
 	rc = object_new(d, &o, err);
+	if (!rc && bucket_insert(b, b->n, o->msg->id))
+		rc = oom(err);
 	if (rc)
 		return rc;
 	o->key_kind = strdup(kind);
@@ -515,15 +541,12 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		qsort(fds.v, fds.n, sizeof(int), fd_cmp);
 	for (size_t i = 0; !rc && i < fds.n; i++) {
 		Ckpt__Fd *f = kind_msg_new(&ckpt__fd__descriptor);
-		bool cloexec = false;
 
 		if (!f || kind_push(&table->n_fds, &table->fds, f)) {
 			rc = oom(err);
 			break;
 		}
-		rc = object_fd(d, pidfd, task->pid, fds.v[i], &f->object, &cloexec, err);
-		f->fd = (uint32_t)fds.v[i];
-		f->cloexec = cloexec;
+		rc = object_fd(d, pidfd, task->pid, fds.v[i], f, err);
 	}
 	vec_free(&fds);
 	return rc;
@@ -578,8 +601,10 @@ void dump_objects_free(struct dump_ctx *d)
 	vec_free(&d->kept);
 	dump_tree_free(d);
 	vec_free(&d->objects);
-	for (size_t i = 0; d->index && i < BUCKETS; i++)
+	for (size_t i = 0; d->index && i < BUCKETS; i++) {
 		free(d->index->bucket[i].v);
+		free(d->index->keyed[i].v);
+	}
 	free(d->index);
 	d->index = NULL;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What belongs to the tree as a whole: asked for once, before or after the freeze. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,9 @@
 #include "base/vec.h"
 #include "dump/dump.h"
 
-static int ino_cmp(const void *a, const void *b)
+static int anon_cmp(const void *a, const void *b)
 {
-	ino_t x = *(const ino_t *)a, y = *(const ino_t *)b;
+	ino_t x = ((const struct dump_anon *)a)->ino, y = ((const struct dump_anon *)b)->ino;
 
 	return x < y ? -1 : x > y;
 }
@@ -28,7 +29,8 @@ static void anon_add(struct dump_ctx *d, int pid)
 	dir = opendir(path);
 	while (dir && (e = readdir(dir))) {
 		ssize_t n = readlinkat(dirfd(dir), e->d_name, link, sizeof(link) - 1);
-		ino_t *slot;
+		struct dump_anon *slot;
+		struct stat st;
 
 		if (n <= 0)
 			continue;
@@ -36,8 +38,12 @@ static void anon_add(struct dump_ctx *d, int pid)
 		if (strncmp(link, "socket:[", 8) != 0 && strncmp(link, "pipe:[", 6) != 0)
 			continue;
 		slot = vec_push(&d->anon);
-		if (slot)
-			*slot = strtoull(strchr(link, '[') + 1, NULL, 10);
+		/* The link's own permissions tell how the descriptor is open. */
+		if (!slot || fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+			continue;
+		slot->ino = strtoull(strchr(link, '[') + 1, NULL, 10);
+		slot->ends = (st.st_mode & S_IRUSR ? DUMP_ANON_READ : 0) |
+			     (st.st_mode & S_IWUSR ? DUMP_ANON_WRITE : 0);
 	}
 }
 
@@ -54,8 +60,28 @@ static void anon_add_tree(struct dump_ctx *d, int pid)
 	vec_free(&kids);
 }
 
-bool dump_tree_has_anon(struct dump_ctx *d, ino_t ino)
+/* Sort, and make one entry of the two ends of a pipe. */
+static void anon_sort(struct dump_ctx *d)
 {
+	struct dump_anon *v = d->anon.v;
+	size_t n = 0;
+
+	if (!d->anon.n)
+		return;
+	qsort(v, d->anon.n, sizeof(*v), anon_cmp);
+	for (size_t i = 1; i < d->anon.n; i++)
+		if (v[i].ino == v[n].ino)
+			v[n].ends |= v[i].ends;
+		else
+			v[++n] = v[i];
+	d->anon.n = n + 1;
+}
+
+unsigned int dump_tree_anon(struct dump_ctx *d, ino_t ino)
+{
+	struct dump_anon key = { .ino = ino };
+	const struct dump_anon *found;
+
 	if (!d->anon.known) {
 		d->anon.known = true;
 		if (d->target.tasks.n)
@@ -63,10 +89,10 @@ bool dump_tree_has_anon(struct dump_ctx *d, ino_t ino)
 				anon_add(d, d->target.tasks.v[i].pid);
 		else
 			anon_add_tree(d, d->opts->pid);
-		if (d->anon.n)
-			qsort(d->anon.v, d->anon.n, sizeof(*d->anon.v), ino_cmp);
+		anon_sort(d);
 	}
-	return d->anon.n && bsearch(&ino, d->anon.v, d->anon.n, sizeof(ino), ino_cmp);
+	found = d->anon.n ? bsearch(&key, d->anon.v, d->anon.n, sizeof(key), anon_cmp) : NULL;
+	return found ? found->ends : 0;
 }
 
 int dump_unix_diags(struct dump_ctx *d, const struct unix_diags **ret, struct ckpt_err *err)

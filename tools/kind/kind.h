@@ -173,8 +173,10 @@ bool dump_object_next(struct dump_ctx *d, dev_t dev, ino_t ino, uint32_t *id, in
 		      int *ret_fd);
 /* Keep @fd open until the dump is over. Takes it over, also on failure. */
 int dump_keep_fd(struct dump_ctx *d, int fd, struct ckpt_err *err) __must_check;
-/* Does any process of the tree hold a socket or pipe of this inode? Also before the freeze. */
-bool dump_tree_has_anon(struct dump_ctx *d, ino_t ino);
+/* How the tree holds the socket or pipe of this inode: bits; 0 not at all. Also before the freeze.
+ */
+enum { DUMP_ANON_READ = 1, DUMP_ANON_WRITE = 2 };
+unsigned int dump_tree_anon(struct dump_ctx *d, ino_t ino);
 /* All AF_UNIX sockets, asked for once. */
 int dump_unix_diags(struct dump_ctx *d, const struct unix_diags **ret,
 		    struct ckpt_err *err) __must_check;
@@ -208,6 +210,8 @@ int restore_object_give(struct restore_ctx *r, uint32_t id, int fd,
 /* A descriptor that object @id needs between its restore and its finish; -1 at first, closed at the
  * end. */
 int *restore_object_spare(struct restore_ctx *r, uint32_t id);
+/* Make @fd the spare one. Takes it over; 0 or -errno. */
+int restore_object_keep(struct restore_ctx *r, uint32_t id, int fd) __must_check;
 /* Write the object's saved pages into @fd (dump_object_pages). */
 int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd,
 			 struct ckpt_err *err) __must_check;

@@ -9,11 +9,21 @@
 #include "kind/task/kinds.h"
 #include "kind/vma/kinds.h"
 
-// clang-format off: one line each
+// clang-format off
 const struct fd_kind *const fd_kinds[] = {
-	&fd_kind_pipe,     &fd_kind_chr,     &fd_kind_shmem, &fd_kind_shmem_inode,
-	&fd_kind_reg,      &fd_kind_eventfd, &fd_kind_epoll, &fd_kind_timerfd,
-	&fd_kind_signalfd, &fd_kind_inotify, NULL,
+	&fd_kind_pipe,
+	&fd_kind_pipe_inode,
+	&fd_kind_chr,
+	&fd_kind_shmem,
+	&fd_kind_shmem_inode,
+	&fd_kind_reg,
+	&fd_kind_ghost,
+	&fd_kind_eventfd,
+	&fd_kind_epoll,
+	&fd_kind_timerfd,
+	&fd_kind_signalfd,
+	&fd_kind_inotify,
+	NULL,
 };
 
 const struct vma_kind *const vma_kinds[] = {

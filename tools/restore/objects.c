@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "kind/fd/lock.h"
 #include "restore/restore.h"
 
 const Ckpt__Object *restore_object(struct restore_ctx *r, uint32_t id)
@@ -175,6 +176,15 @@ int *restore_object_spare(struct restore_ctx *r, uint32_t id)
 	return &r->object_spares[id - 1];
 }
 
+int restore_object_keep(struct restore_ctx *r, uint32_t id, int fd)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, r->fd_base), rc = high < 0 ? -errno : 0;
+
+	(void)close(fd);
+	r->object_spares[id - 1] = high;
+	return rc;
+}
+
 int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 {
 	struct image *img = r->img;
@@ -225,6 +235,8 @@ int restore_objects_finish(struct restore_ctx *r, struct ckpt_err *err)
 		const Ckpt__Object *obj = r->img->objects.v[i];
 		const struct fd_kind *kind = fd_kind_by_name(obj->state->kind);
 
+		if (lock_restore_object(obj, r->object_fds[i], err))
+			return err->code;
 		if (kind->finish && kind->finish(r, obj, r->object_msgs[i], r->object_fds[i], err))
 			return ckpt_ctx(err, "object %u (%s)", obj->id, kind->name);
 	}

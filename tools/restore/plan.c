@@ -21,6 +21,7 @@
 
 #include "base/vec.h"
 #include "kern/arch.h"
+#include "kind/fd/lock.h"
 #include "restore/restore.h"
 
 enum { BARRIER_BORN, BARRIER_GROUPS, BARRIER_OBJECTS };
@@ -141,6 +142,7 @@ static int plan_fd_kinds(struct restore_ctx *r, const Ckpt__Task *t, bool *seen,
 		const struct fd_kind *kind = fd_kind_by_name(obj->state->kind);
 		int rc;
 
+		lock_plan_posix(table->fds[i], s);
 		if (!seen[id - 1] && (obj->flags & O_ASYNC) && !(obj->flags & O_PATH))
 			/* The signal will name this number. */
 			(void)steps_call(s, "O_ASYNC", SYS_fcntl, table->fds[i]->fd, F_SETFL,

@@ -19,7 +19,7 @@ static const struct {
 
 static bool chr_match(const struct fd_facts *f)
 {
-	if (!S_ISCHR(f->st.st_mode))
+	if (!S_ISCHR(f->st.st_mode) || f->flags & O_PATH)
 		return false;
 	for (size_t i = 0; i < ARRAY_SIZE(stateless); i++)
 		if (f->st.st_rdev == makedev(stateless[i].maj, stateless[i].min))

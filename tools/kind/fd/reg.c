@@ -1,14 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Regular files and directories, found again by path. */
+/*
+ * Regular files and directories, found again by path; by handle when the name they were opened by
+ * is gone but another one keeps them; as a "ghost" with its contents in the image when they have no
+ * name at all. With O_PATH anything that has a path.
+ */
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "fd_basic.pb-c.h"
+#include "kind/fd/ghost.h"
 #include "kind/fd/kinds.h"
 
-#define OPEN_ONCE (O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY) /* act at open, are not state */
+/* They act at open and are no state. O_TMPFILE contains O_DIRECTORY. */
+#define OPEN_ONCE (O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | (O_TMPFILE & ~O_DIRECTORY))
 
 static uint64_t mtime_ns(const struct stat *st)
 {
@@ -17,21 +27,68 @@ static uint64_t mtime_ns(const struct stat *st)
 
 static bool reg_match(const struct fd_facts *f)
 {
-	return (S_ISREG(f->st.st_mode) || S_ISDIR(f->st.st_mode)) && f->link[0] == '/';
+	return f->link[0] == '/' &&
+	       (S_ISREG(f->st.st_mode) || S_ISDIR(f->st.st_mode) || f->flags & O_PATH);
+}
+
+static bool has_name(const struct fd_facts *f)
+{
+	struct stat st;
+
+	return !lstat(f->link, &st) && st.st_ino == f->st.st_ino && st.st_dev == f->st.st_dev;
 }
 
 static int reg_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err)
 {
-	struct stat st;
+	uint64_t bytes = (uint64_t)f->st.st_blocks * 512;
 
-	(void)d;
-	if (!f->st.st_nlink)
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d: the file %s was removed",
+	if (has_name(f))
+		return 0;
+	if (S_ISDIR(f->st.st_mode))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d: a deleted directory (%s)",
 				 f->fd, f->link);
-	if (stat(f->link, &st) || st.st_ino != f->st.st_ino || st.st_dev != f->st.st_dev)
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-				 "fd %d: %s is not the file that was opened by that name", f->fd,
+	if (!S_ISREG(f->st.st_mode))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d: %s was removed", f->fd,
 				 f->link);
+	if (!f->st.st_nlink && bytes > dump_opts(d)->ghost_limit)
+		return ckpt_remedy((ckpt_fail(err, E_UNSUPPORTED, -EFBIG,
+					      "fd %d: the removed file %s has %llu MiB of contents",
+					      f->fd, f->link, (unsigned long long)bytes >> 20),
+				    err),
+				   "save it nevertheless: --ghost-limit %lluM",
+				   ((unsigned long long)bytes >> 20) + 1);
+	return 0;
+}
+
+/* A file that has a name, but not this one. */
+static int reg_handle(const struct fd_facts *f, Ckpt__FdReg *m, struct ckpt_err *err)
+{
+	char room[sizeof(struct file_handle) + MAX_HANDLE_SZ] __attribute__((aligned(8)));
+	struct file_handle *h = (struct file_handle *)room;
+	char dir[PATH_MAX];
+	struct stat st;
+	int mount_id;
+
+	h->handle_bytes = MAX_HANDLE_SZ;
+	if (name_to_handle_at(f->local, "", h, &mount_id, AT_EMPTY_PATH))
+		return ckpt_fail_errno(
+			err, E_UNSUPPORTED, -errno,
+			"%s has another name now, and its file system cannot tell it", f->link);
+	/* The nearest directory that is still there leads to the file system. */
+	(void)snprintf(dir, sizeof(dir), "%s", f->link);
+	do
+		*strrchr(dir, '/') = 0;
+	while (*dir && stat(dir, &st));
+	if (stat(*dir ? dir : "/", &st) || st.st_dev != f->st.st_dev)
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "the file system of %s cannot be found", f->link);
+	m->mount = strdup(*dir ? dir : "/");
+	m->handle.data = malloc(h->handle_bytes);
+	if (!m->mount || !m->handle.data)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	memcpy(m->handle.data, h->f_handle, h->handle_bytes);
+	m->handle.len = h->handle_bytes;
+	m->handle_type = h->handle_type;
 	return 0;
 }
 
@@ -40,7 +97,6 @@ static int reg_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 {
 	Ckpt__FdReg *m = msg;
 
-	(void)d;
 	(void)obj;
 	m->path = strdup(f->link);
 	m->dev = f->st.st_dev;
@@ -49,7 +105,11 @@ static int reg_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 	m->mtime_ns = mtime_ns(&f->st);
 	m->mode = f->st.st_mode;
 	m->mapped = f->fd < 0 && S_ISREG(f->st.st_mode);
-	return m->path ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	if (!m->path)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	if (has_name(f))
+		return 0;
+	return f->st.st_nlink ? reg_handle(f, m, err) : ghost_dump(d, f, &m->ghost, err);
 }
 
 static int reg_same(const Ckpt__FdReg *m, const struct stat *st, struct ckpt_err *err)
@@ -57,7 +117,7 @@ static int reg_same(const Ckpt__FdReg *m, const struct stat *st, struct ckpt_err
 	if ((st->st_mode & S_IFMT) != (m->mode & S_IFMT))
 		return ckpt_fail(err, E_FILE_CHANGED, -EINVAL, "%s is not the kind of file it was",
 				 m->path);
-	if (S_ISDIR(st->st_mode))
+	if (!S_ISREG(st->st_mode))
 		return 0;
 	if ((uint64_t)st->st_size < m->bytes || (m->mapped && (uint64_t)st->st_size != m->bytes))
 		return ckpt_fail(err, E_FILE_CHANGED, -EINVAL,
@@ -69,28 +129,71 @@ static int reg_same(const Ckpt__FdReg *m, const struct stat *st, struct ckpt_err
 	return 0;
 }
 
+static int open_handle(const Ckpt__FdReg *m, int flags)
+{
+	char room[sizeof(struct file_handle) + MAX_HANDLE_SZ] __attribute__((aligned(8)));
+	struct file_handle *h = (struct file_handle *)room;
+	auto_fd mnt = open(m->mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (mnt < 0)
+		return -1;
+	if (m->handle.len > MAX_HANDLE_SZ) {
+		errno = EBADMSG;
+		return -1;
+	}
+	h->handle_bytes = (unsigned int)m->handle.len;
+	h->handle_type = m->handle_type;
+	memcpy(h->f_handle, m->handle.data, m->handle.len);
+	return open_by_handle_at(mnt, h, flags);
+}
+
+static int reg_open(struct restore_ctx *r, const Ckpt__Object *obj, const Ckpt__FdReg *m,
+		    int *ret_fd, struct ckpt_err *err)
+{
+	int flags = ((int)obj->flags & ~OPEN_ONCE) | O_CLOEXEC | O_NOCTTY;
+	char path[64];
+	int fd, ghost;
+
+	if (!S_ISDIR(m->mode))
+		flags &= ~O_DIRECTORY;
+	if (m->ghost) {
+		int rc = restore_object_fd(r, m->ghost, &ghost, err);
+
+		if (rc)
+			return rc;
+		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", ghost);
+		fd = open(path, flags & ~O_NOFOLLOW);
+	} else if (m->handle.len) {
+		fd = open_handle(m, flags);
+	} else {
+		/* A path of the kernel has no symbolic links in it but a last one that is meant. */
+		fd = open(m->path, S_ISLNK(m->mode) ? flags | O_NOFOLLOW : flags);
+	}
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "cannot open %s", m->path);
+	*ret_fd = fd;
+	return 0;
+}
+
 static int reg_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
 		       struct ckpt_err *err)
 {
 	const Ckpt__FdReg *m = msg;
-	int fd = open(m->path, ((int)obj->flags & ~OPEN_ONCE) | O_CLOEXEC | O_NOCTTY);
+	auto_fd fd = -1;
 	struct stat st;
-	int rc;
+	int rc = reg_open(r, obj, m, &fd, err);
 
-	(void)r;
-	if (fd < 0)
-		return ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "cannot open %s", m->path);
+	if (rc)
+		return rc;
 	rc = fstat(fd, &st)
 		     ? ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "cannot stat %s", m->path)
-		     : reg_same(m, &st, err);
+	     : m->ghost ? 0
+			: reg_same(m, &st, err);
 	if (!rc && obj->pos && !(obj->flags & O_PATH) && lseek(fd, (off_t)obj->pos, SEEK_SET) < 0)
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot seek in %s", m->path);
-	if (rc) {
-		(void)close(fd);
-		return rc;
-	}
-	*ret_fd = fd;
-	return 0;
+	if (!rc)
+		*ret_fd = take_fd(&fd);
+	return rc;
 }
 
 const struct fd_kind fd_kind_reg = {

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fd_basic.pb-c.h"
@@ -58,6 +59,9 @@ int shmem_inode_dump(struct dump_ctx *d, int local, const char *link, uint32_t *
 	}
 	m.name = name;
 	m.bytes = (uint64_t)st.st_size;
+	m.mode = st.st_mode & 07777;
+	m.uid = st.st_uid;
+	m.gid = st.st_gid;
 	seals = fcntl(local, F_GET_SEALS);
 	m.seals = seals > 0 ? (uint32_t)seals : 0;
 	rc = dump_object_set(obj, "shmem-inode", &m.base, err);
@@ -141,6 +145,9 @@ static int inode_restore(struct restore_ctx *r, const Ckpt__Object *obj, const v
 	}
 	if (!rc)
 		rc = restore_object_pages(r, obj->id, fd, err);
+	if (!rc && m->memfd && (fchown(fd, m->uid, m->gid) || fchmod(fd, m->mode & 07777)))
+		rc = ckpt_fail_errno(err, E_RESTORE, -errno,
+				     "cannot set the owner of the memory file \"%s\"", m->name);
 	if (!rc && m->memfd && m->seals && fcntl(fd, F_ADD_SEALS, m->seals))
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot seal the memory file \"%s\"",
 				     m->name);
