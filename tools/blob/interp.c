@@ -74,6 +74,28 @@ static long read_all(uint64_t fd, uint64_t addr, uint64_t len, uint64_t off)
 	return 0;
 }
 
+/* Take parts until none is left, then wait for those that others took. */
+static long fill(struct ckpt_arena *arena, struct ckpt_fill *job)
+{
+	const struct ckpt_fill_part *part = (const struct ckpt_fill_part *)job->parts;
+
+	for (;;) {
+		uint32_t i = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
+		long err;
+
+		if (i >= job->count)
+			break;
+		err = read_all((uint64_t)job->fd, part[i].addr, part[i].len, part[i].off);
+		if (err)
+			__atomic_store_n(&job->err, (int32_t)err, __ATOMIC_RELAXED);
+		if (__atomic_add_fetch(&job->done, 1, __ATOMIC_SEQ_CST) == job->count)
+			wake(&job->done);
+	}
+	if (await(arena, &job->done, job->count))
+		return -ECANCELED;
+	return __atomic_load_n(&job->err, __ATOMIC_RELAXED);
+}
+
 static long run_step(struct ckpt_arena *arena, struct ckpt_slot *slot, struct ckpt_step *s)
 {
 	const struct ckpt_step *all = (const struct ckpt_step *)slot->steps;
@@ -110,6 +132,15 @@ static long run_step(struct ckpt_arena *arena, struct ckpt_slot *slot, struct ck
 	}
 	if (s->op == CKPT_OP_AWAIT)
 		return await(arena, (uint32_t *)arg[0], (uint32_t)arg[1]);
+	if (s->op == CKPT_OP_FILL)
+		return fill(arena, (struct ckpt_fill *)arg[0]);
+	if (s->op == CKPT_OP_JOIN) {
+		uint32_t *word = (uint32_t *)arg[0], seen;
+
+		while ((seen = __atomic_load_n(word, __ATOMIC_ACQUIRE)))
+			sleep_on(word, seen);
+		return 0;
+	}
 	if (s->op == CKPT_OP_CHECK)
 		return all[arg[0]].ret == (int64_t)arg[1] ? 0 : -EPROTO;
 	if (s->op == CKPT_OP_EXIT) {

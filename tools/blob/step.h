@@ -37,6 +37,8 @@ enum ckpt_op {
 			*/
 	CKPT_OP_CHECK, /* fail with -EPROTO unless ret of step arg0 equals arg1 */
 	CKPT_OP_EXIT_THREAD, /* a helper thread ends: report done, exit(0) */
+	CKPT_OP_FILL, /* take part in the ckpt_fill job at arg0; return when all of it is done */
+	CKPT_OP_JOIN, /* wait until word arg0 is 0 (CLONE_CHILD_CLEARTID) */
 };
 
 #define CKPT_STEP_MAY_FAIL 1u /* go on when the call fails; ret keeps why */
@@ -53,6 +55,21 @@ struct ckpt_step {
 	int64_t want;
 };
 _Static_assert(sizeof(struct ckpt_step) == 80, "step layout");
+
+/* Memory to be read from a file by any number of threads that share it. */
+struct ckpt_fill_part {
+	uint64_t addr, len, off;
+};
+struct ckpt_fill {
+	uint32_t next; /* first part that nobody took */
+	uint32_t done; /* parts that are complete; a futex */
+	int32_t err;   /* first -errno */
+	int32_t fd;
+	uint32_t count;
+	uint32_t reserved;
+	uint64_t parts; /* address of struct ckpt_fill_part[count] */
+};
+_Static_assert(sizeof(struct ckpt_fill) == 32, "fill layout");
 
 enum ckpt_slot_state {
 	CKPT_SLOT_IDLE = 0,

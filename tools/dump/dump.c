@@ -72,7 +72,7 @@ void dump_end(struct dump_ctx *d)
 	for (size_t i = 0; i < d->tables.n; i++)
 		protobuf_c_message_free_unpacked(&d->tables.v[i]->base, NULL);
 	for (size_t i = 0; i < d->pages.n; i++)
-		free(d->pages.v[i].zero_runs);
+		free(d->pages.v[i].known);
 	vec_free(&d->tasks);
 	vec_free(&d->mms);
 	vec_free(&d->tables);

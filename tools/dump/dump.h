@@ -26,8 +26,9 @@ struct dump_object {
 struct dump_pages {
 	uint32_t mm, object;
 	size_t first_seg, nsegs;
-	struct ckpt_page_run *zero_runs; /* known to be zero without a look */
-	size_t nzero, zero_cap;
+	int pid;                     /* of the address space */
+	struct ckpt_page_run *known; /* runs without data of their own: zero, guards, shared */
+	size_t known_n, known_cap;
 };
 
 struct dump_ctx {
@@ -113,5 +114,7 @@ void dump_tree_free(struct dump_ctx *d);
 int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
 		    struct ckpt_err *err) __must_check;
 int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* cow.c: take pages that an earlier address space holds as well out of the segments */
+int dump_share_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 
 #endif

@@ -20,6 +20,7 @@ struct anon_walk {
 	struct dump_ctx *d;
 	struct dump_pages *pages;
 	int mem_fd;
+	bool backed; /* a hole shows a file: a page of zeros is content */
 };
 
 static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
@@ -27,20 +28,22 @@ static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
 	struct anon_walk *w = arg;
 	struct page_segs *segs = &w->d->segs;
 	struct page_seg *last = w->pages->nsegs ? &segs->v[segs->n - 1] : NULL;
-	struct ckpt_page_run *zero;
+	struct ckpt_page_run *known;
 
 	w->d->stats.pages_scanned += npages;
-	if (flags & PAGEMAP_ZERO) {
-		zero = vec_grow((void **)&w->pages->zero_runs, &w->pages->nzero,
-				&w->pages->zero_cap, sizeof(*zero));
-		if (!zero)
+	if ((flags & PAGEMAP_GUARD) || ((flags & PAGEMAP_ZERO) && !w->backed)) {
+		known = vec_grow((void **)&w->pages->known, &w->pages->known_n,
+				 &w->pages->known_cap, sizeof(*known));
+		if (!known)
 			return -ENOMEM;
-		*zero = (struct ckpt_page_run) { .vaddr = addr,
-						 .npages = (uint32_t)npages,
-						 .kind = CKPT_RUN_ZERO };
+		*known = (struct ckpt_page_run) { .vaddr = addr,
+						  .npages = (uint32_t)npages,
+						  .kind = flags & PAGEMAP_GUARD ? CKPT_RUN_GUARD
+										: CKPT_RUN_ZERO };
 		return 0;
 	}
-	if (last && last->addr + (uint64_t)last->npages * CKPT_PAGE == addr) {
+	if (last && last->addr + (uint64_t)last->npages * CKPT_PAGE == addr &&
+	    last->backed == w->backed) {
 		last->npages += (uint32_t)npages;
 		return 0;
 	}
@@ -50,6 +53,7 @@ static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
 	last->fd = w->mem_fd;
 	last->addr = addr;
 	last->npages = (uint32_t)npages;
+	last->backed = w->backed;
 	w->pages->nsegs++;
 	return 0;
 }
@@ -122,6 +126,7 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *ms
 	if (!rc) {
 		walk.pages = &d->pages.v[pages_at];
 		walk.pages->mm = mm->id;
+		walk.pages->pid = task->pid;
 		walk.pages->first_seg = d->segs.n;
 	}
 	for (size_t i = 0; !rc && i < vmas.n; i++) {
@@ -130,6 +135,7 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *ms
 
 		if (!kind->private_pages)
 			continue;
+		walk.backed = mm->vmas[i]->object != 0;
 		rc = pagemap_anon(&pm, v->start, v->end, anon_run, &walk);
 		if (rc)
 			(void)ckpt_fail_errno(
@@ -174,24 +180,28 @@ static int put_pagemap(struct dump_ctx *d, const struct dump_pages *p, const uns
 	size_t n = 0, cap = 0;
 	int rc = 0;
 
-	for (size_t i = 0; !rc && i < p->nzero; i++)
-		rc = run_add(&runs, &n, &cap, &p->zero_runs[i]);
+	for (size_t i = 0; !rc && i < p->known_n; i++)
+		rc = run_add(&runs, &n, &cap, &p->known[i]);
 	for (size_t i = p->first_seg; !rc && i < p->first_seg + p->nsegs; i++) {
 		const struct page_seg *s = &d->segs.v[i];
 		uint64_t first = (s->off - base) / CKPT_PAGE;
 
 		for (uint32_t k = 0; !rc && k < s->npages; k++) {
 			bool z = zero[(first + k) / 8] & (1u << ((first + k) % 8));
+			/* What is zero lies in a hole of the page file, and can be read from there.
+			 */
+			bool elide = z && !s->backed;
 			struct ckpt_page_run r = { .vaddr = s->addr + (uint64_t)k * CKPT_PAGE,
-						   .off = z ? 0 : s->off + (uint64_t)k * CKPT_PAGE,
+						   .off = elide ? 0
+								: s->off + (uint64_t)k * CKPT_PAGE,
 						   .npages = 1,
-						   .kind = z ? CKPT_RUN_ZERO : CKPT_RUN_DATA };
+						   .kind = elide ? CKPT_RUN_ZERO : CKPT_RUN_DATA };
 
 			d->stats.pages_zero += z;
 			rc = run_add(&runs, &n, &cap, &r);
 		}
 	}
-	if (!rc && p->nzero && n)
+	if (!rc && p->known_n && n)
 		qsort(runs, n, sizeof(*runs), run_cmp);
 	for (size_t at = 0; !rc && at < n;) {
 		Ckpt__PageMap m = CKPT__PAGE_MAP__INIT;
@@ -212,8 +222,12 @@ int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err)
 {
 	auto_free unsigned char *zero = NULL;
 	uint64_t base = d->writer.pages_bytes;
-	int rc = image_pages_write(&d->writer, &d->segs, d->opts->threads, &zero,
-				   &d->stats.pages_written, err);
+	int rc = dump_share_pages(d, err);
+
+	if (rc)
+		return rc;
+	rc = image_pages_write(&d->writer, &d->segs, d->opts->threads, &zero,
+			       &d->stats.pages_written, err);
 
 	for (size_t i = 0; !rc && i < d->pages.n; i++)
 		rc = put_pagemap(d, &d->pages.v[i], zero, base, err);

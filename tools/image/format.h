@@ -43,7 +43,8 @@ enum ckpt_run_kind {
 	CKPT_RUN_DATA = 0, /* off: bytes into the page file */
 	CKPT_RUN_ZERO = 1,
 	CKPT_RUN_PARENT = 2, /* unchanged since the parent checkpoint */
-	CKPT_RUN_SHARED = 3, /* off: id of the mm whose page at the same address it shares */
+	CKPT_RUN_SHARED = 3, /* off: id of an earlier mm whose page at the same address it shares */
+	CKPT_RUN_GUARD = 4,  /* MADV_GUARD_INSTALL */
 };
 
 struct ckpt_page_run {

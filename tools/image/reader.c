@@ -298,7 +298,9 @@ static int check_runs(struct image *img, const Ckpt__PageMap *m, struct ckpt_err
 		    (r[i].off % CKPT_PAGE || r[i].off > img->pages_bytes ||
 		     bytes > img->pages_bytes - r[i].off))
 			return corrupt(img, err, "a page run lies outside the page file");
-		if (r[i].kind > CKPT_RUN_SHARED)
+		if (r[i].kind == CKPT_RUN_SHARED && (!r[i].off || r[i].off >= m->mm))
+			return corrupt(img, err, "a page is shared with no earlier address space");
+		if (r[i].kind > CKPT_RUN_GUARD)
 			return corrupt(img, err, "a page run is of unknown kind");
 	}
 	return 0;
@@ -333,6 +335,50 @@ static int check_all(struct image *img, struct ckpt_err *err)
 }
 
 static int index_tasks(struct image *img, struct ckpt_err *err);
+static size_t owner_of(const struct image *img, const Ckpt__PageMap *m)
+{
+	return m->mm ? m->mm - 1 : img->mms.n + m->object - 1;
+}
+
+/* A counting sort, so that nobody has to search. */
+static int index_maps(struct image *img, struct ckpt_err *err)
+{
+	size_t owners = img->mms.n + img->objects.n;
+	size_t *next = calloc(owners + 1, sizeof(*next));
+
+	img->by_owner = calloc(img->maps.n + 1, sizeof(*img->by_owner));
+	img->owner_first = calloc(owners + 2, sizeof(*img->owner_first));
+	if (!next || !img->by_owner || !img->owner_first) {
+		free(next);
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	}
+	for (size_t i = 0; i < img->maps.n; i++)
+		img->owner_first[owner_of(img, img->maps.v[i]) + 1]++;
+	for (size_t i = 0; i < owners; i++) {
+		img->owner_first[i + 1] += img->owner_first[i];
+		next[i] = img->owner_first[i];
+	}
+	for (size_t i = 0; i < img->maps.n; i++)
+		img->by_owner[next[owner_of(img, img->maps.v[i])]++] = img->maps.v[i];
+	free(next);
+	return 0;
+}
+
+static struct image_maps maps_at(const struct image *img, size_t owner)
+{
+	return (struct image_maps) { .v = img->by_owner + img->owner_first[owner],
+				     .n = img->owner_first[owner + 1] - img->owner_first[owner] };
+}
+
+struct image_maps image_maps_of_mm(const struct image *img, uint32_t id)
+{
+	return maps_at(img, id - 1);
+}
+
+struct image_maps image_maps_of_object(const struct image *img, uint32_t id)
+{
+	return maps_at(img, img->mms.n + id - 1);
+}
 
 int image_read(struct image *img, const char *path, struct ckpt_err *err)
 {
@@ -354,6 +400,8 @@ int image_read(struct image *img, const char *path, struct ckpt_err *err)
 		rc = open_pages(img, err);
 	if (!rc)
 		rc = check_all(img, err);
+	if (!rc)
+		rc = index_maps(img, err);
 	return rc ? rc : index_tasks(img, err);
 }
 
@@ -379,6 +427,8 @@ void image_free(struct image *img)
 	free(img->by_pid);
 	free(img->child);
 	free(img->child_at);
+	free(img->by_owner);
+	free(img->owner_first);
 	if (img->dir_fd >= 0)
 		(void)close(img->dir_fd);
 	if (img->pages_fd >= 0)

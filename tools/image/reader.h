@@ -15,9 +15,9 @@
 #include "core.pb-c.h"
 #include "image/format.h"
 
-struct image_pagemap {
-	uint32_t mm, object;
-	const struct ckpt_page_run *runs; /* inside its message */
+/* Page maps of one address space or object, in the order of the image. */
+struct image_maps {
+	Ckpt__PageMap *const *v;
 	size_t n;
 };
 
@@ -45,6 +45,9 @@ struct image {
 		Ckpt__PageMap **v;
 		size_t n, cap;
 	} maps;
+	Ckpt__PageMap *
+		*by_owner;   /* maps: those of address spaces by id, then those of objects by id */
+	size_t *owner_first; /* where each begins; one more at the end */
 	struct {
 		uint64_t *v;
 		size_t n, cap;
@@ -62,5 +65,7 @@ void image_free(struct image *img);
 int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err) __must_check;
 /* NULL when the image has no task of this pid; *ret_index may be NULL. O(log n). */
 Ckpt__Task *image_task(const struct image *img, int pid, size_t *ret_index);
+struct image_maps image_maps_of_mm(const struct image *img, uint32_t id);
+struct image_maps image_maps_of_object(const struct image *img, uint32_t id);
 
 #endif

@@ -62,6 +62,7 @@ struct page_seg {
 	uint64_t addr;
 	uint64_t off; /* set by image_pages_write */
 	bool is_file; /* its last page may be cut by the end of the file */
+	bool backed;  /* what is not saved shows a file: zeros are content */
 };
 struct page_segs {
 	struct page_seg *v;

@@ -24,7 +24,11 @@ struct region {
 #define IS_PRESENT (1u << 3)
 #define IS_SWAPPED (1u << 4)
 #define IS_PFNZERO (1u << 5)
+#define IS_GUARD (1u << 8) /* Linux 6.15 */
 
+#define PM_FRAME ((1ull << 55) - 1)
+#define PM_EXCLUSIVE (1ull << 56)
+#define PM_GUARD (1ull << 58)
 #define PM_FILE (1ull << 61)
 #define PM_SWAP (1ull << 62)
 #define PM_PRESENT (1ull << 63)
@@ -43,7 +47,7 @@ static int scan(struct pagemap *pm, struct scan_arg *a, uint64_t start, uint64_t
 		.category_inverted = IS_FILE,
 		.category_mask = IS_FILE,
 		.category_anyof_mask = IS_PRESENT | IS_SWAPPED,
-		.return_mask = IS_PFNZERO,
+		.return_mask = IS_PFNZERO | (pm->guards ? IS_GUARD : 0),
 	};
 	int n = ioctl(pm->fd, SCAN_IOCTL, a);
 
@@ -65,7 +69,12 @@ int pagemap_open(struct pagemap *pm, int pid)
 		pagemap_close(pm);
 		return -ENOMEM;
 	}
+	pm->guards = true;
 	pm->scan = scan(pm, &a, 0, PAGE) >= 0;
+	if (!pm->scan) {
+		pm->guards = false;
+		pm->scan = scan(pm, &a, 0, PAGE) >= 0;
+	}
 	return 0;
 }
 
@@ -81,16 +90,28 @@ void pagemap_close(struct pagemap *pm)
 static int anon_by_scan(struct pagemap *pm, uint64_t start, uint64_t end,
 			int (*fn)(void *, uint64_t, uint64_t, unsigned int), void *arg)
 {
+	uint64_t told = start;
+
 	while (start < end) {
-		const struct region *r = pm->buf;
+		struct region *r = pm->buf;
 		struct scan_arg a;
 		int n = scan(pm, &a, start, end);
 
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n; i++) {
-			int rc = fn(arg, r[i].start, (r[i].end - r[i].start) / PAGE,
-				    r[i].categories & IS_PFNZERO ? PAGEMAP_ZERO : 0);
+			unsigned int flags = (r[i].categories & IS_PFNZERO ? PAGEMAP_ZERO : 0) |
+					     (r[i].categories & IS_GUARD ? PAGEMAP_GUARD : 0);
+			int rc;
+
+			/* A walk that stopped for want of room may begin before what it told last.
+			 */
+			if (r[i].start < told)
+				r[i].start = told;
+			if (r[i].end <= told)
+				continue;
+			told = r[i].end;
+			rc = fn(arg, r[i].start, (r[i].end - r[i].start) / PAGE, flags);
 			if (rc)
 				return rc;
 		}
@@ -105,6 +126,7 @@ static int anon_by_read(struct pagemap *pm, uint64_t start, uint64_t end,
 			int (*fn)(void *, uint64_t, uint64_t, unsigned int), void *arg)
 {
 	uint64_t run = 0, len = 0;
+	unsigned int kind = 0;
 	int rc;
 
 	while (start < end) {
@@ -122,17 +144,34 @@ static int anon_by_read(struct pagemap *pm, uint64_t start, uint64_t end,
 		for (uint64_t i = 0; i < (uint64_t)n / 8; i++, start += PAGE) {
 			if (!(e[i] & (PM_PRESENT | PM_SWAP)) || (e[i] & PM_FILE))
 				continue;
-			if (len && run + len * PAGE == start) {
+			if (len && run + len * PAGE == start &&
+			    kind == (e[i] & PM_GUARD ? PAGEMAP_GUARD : 0)) {
 				len++;
 				continue;
 			}
-			if (len && (rc = fn(arg, run, len, 0)))
+			if (len && (rc = fn(arg, run, len, kind)))
 				return rc;
 			run = start;
 			len = 1;
+			kind = e[i] & PM_GUARD ? PAGEMAP_GUARD : 0;
 		}
 	}
-	return len ? fn(arg, run, len, 0) : 0;
+	return len ? fn(arg, run, len, kind) : 0;
+}
+
+int pagemap_shared_frames(struct pagemap *pm, uint64_t start, uint64_t npages, uint64_t *ret)
+{
+	ssize_t n = pread(pm->fd, ret, npages * 8, (off_t)(start / PAGE * 8));
+
+	if (n < 0)
+		return -errno;
+	if ((uint64_t)n != npages * 8)
+		return -ENODATA;
+	for (uint64_t i = 0; i < npages; i++)
+		ret[i] = (ret[i] & PM_PRESENT) && !(ret[i] & (PM_FILE | PM_EXCLUSIVE))
+				 ? ret[i] & PM_FRAME
+				 : 0;
+	return 0;
 }
 
 int pagemap_anon(struct pagemap *pm, uint64_t start, uint64_t end,

@@ -92,6 +92,7 @@ struct vma_kind {
 		    struct steps *s, struct ckpt_err *err);
 	bool private_pages; /* its anonymous pages belong to the address space and are saved */
 	bool keep_prot;     /* the framework must not mprotect or madvise it (vDSO) */
+	bool inherits;      /* a forked child may go on with its parent's mapping */
 };
 
 extern const struct vma_kind *const vma_kinds[];

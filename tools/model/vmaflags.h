@@ -14,7 +14,7 @@
 static const struct vma_flag {
 	const char *name;
 	uint64_t proc; /* PROC_VMF_* */
-	int advice;    /* madvise(2) that sets it; -1: mlock, done elsewhere */
+	int advice;    /* madvise(2) that sets it; -1: done elsewhere */
 } vma_flags[] = {
 	{ "dontfork", PROC_VMF(dc), MADV_DONTFORK },
 	{ "wipeonfork", PROC_VMF(wf), MADV_WIPEONFORK },
@@ -26,10 +26,13 @@ static const struct vma_flag {
 	{ "random", PROC_VMF(rr), MADV_RANDOM },
 	{ "locked", PROC_VMF(lo), -1 },
 	{ "lockonfault", PROC_VMF(lf), -1 },
+	{ "sealed", PROC_VMF(sl), -1 },
 };
 #define VMA_FLAG_COUNT (sizeof(vma_flags) / sizeof(vma_flags[0]))
+#define VMA_FLAG_HUGEPAGE (1ull << 3)
 #define VMA_FLAG_LOCKED (1ull << 8)
 #define VMA_FLAG_LOCKONFAULT (1ull << 9)
+#define VMA_FLAG_SEALED (1ull << 10)
 
 static inline uint64_t vma_flags_from_proc(uint64_t proc)
 {

@@ -76,9 +76,10 @@ static int add_own(struct restore_ctx *r, struct ranges *l)
 }
 
 /* A generous bound of what plan.c will write; untouched pages cost nothing. */
-static uint64_t arena_bytes(const struct image *img)
+static uint64_t arena_bytes(const struct restore_ctx *r)
 {
-	uint64_t n = 4u << 20;
+	const struct image *img = r->img;
+	uint64_t n = 4u << 20, most = 0, data = 0;
 
 	for (size_t i = 0; i < img->tasks.n; i++) {
 		n += 64u << 10;
@@ -88,8 +89,15 @@ static uint64_t arena_bytes(const struct image *img)
 		if (img->tasks.v[i]->mm)
 			n += img->mms.v[img->tasks.v[i]->mm - 1]->n_vmas * 2048;
 	}
-	for (size_t i = 0; i < img->maps.n; i++)
-		n += img->maps.v[i]->runs.len * 8;
+	/* Parts to fill; and a child may drop as many pieces as its parent has runs. */
+	for (size_t i = 0; i < img->mms.n; i++) {
+		if (r->runs[i].n > most)
+			most = r->runs[i].n;
+		for (size_t k = 0; k < r->runs[i].n; k++)
+			data += r->runs[i].v[k].end - r->runs[i].v[k].start;
+		n += r->runs[i].n * 256;
+	}
+	n += (img->mms.n - 1) * most * 128 + (data >> 20) * 64;
 	for (size_t i = 0; i < img->objects.n; i++)
 		n += img->objects.v[i]->state->body.len * 2 + 256;
 	return (n + (2u << 20) - 1) & ~((2ull << 20) - 1);
@@ -98,7 +106,7 @@ static uint64_t arena_bytes(const struct image *img)
 int restore_arena_map(struct restore_ctx *r, struct ckpt_err *err)
 {
 	struct ranges l = { 0 };
-	uint64_t size = arena_bytes(r->img), at = 0, best = 0, last = LOWEST;
+	uint64_t size = arena_bytes(r), at = 0, best = 0, last = LOWEST;
 	int rc = add_own(r, &l);
 
 	for (size_t i = 0; !rc && i < r->img->mms.n; i++)

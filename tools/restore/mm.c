@@ -1,62 +1,146 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Steps that build one address space: map everything, fill it, then protect
- * and advise it as it was. Filling comes between the two because it needs to
- * write, and because some advice changes what writing costs.
+ * Steps that build one address space, in two parts. restore_plan_mm() maps
+ * everything and fills it; restore_finish_mm() protects and advises it as it
+ * was. Children that share pages copy-on-write are cloned between the two, so
+ * that they find the pages and can still write what is theirs (inherit.c).
  */
+#include "restore/mm.h"
+
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "base/vec.h"
 #include "model/vmaflags.h"
-#include "restore/restore.h"
 
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
 #define PR_SET_VMA_ANON_NAME 0
 #endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
+#endif
+#ifndef SYS_mseal
+#define SYS_mseal 462 /* Linux 6.10 */
+#endif
 #define MLOCK_ONFAULT_FLAG 1
 
-/* Is there data to be written into [start, end)? Runs and mappings both ascend: *cursor moves on.
- */
-static bool has_data(const Ckpt__PageMap *const *maps, size_t nmaps, uint64_t start, uint64_t end,
-		     size_t *map, size_t *run)
+int mm_oom(struct ckpt_err *err)
 {
-	for (; *map < nmaps; (*map)++, *run = 0) {
-		const struct ckpt_page_run *r = (const void *)maps[*map]->runs.data;
-		size_t n = maps[*map]->runs.len / sizeof(*r);
+	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+}
 
-		for (; *run < n; (*run)++) {
-			if (r[*run].vaddr >= end)
-				return false;
-			if (r[*run].vaddr + (uint64_t)r[*run].npages * CKPT_PAGE > start &&
-			    r[*run].kind == CKPT_RUN_DATA)
-				return true;
-		}
-	}
+bool mm_special(const Ckpt__Vma *v)
+{
+	const struct vma_kind *kind = vma_kind_by_name(v->kind);
+
+	return kind && kind->keep_prot;
+}
+
+static bool has_data(const struct mm_runs *runs, uint64_t start, uint64_t end)
+{
+	for (size_t i = mm_runs_find(runs, start); i < runs->n && runs->v[i].start < end; i++)
+		if (runs->v[i].kind == CKPT_RUN_DATA)
+			return true;
 	return false;
 }
 
-static int plan_fill(struct restore_ctx *r, const Ckpt__PageMap *const *maps, size_t nmaps,
-		     struct steps *s)
+int mm_map(struct restore_ctx *r, const Ckpt__Mm *mm, size_t at, uint64_t start, uint64_t end,
+	   struct steps *s, struct ckpt_err *err)
 {
-	for (size_t i = 0; i < nmaps; i++) {
-		const struct ckpt_page_run *run = (const void *)maps[i]->runs.data;
+	Ckpt__Vma v = *mm->vmas[at];
+	const struct vma_kind *kind = vma_kind_by_name(v.kind);
+	int rc;
 
-		for (size_t k = 0; k < maps[i]->runs.len / sizeof(*run); k++) {
-			if (run[k].kind != CKPT_RUN_DATA)
-				continue;
-			(void)steps_add(
-				s,
-				&(struct ckpt_step) { .op = CKPT_OP_READ,
-						      .arg = { (uint64_t)r->pages_fd, run[k].vaddr,
-							       (uint64_t)run[k].npages * CKPT_PAGE,
-							       run[k].off } },
-				i + k ? NULL : "fill memory");
-		}
+	if (!kind)
+		return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "a mapping of unknown kind \"%s\"",
+				 v.kind);
+	v.pgoff += start - v.start;
+	v.start = start;
+	v.end = end;
+	if (!(v.prot & PROT_WRITE) && !(v.map & MAP_SHARED) && !kind->keep_prot &&
+	    has_data(&r->runs[mm->id - 1], start, end))
+		v.prot |= PROT_WRITE;
+	if (v.prot != mm->vmas[at]->prot)
+		r->mm_prot[mm->id - 1][at] = MM_PROT_OTHER;
+	rc = kind->plan(r, mm, &v, s, err);
+	if (rc)
+		return ckpt_ctx(err, "mapping %#llx-%#llx (%s)", (unsigned long long)start,
+				(unsigned long long)end, v.kind);
+	return 0;
+}
+
+int mm_fill_data(struct mm_fill *fill, const struct mm_runs *runs, uint64_t start, uint64_t end)
+{
+	for (size_t i = mm_runs_find(runs, start); i < runs->n && runs->v[i].start < end; i++) {
+		const struct mm_run *run = &runs->v[i];
+		uint64_t from = run->start > start ? run->start : start;
+		uint64_t to = run->end < end ? run->end : end;
+
+		if (run->kind == CKPT_RUN_DATA &&
+		    mm_fill_add(fill, from, to, run->off + from - run->start))
+			return -ENOMEM;
 	}
 	return 0;
+}
+
+static int plan_fresh(struct restore_ctx *r, const Ckpt__Mm *mm, struct steps *s,
+		      struct ckpt_err *err)
+{
+	const struct mm_runs *runs = &r->runs[mm->id - 1];
+	struct mm_fill fill = { 0 };
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < mm->n_vmas; i++)
+		rc = mm_map(r, mm, i, mm->vmas[i]->start, mm->vmas[i]->end, s, err);
+	for (size_t i = 0; !rc && i < mm->n_vmas; i++) {
+		const Ckpt__Vma *v = mm->vmas[i];
+
+		if (mm_fill_vma(&fill, runs, v))
+			rc = mm_oom(err);
+	}
+	if (!rc)
+		rc = mm_fill_plan(r, &fill, s, err);
+	mm_fill_free(&fill);
+	return rc;
+}
+
+/* Memory that was moved out of @base's way: the vDSO goes back to where fresh tasks find it. */
+static int plan_repark(struct restore_ctx *r, const Ckpt__Mm *base, struct steps *s)
+{
+	uint64_t arena = r->arena.remote, end = r->parked.area + r->parked.area_len;
+
+	for (size_t i = 0; i < base->n_vmas; i++) {
+		const Ckpt__Vma *v = base->vmas[i];
+		uint64_t at, len;
+
+		if (mm_special(v) && v->name && restore_parked(r, v->name, &at, &len))
+			(void)steps_call(s, "park the vDSO", SYS_mremap, v->start, len, len,
+					 MREMAP_MAYMOVE | MREMAP_FIXED, at);
+	}
+	(void)steps_call(s, "leave the parent's memory", SYS_munmap, 0, arena);
+	(void)steps_call(s, "leave the parent's memory", SYS_munmap, end, ARCH_TASK_SIZE - end);
+	return 0;
+}
+
+int restore_plan_mm(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Mm *base,
+		    struct steps *s, struct ckpt_err *err)
+{
+	uint32_t **prot = &r->mm_prot[mm->id - 1];
+
+	*prot = calloc(mm->n_vmas + 1, sizeof(**prot));
+	if (!*prot)
+		return mm_oom(err);
+	for (size_t i = 0; i < mm->n_vmas; i++)
+		(*prot)[i] = mm->vmas[i]->prot;
+	if (base && mm_same_specials(mm, base))
+		return mm_inherit(r, mm, base, s, err);
+	if (base)
+		(void)plan_repark(r, base, s);
+	return plan_fresh(r, mm, s, err);
 }
 
 static void plan_advice(const Ckpt__Vma *v, struct steps *s)
@@ -76,52 +160,31 @@ static void plan_advice(const Ckpt__Vma *v, struct steps *s)
 				v->start, len, steps_str(s, v->name));
 }
 
-static bool prot_opened(const Ckpt__Vma *v, bool data)
+int restore_finish_mm(struct restore_ctx *r, const Ckpt__Mm *mm, struct steps *s,
+		      struct ckpt_err *err)
 {
-	return data && !(v->prot & PROT_WRITE) && !(v->map & MAP_SHARED);
-}
+	const struct mm_runs *runs = &r->runs[mm->id - 1];
+	const uint32_t *prot = r->mm_prot[mm->id - 1];
 
-int restore_plan_mm(struct restore_ctx *r, const Ckpt__Mm *mm, struct steps *s,
-		    struct ckpt_err *err)
-{
-	const Ckpt__PageMap **maps = calloc(r->img->maps.n + 1, sizeof(*maps));
-	size_t nmaps = 0, map = 0, run = 0;
-	bool *opened = calloc(mm->n_vmas + 1, sizeof(*opened));
-	int rc = maps && opened ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-
-	for (size_t i = 0; !rc && i < r->img->maps.n; i++)
-		if (r->img->maps.v[i]->mm == mm->id)
-			maps[nmaps++] = r->img->maps.v[i];
-	for (size_t i = 0; !rc && i < mm->n_vmas; i++) {
-		Ckpt__Vma v = *mm->vmas[i];
-		const struct vma_kind *kind = vma_kind_by_name(v.kind);
-
-		if (!kind) {
-			rc = ckpt_fail(err, E_IMAGE_VERSION, -EPROTO,
-				       "a mapping of unknown kind \"%s\"", v.kind);
-			break;
-		}
-		opened[i] = prot_opened(&v, has_data(maps, nmaps, v.start, v.end, &map, &run));
-		if (opened[i])
-			v.prot |= PROT_WRITE;
-		rc = kind->plan(r, mm, &v, s, err);
-		if (rc)
-			(void)ckpt_ctx(err, "mapping %#llx-%#llx (%s)", (unsigned long long)v.start,
-				       (unsigned long long)v.end, v.kind);
-	}
-	if (!rc)
-		rc = plan_fill(r, maps, nmaps, s);
-	for (size_t i = 0; !rc && i < mm->n_vmas; i++) {
+	(void)err;
+	/* Before mlock: a locked mapping takes no guards. */
+	for (size_t i = 0; i < runs->n; i++)
+		if (runs->v[i].kind == CKPT_RUN_GUARD)
+			(void)steps_call(s, "install guard pages (Linux 6.13)", SYS_madvise,
+					 runs->v[i].start, runs->v[i].end - runs->v[i].start,
+					 MADV_GUARD_INSTALL);
+	for (size_t i = 0; i < mm->n_vmas; i++) {
 		const Ckpt__Vma *v = mm->vmas[i];
 
-		if (vma_kind_by_name(v->kind)->keep_prot)
+		if (mm_special(v))
 			continue;
 		plan_advice(v, s);
-		if (opened[i])
+		if (prot[i] != v->prot)
 			(void)steps_call(s, "protect memory", SYS_mprotect, v->start,
 					 v->end - v->start, v->prot);
+		if (v->flags & VMA_FLAG_SEALED)
+			(void)steps_call(s, "seal memory (Linux 6.10)", SYS_mseal, v->start,
+					 v->end - v->start, 0);
 	}
-	free(maps);
-	free(opened);
-	return rc;
+	return 0;
 }

@@ -36,16 +36,16 @@ int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt
 {
 	unsigned char *buf = malloc(CKPT_PAGE_SUM_BYTES);
 	int rc = buf ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	struct image_maps maps = image_maps_of_object(r->img, id);
 	struct stat st = { 0 };
 
 	if (!rc && fstat(fd, &st))
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "object %u", id);
-	for (size_t i = 0; !rc && i < r->img->maps.n; i++) {
-		const Ckpt__PageMap *m = r->img->maps.v[i];
+
+	for (size_t i = 0; !rc && i < maps.n; i++) {
+		const Ckpt__PageMap *m = maps.v[i];
 		const struct ckpt_page_run *run = (const void *)m->runs.data;
 
-		if (m->object != id)
-			continue;
 		for (size_t k = 0; !rc && k < m->runs.len / sizeof(*run); k++) {
 			uint64_t left = (uint64_t)run[k].npages * CKPT_PAGE, done = 0;
 

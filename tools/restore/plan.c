@@ -3,6 +3,7 @@
  * One step list per task and thread. The order inside a process:
  *
  *   children born before setsid │ setsid │ other children │ address space │
+ *   children that share pages of it │ its final protection │
  *   all processes exist ─ groups │ PHASE_MM │ descriptors │ PHASE_TASK │
  *   threads │ PHASE_THREAD │ PHASE_CREDS │ PHASE_LAST │ report
  */
@@ -69,28 +70,48 @@ static int birth_sid(const struct image *img, const Ckpt__Task *t)
 	return birth_sid(img, p);
 }
 
-static int plan_children(struct restore_ctx *r, size_t at, bool before_setsid, struct steps *s,
+/* When a child is cloned. Before setsid, when it belongs to its parent's old session. With the
+ * parent's memory, when they share pages of it, or when the parent was cloned in that way itself
+ * and has nothing else to give. Otherwise while there is no memory to copy. */
+enum birth { BIRTH_OLD_SESSION, BIRTH_EARLY, BIRTH_WITH_MEMORY };
+
+static enum birth birth_of(struct restore_ctx *r, const struct task_slot *parent,
+			   const Ckpt__Task *c)
+{
+	const Ckpt__Task *t = parent->task;
+
+	if (t->sid == t->pid && c->sid != c->pid && c->sid != t->sid)
+		return BIRTH_OLD_SESSION;
+	if (c->zombie)
+		return BIRTH_EARLY;
+	if (parent->base ||
+	    restore_mm_shares(r, r->img->mms.v[c->mm - 1], r->img->mms.v[t->mm - 1]))
+		return BIRTH_WITH_MEMORY;
+	return BIRTH_EARLY;
+}
+
+static int plan_children(struct restore_ctx *r, size_t at, enum birth when, struct steps *s,
 			 struct ckpt_err *err)
 {
 	const struct image *img = r->img;
 	const Ckpt__Task *t = img->tasks.v[at];
+	const struct task_slot *parent = &r->slots.v[r->first_slot[at]];
 
 	for (uint32_t i = img->child_at[at]; i < img->child_at[at + 1]; i++) {
 		const Ckpt__Task *c = img->tasks.v[img->child[i]];
-		bool before;
+		struct task_slot *who = &r->slots.v[r->first_slot[img->child[i]]];
 		char label[64];
 
-		before = t->sid == t->pid && c->sid != c->pid && c->sid != t->sid;
 		if (c->sid != c->pid && c->sid != t->sid && c->sid != birth_sid(r->img, t) &&
 		    !c->zombie)
 			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 					 "task %d is in session %d, which it cannot be born into",
 					 c->pid, c->sid);
-		if (before != before_setsid)
+		if (birth_of(r, parent, c) != when)
 			continue;
+		who->base = when == BIRTH_WITH_MEMORY ? img->mms.v[t->mm - 1] : parent->base;
 		(void)snprintf(label, sizeof(label), "clone task %d", c->pid);
-		plan_clone(s, &r->slots.v[r->first_slot[img->child[i]]], c->pid, 0,
-			   c->exit_signal ? c->exit_signal : SIGCHLD, label);
+		plan_clone(s, who, c->pid, 0, c->exit_signal ? c->exit_signal : SIGCHLD, label);
 		if (c->zombie)
 			(void)steps_call(s, "wait until a zombie has ended", SYS_waitid, P_PID,
 					 (uint64_t)c->pid, 0, WEXITED | WNOWAIT, 0);
@@ -239,14 +260,18 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 	(void)steps_call(s, "die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
 	if (!t->ppid)
 		plan_leave_ckpt(r, s);
-	rc = plan_children(r, at, true, s, err);
+	rc = plan_children(r, at, BIRTH_OLD_SESSION, s, err);
 	if (rc)
 		return rc;
 	if (t->sid == t->pid)
 		(void)steps_call(s, "become a session leader", SYS_setsid, 0);
-	rc = plan_children(r, at, false, s, err);
+	rc = plan_children(r, at, BIRTH_EARLY, s, err);
 	if (!rc)
-		rc = restore_plan_mm(r, mm, s, err);
+		rc = restore_plan_mm(r, mm, r->slots.v[r->first_slot[at]].base, s, err);
+	if (!rc)
+		rc = plan_children(r, at, BIRTH_WITH_MEMORY, s, err);
+	if (!rc)
+		rc = restore_finish_mm(r, mm, s, err);
 	if (rc)
 		return rc;
 	if (r->parked.area_len)
@@ -351,8 +376,9 @@ int restore_plan(struct restore_ctx *r, struct ckpt_err *err)
 
 void restore_plan_print(struct restore_ctx *r, void (*line)(void *arg, const char *text), void *arg)
 {
-	static const char *const ops[] = { "end",     "syscall", "clone", "read",  "copy",
-					   "barrier", "await",   "exit",  "check", "exit-thread" };
+	static const char *const ops[] = { "end",   "syscall",     "clone", "read",
+					   "copy",  "barrier",     "await", "exit",
+					   "check", "exit-thread", "fill",  "join" };
 	char buf[256];
 
 	for (size_t i = 0; i < r->slots.n; i++) {

@@ -201,6 +201,8 @@ int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
 	if (!rc)
 		rc = restore_objects_open(r, err);
 	if (!rc)
+		rc = restore_runs_read(r, err);
+	if (!rc)
 		rc = restore_arena_map(r, err);
 	if (!rc)
 		rc = restore_plan(r, err);
@@ -217,6 +219,7 @@ void restore_end(struct restore_ctx *r)
 {
 	restore_arena_unmap(r);
 	restore_objects_close(r);
+	restore_runs_free(r);
 	vec_free(&r->slots);
 	if (r->img)
 		image_free(r->img);

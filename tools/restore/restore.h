@@ -21,6 +21,19 @@ struct task_slot {
 	size_t index;         /* of the task in the image */
 	Ckpt__Thread *thread; /* NULL: a zombie */
 	struct ckpt_slot *slot;
+	const Ckpt__Mm *base; /* a process: whose memory it finds at its birth; NULL: ckpt's */
+};
+
+/* Pages of an address space: [start, end) are all of one kind. */
+struct mm_run {
+	uint64_t start, end;
+	uint64_t off;   /* CKPT_RUN_DATA: in the page file */
+	uint32_t kind;  /* enum ckpt_run_kind, never SHARED */
+	uint32_t owner; /* the mm they are saved with */
+};
+struct mm_runs {
+	struct mm_run *v;
+	size_t n, cap;
 };
 
 struct restore_ctx {
@@ -48,6 +61,9 @@ struct restore_ctx {
 	uint32_t *barrier[4]; /* words in the arena */
 	uint32_t procs;       /* processes that are not zombies */
 	pid_t root;           /* as ckpt sees it; 0 before it was cloned */
+	struct mm_runs *runs; /* by mm id - 1 */
+	uint32_t **mm_prot;   /* by mm id - 1, then mapping: see mm.h */
+	int spare_tid;        /* last number given to a helper thread */
 };
 
 struct restore_result {
@@ -93,9 +109,19 @@ void restore_arena_unmap(struct restore_ctx *r);
 int restore_plan(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_plan_print(struct restore_ctx *r, void (*line)(void *arg, const char *text),
 			void *arg);
-/* mm.c: steps that build and fill one address space */
-int restore_plan_mm(struct restore_ctx *r, const Ckpt__Mm *mm, struct steps *s,
-		    struct ckpt_err *err) __must_check;
+/* runs.c */
+int restore_runs_read(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+void restore_runs_free(struct restore_ctx *r);
+/* First run that ends behind @addr. */
+size_t mm_runs_find(const struct mm_runs *l, uint64_t addr);
+/* Do the two have a page in common? */
+bool restore_mm_shares(struct restore_ctx *r, const Ckpt__Mm *a, const Ckpt__Mm *b);
+/* mm.c: steps that build and fill one address space, out of @base when the process is cloned
+ * from one that has its memory; and those that give it its final protection */
+int restore_plan_mm(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Mm *base,
+		    struct steps *s, struct ckpt_err *err) __must_check;
+int restore_finish_mm(struct restore_ctx *r, const Ckpt__Mm *mm, struct steps *s,
+		      struct ckpt_err *err) __must_check;
 /* release.c. Take: hold every thread by ptrace with its own registers and signal mask, the arena
  * gone; from here on ckpt's end is the end of them. Release: let them run, without ckpt. */
 int restore_take(struct restore_ctx *r, struct ckpt_err *err) __must_check;

@@ -24,7 +24,6 @@ static int refuse_flags(struct dump_ctx *d, const struct target_task *task,
 		{ PROC_VMF(um), "registered with a userfaultfd" },
 		{ PROC_VMF(uw), "write-protected by a userfaultfd" },
 		{ PROC_VMF(ui), "registered with a userfaultfd" },
-		{ PROC_VMF(dp), "MAP_DROPPABLE" },
 		{ PROC_VMF(ss), "a shadow stack" },
 		{ PROC_VMF(ht), "huge pages (hugetlb)" },
 	};
@@ -37,6 +36,10 @@ static int refuse_flags(struct dump_ctx *d, const struct target_task *task,
 					 v->path ? v->path : "(anonymous)", refused[i].what);
 	return 0;
 }
+
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08 /* Linux 6.11 */
+#endif
 
 static int plan_map(struct steps *s, const Ckpt__Vma *vma, int fd, uint64_t extra,
 		    const char *label)
@@ -63,6 +66,17 @@ static bool anon_match(const struct proc_vma *v)
 	       !strncmp(v->path, "[anon:", 6);
 }
 
+static int anon_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
+		     Ckpt__Vma *vma, struct ckpt_err *err)
+{
+	(void)d;
+	(void)task;
+	(void)err;
+	if (v->flags & PROC_VMF(dp))
+		vma->map = (vma->map & ~(uint32_t)MAP_PRIVATE) | MAP_DROPPABLE;
+	return 0;
+}
+
 static int anon_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma,
 		     struct steps *s, struct ckpt_err *err)
 {
@@ -76,8 +90,10 @@ const struct vma_kind vma_kind_anon = {
 	.name = "anon",
 	.match = anon_match,
 	.check = refuse_flags,
+	.dump = anon_dump,
 	.plan = anon_plan,
 	.private_pages = true,
+	.inherits = true,
 };
 
 static bool shmem_match(const struct proc_vma *v)
@@ -117,11 +133,21 @@ const struct vma_kind vma_kind_shmem = {
 	.dump = shmem_dump,
 	.plan = object_plan,
 	.private_pages = true, /* when mapped privately; shared mappings have no anonymous pages */
+	.inherits = true,
 };
 
 static bool file_match(const struct proc_vma *v)
 {
 	return v->path && v->path[0] == '/' && v->ino && !shmem_match(v);
+}
+
+static int file_check(struct dump_ctx *d, const struct target_task *task, const struct proc_vma *v,
+		      struct ckpt_err *err)
+{
+	if (!strncmp(v->path, "/[aio]", 6))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "a kernel AIO context (io_setup) cannot be saved");
+	return refuse_flags(d, task, v, err);
 }
 
 static int file_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
@@ -133,8 +159,9 @@ static int file_dump(struct dump_ctx *d, struct target_task *task, const struct 
 const struct vma_kind vma_kind_file = {
 	.name = "file",
 	.match = file_match,
-	.check = refuse_flags,
+	.check = file_check,
 	.dump = file_dump,
 	.plan = object_plan,
 	.private_pages = true,
+	.inherits = true,
 };
