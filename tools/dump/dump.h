@@ -16,8 +16,6 @@ struct dump_object {
 	void *kmsg;                 /* the kind's message until it is packed */
 	int pid, fd;                /* a descriptor of the target that shows it */
 	int local;                  /* ckpt's duplicate, -1 when not needed any longer */
-	uint64_t key1, key2;        /* keyed and mapped objects */
-	char *key_kind;
 	char *link, *fdinfo; /* facts, kept for dump_late */
 	struct stat st;
 };
@@ -41,6 +39,7 @@ struct dump_ctx {
 		size_t n, cap;
 	} objects;              /* id = index + 1 */
 	struct fd_index *index; /* descriptions by file, then by kcmp order */
+	void *names; /* tsearch(3) tree of struct object_name: other objects by what they are */
 	struct {
 		Ckpt__Task **v;
 		size_t n, cap;

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,6 @@ struct fd_bucket {
 
 struct fd_index {
 	struct fd_bucket bucket[BUCKETS];
-	struct fd_bucket keyed[BUCKETS]; /* dump_object_keyed(), in no order */
 };
 
 static int oom(struct ckpt_err *err)
@@ -133,6 +133,44 @@ int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_l
 		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "fd %d (%s): cannot stat it", fd,
 				       *ret_link);
 	ret->family = S_ISSOCK(ret->st.st_mode) ? family_of(pid, fd, local) : -1;
+	return 0;
+}
+
+/* Objects that no descriptor identifies, by a text that does: "mapped 0 8:1 4711 /bin/sh". */
+struct object_name {
+	char *name;
+	uint32_t id;
+};
+
+static int name_cmp(const void *a, const void *b)
+{
+	return strcmp(((const struct object_name *)a)->name, ((const struct object_name *)b)->name);
+}
+
+static void name_free(void *p)
+{
+	free(((struct object_name *)p)->name);
+	free(p);
+}
+
+static uint32_t name_find(struct dump_ctx *d, const char *name)
+{
+	struct object_name key = { .name = (char *)name };
+	struct object_name *const *n = tfind(&key, &d->names, name_cmp);
+
+	return n ? (*n)->id : 0;
+}
+
+static int name_add(struct dump_ctx *d, const char *name, uint32_t id, struct ckpt_err *err)
+{
+	struct object_name *n = calloc(1, sizeof(*n));
+
+	if (!n || !(n->name = strdup(name)) || !tsearch(n, &d->names, name_cmp)) {
+		if (n)
+			name_free(n);
+		return oom(err);
+	}
+	n->id = id;
 	return 0;
 }
 
@@ -351,33 +389,23 @@ int dump_object_keyed(struct dump_ctx *d, const char *kind, uint64_t key1, uint6
 		      Ckpt__Object **ret, bool *ret_new, struct ckpt_err *err)
 {
 	struct dump_object *o;
-	struct fd_bucket *b;
+	char name[96];
+	uint32_t id;
 	int rc;
 
-	if (!d->index && !(d->index = calloc(1, sizeof(*d->index))))
-		return oom(err);
-	b = &d->index->keyed[hash(key1, key2) % BUCKETS];
-	for (size_t i = 0; i < b->n; i++) {
-		o = &d->objects.v[b->v[i] - 1];
-		if (o->key1 == key1 && o->key2 == key2 && !strcmp(o->key_kind, kind)) {
-			*ret = o->msg;
-			*ret_new = false;
-			return 0;
-		}
+	(void)snprintf(name, sizeof(name), "%s %llx %llx", kind, (unsigned long long)key1,
+		       (unsigned long long)key2);
+	id = name_find(d, name);
+	*ret_new = !id;
+	if (id) {
+		*ret = d->objects.v[id - 1].msg;
+		return 0;
 	}
 	rc = object_new(d, &o, err);
-	if (!rc && bucket_insert(b, b->n, o->msg->id))
-		rc = oom(err);
 	if (rc)
 		return rc;
-	o->key_kind = strdup(kind);
-	o->key1 = key1;
-	o->key2 = key2;
-	if (!o->key_kind)
-		return oom(err);
 	*ret = o->msg;
-	*ret_new = true;
-	return 0;
+	return name_add(d, name, o->msg->id, err);
 }
 
 /* The object of a file that no descriptor shows. Takes over @local. */
@@ -387,25 +415,21 @@ static int object_file(struct dump_ctx *d, int pid, const char *path, int local,
 	auto_fd own = local;
 	auto_free char *link = strdup(path);
 	auto_free char *fdinfo = strdup("");
+	auto_free char *name = NULL;
 	struct fd_facts f = { .pid = pid, .fd = -1, .flags = (uint32_t)flags };
 	const struct fd_kind *kind;
-	uint64_t key;
 	int rc;
 
 	if (!link || !fdinfo)
 		return oom(err);
 	if (fstat(own, &f.st))
 		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot stat %s", path);
-	key = f.st.st_ino ^ ((uint64_t)flags << 56);
-	for (size_t i = d->objects.n; i-- > 0;) {
-		const struct dump_object *o = &d->objects.v[i];
-
-		if (o->fd == -1 && o->key1 == f.st.st_dev && o->key2 == key && o->link &&
-		    !strcmp(o->link, path)) {
-			*ret_id = o->msg->id;
-			return 0;
-		}
-	}
+	if (asprintf(&name, "file %x %llx %llx %s", (unsigned int)flags,
+		     (unsigned long long)f.st.st_dev, (unsigned long long)f.st.st_ino, path) < 0)
+		return oom(err);
+	*ret_id = name_find(d, name);
+	if (*ret_id)
+		return 0;
 	f.link = link;
 	f.fdinfo = fdinfo;
 	f.local = own;
@@ -415,11 +439,7 @@ static int object_file(struct dump_ctx *d, int pid, const char *path, int local,
 				 path);
 	(void)take_fd(&own);
 	rc = object_dump(d, kind, &f, &link, &fdinfo, ret_id, err);
-	if (!rc) {
-		d->objects.v[*ret_id - 1].key1 = f.st.st_dev;
-		d->objects.v[*ret_id - 1].key2 = key;
-	}
-	return rc;
+	return rc ? rc : name_add(d, name, *ret_id, err);
 }
 
 int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, uint32_t *ret_id,
@@ -427,16 +447,25 @@ int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, ui
 {
 	/* A shared mapping that may become writable needs the file open for writing. */
 	int flags = v->shared && (v->flags & PROC_VMF(mw)) ? O_RDWR : O_RDONLY;
+	auto_free char *name = NULL;
 	char path[96];
-	int fd;
+	int fd, rc;
 
+	/* A file is mapped many times: its name in smaps spares opening it each time. */
+	if (asprintf(&name, "mapped %x %x:%x %llx %s", (unsigned int)flags, v->dev_major,
+		     v->dev_minor, (unsigned long long)v->ino, v->path) < 0)
+		return oom(err);
+	*ret_id = name_find(d, name);
+	if (*ret_id)
+		return 0;
 	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", pid,
 		       (unsigned long)v->start, (unsigned long)v->end);
 	fd = open(path, flags | O_CLOEXEC);
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open the mapped file %s",
 				       v->path);
-	return object_file(d, pid, v->path, fd, flags, ret_id, err);
+	rc = object_file(d, pid, v->path, fd, flags, ret_id, err);
+	return rc ? rc : name_add(d, name, *ret_id, err);
 }
 
 int dump_object_link(struct dump_ctx *d, int pid, const char *name, int flags, uint32_t *ret_id,
@@ -592,7 +621,6 @@ void dump_objects_free(struct dump_ctx *d)
 			protobuf_c_message_free_unpacked(&o->msg->base, NULL);
 		if (o->local >= 0)
 			(void)close(o->local);
-		free(o->key_kind);
 		free(o->link);
 		free(o->fdinfo);
 	}
@@ -601,10 +629,10 @@ void dump_objects_free(struct dump_ctx *d)
 	vec_free(&d->kept);
 	dump_tree_free(d);
 	vec_free(&d->objects);
-	for (size_t i = 0; d->index && i < BUCKETS; i++) {
+	tdestroy(d->names, name_free);
+	d->names = NULL;
+	for (size_t i = 0; d->index && i < BUCKETS; i++)
 		free(d->index->bucket[i].v);
-		free(d->index->keyed[i].v);
-	}
 	free(d->index);
 	d->index = NULL;
 }
