@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * ckpt.ko: which pages of a program changed since it was last looked at.
+ *
+ * The contract between the kernel module and user space: generic netlink
+ * family "ckpt". The same in machine-readable form: docs/netlink/ckpt.yaml.
+ *
+ * The life of a session
+ *
+ *	OPEN ──► ATTACH pid … ──► ARM ──► COLLECT ──► RUNS ──► COLLECT … ──► DETACH
+ *	         (each process)    │       rearms      (dump)
+ *	                           └ the first epoch: what changes from here on is known
+ *
+ * A session belongs to the socket that opened it and ends with that socket.
+ * A track is one address space in a session; every process that shares it
+ * (threads, vfork, CLONE_VM) is covered by the same track.
+ *
+ * Messages (← request, → answer; [] optional; n: nested)
+ *
+ *	INFO	←
+ *		→ VERSION FEATURES
+ *	OPEN	← [SESSION_FLAGS]
+ *		→ SESSION
+ *	ATTACH	← SESSION PID
+ *		→ SESSION TRACK PID
+ *	ARM	← SESSION [TRACK]
+ *		→ SESSION n:RESULT{ TRACK PID EPOCH RESULT_FLAGS PAGES RUNS WALL_NS } …
+ *	COLLECT	← SESSION [TRACK] [COLLECT_FLAGS]
+ *		→ as ARM
+ *	RUNS	← SESSION TRACK					(NLM_F_DUMP)
+ *		→ TRACK EPOCH RUN_DATA(struct ckpt_run[])	 … repeated
+ *	STATUS	← [SESSION]					(NLM_F_DUMP)
+ *		→ SESSION OWNER TRACK PID EPOCH RESULT_FLAGS	 … one per track
+ *	DETACH	← SESSION [TRACK]		(without TRACK: the session ends)
+ *		→ (acknowledgement)
+ *	EVENT	→ EVENT_TYPE SESSION TRACK PID [CHILD_PID]	(multicast group "events")
+ *
+ * Errors carry an extended acknowledgement that names object and cause.
+ * Unknown attributes are refused (strict validation).
+ */
+#ifndef _UAPI_LINUX_CKPT_H
+#define _UAPI_LINUX_CKPT_H
+
+#include <linux/types.h>
+
+#define CKPT_GENL_NAME		"ckpt"
+#define CKPT_GENL_VERSION	1
+#define CKPT_GENL_MCGRP_EVENTS	"events"
+
+/* Raised when a message or its meaning changes; additions get a feature bit. */
+#define CKPT_ABI_VERSION	1
+
+/* CKPT_A_FEATURES: what this build of the module can do on this kernel. */
+#define CKPT_FEATURE_TRACK		(1ULL << 0) /* attach, arm, collect, runs */
+#define CKPT_FEATURE_FOLLOW_FORKS	(1ULL << 1) /* CKPT_SESSION_FOLLOW_FORKS */
+#define CKPT_FEATURE_GRANULE_FIXED	(1ULL << 2) /* granule_bytes > 4096 */
+#define CKPT_FEATURE_GRANULE_ADAPTIVE	(1ULL << 3) /* granule_mode adaptive */
+#define CKPT_FEATURE_COW_SNAPSHOT	(1ULL << 4) /* not in this version: never set */
+
+enum ckpt_cmd {
+	CKPT_CMD_UNSPEC,
+	CKPT_CMD_INFO,
+	CKPT_CMD_OPEN,
+	CKPT_CMD_ATTACH,
+	CKPT_CMD_ARM,
+	CKPT_CMD_COLLECT,
+	CKPT_CMD_RUNS,
+	CKPT_CMD_STATUS,
+	CKPT_CMD_DETACH,
+	CKPT_CMD_EVENT,
+	__CKPT_CMD_MAX,
+};
+#define CKPT_CMD_MAX (__CKPT_CMD_MAX - 1)
+
+enum ckpt_attr {
+	CKPT_A_UNSPEC,
+	CKPT_A_PAD,
+	CKPT_A_VERSION,		/* u32 */
+	CKPT_A_FEATURES,	/* u64, CKPT_FEATURE_* */
+	CKPT_A_SESSION,		/* u32, never 0 */
+	CKPT_A_SESSION_FLAGS,	/* u32, CKPT_SESSION_* */
+	CKPT_A_TRACK,		/* u32, never 0, unique while the module is loaded */
+	CKPT_A_PID,		/* s32, process id as the caller sees it, 0: not visible */
+	CKPT_A_COLLECT_FLAGS,	/* u32, CKPT_COLLECT_* */
+	CKPT_A_RESULT,		/* nested */
+	CKPT_A_RESULT_FLAGS,	/* u32, CKPT_RESULT_* */
+	CKPT_A_EPOCH,		/* u64, number of arms so far; 0: never armed */
+	CKPT_A_PAGES,		/* u64, pages in all runs */
+	CKPT_A_RUNS,		/* u64, number of runs */
+	CKPT_A_WALL_NS,		/* u64, time the target's address space was locked */
+	CKPT_A_RUN_DATA,	/* binary, array of struct ckpt_run */
+	CKPT_A_OWNER,		/* u32, netlink port of the session's owner */
+	CKPT_A_EVENT_TYPE,	/* u32, enum ckpt_event */
+	CKPT_A_CHILD_PID,	/* s32 */
+	__CKPT_A_MAX,
+};
+#define CKPT_A_MAX (__CKPT_A_MAX - 1)
+
+/* CKPT_A_SESSION_FLAGS */
+#define CKPT_SESSION_FOLLOW_FORKS	(1U << 0) /* attach children by themselves, unarmed */
+#define CKPT_SESSION_FLAGS_ALL		CKPT_SESSION_FOLLOW_FORKS
+
+/* CKPT_A_COLLECT_FLAGS */
+#define CKPT_COLLECT_REARM	(1U << 0) /* begin the next epoch in the same step */
+#define CKPT_COLLECT_FLAGS_ALL	CKPT_COLLECT_REARM
+
+/* CKPT_A_RESULT_FLAGS */
+#define CKPT_RESULT_ALL		(1U << 0) /* treat every page of the target as changed */
+#define CKPT_RESULT_GONE	(1U << 1) /* the address space ended (exit or exec) */
+#define CKPT_RESULT_UNARMED	(1U << 2) /* never armed: the runs are what is mapped */
+#define CKPT_RESULT_DEGRADED	(1U << 3) /* complete, but coarser than need be: see sysfs */
+
+/**
+ * struct ckpt_run - pages that follow each other and share one state
+ * @start:	address of the first page
+ * @pages:	number of 4096-byte pages, never 0
+ * @state:	one of enum ckpt_run_state
+ *
+ * Runs come in address order and do not overlap. They cover mapped memory
+ * only. What no run covers has the content it had at the previous arm.
+ * With CKPT_RESULT_ALL the runs say nothing and may be missing.
+ */
+struct ckpt_run {
+	__u64 start;
+	__u32 pages;
+	__u32 state;
+};
+
+enum ckpt_run_state {
+	/* A private page (in memory or swapped) that may have changed: read it. */
+	CKPT_RUN_DATA = 1,
+	/* May have changed, and there is no private page now: the content is
+	 * what the mapping itself gives (zeros, or the mapped file). */
+	CKPT_RUN_DROPPED = 2,
+	/* A mapping the module does not track (shared, hugetlbfs, device):
+	 * treat all of it as changed. */
+	CKPT_RUN_UNTRACKED = 3,
+};
+
+enum ckpt_event {
+	CKPT_EVENT_GONE = 1,		/* last user of the address space: exit or exec */
+	CKPT_EVENT_FORK = 2,		/* CHILD_PID has a copy of the address space */
+	CKPT_EVENT_LOG_OVERFLOW = 3,	/* the next collect says CKPT_RESULT_ALL or scans all */
+	CKPT_EVENT_FORK_LOST = 4,	/* a child could not be attached: look for it yourself */
+};
+
+#endif
