@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Owns: what happens when a target forks. The child has a copy of the address
+ * space that nobody tracks. The owner is told, and a session that follows forks
+ * attaches the child: unarmed, so that all of it counts as changed until the
+ * next arm. What the child becomes by exec is not followed: it may have gained
+ * privileges that the owner does not have.
+ */
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/tracepoint.h>
+
+#include "ckpt.h"
+
+/* One fork. Holds references to all it names (the mm's by mm_count). */
+struct fork_work {
+	struct work_struct work;
+	struct ckpt_session *session;
+	struct mm_struct *mm;
+	struct pid *child;
+	struct pid *parent;
+	u32 parent_track;
+};
+
+static struct tracepoint *fork_tracepoint;
+
+static void fork_worker(struct work_struct *work)
+{
+	struct fork_work *w = container_of(work, struct fork_work, work);
+	struct ckpt_session *s = w->session;
+	struct ckpt_track *t;
+	u32 other, type = CKPT_EVENT_FORK;
+
+	mutex_lock(&s->mutex);
+	if (!s->dead) {
+		if ((s->flags & CKPT_SESSION_FOLLOW_FORKS) && mmget_not_zero(w->mm)) {
+			if (ckpt_track_attach(s, w->mm, w->child, &t, &other))
+				type = CKPT_EVENT_FORK_LOST;
+			mmput(w->mm);
+		}
+		ckpt_ctl_event(type, s->id, w->parent_track, w->parent, w->child);
+	}
+	mutex_unlock(&s->mutex);
+
+	mmdrop(w->mm);
+	put_pid(w->child);
+	put_pid(w->parent);
+	ckpt_session_put(s);
+	kfree(w);
+}
+
+/* The child exists and has not run yet. */
+static void on_fork(void *unused, struct task_struct *parent, struct task_struct *child)
+{
+	struct mm_struct *mm = child->mm;
+	struct ckpt_session *s;
+	struct ckpt_track *t;
+	struct fork_work *w;
+
+	if (!mm || mm == parent->mm)
+		return;
+	rcu_read_lock();
+	t = ckpt_track_find(parent->mm);
+	if (!t)
+		goto out;
+	s = t->session;
+	w = kzalloc(sizeof(*w), GFP_ATOMIC | __GFP_NOWARN);
+	if (!w) {
+		ckpt_track_event(t, CKPT_PENDING_FORK_LOST);
+		goto out;
+	}
+	if (!kobject_get_unless_zero(&s->kobj)) {
+		kfree(w);
+		goto out;
+	}
+	INIT_WORK(&w->work, fork_worker);
+	w->session = s;
+	w->parent_track = t->id;
+	w->parent = get_pid(t->pid);
+	w->child = get_pid(task_tgid(child));
+	w->mm = mm;
+	mmgrab(mm);
+	queue_work(ckpt_wq, &w->work);
+out:
+	rcu_read_unlock();
+}
+
+static void pick(struct tracepoint *tp, void *unused)
+{
+	if (!strcmp(tp->name, "sched_process_fork"))
+		fork_tracepoint = tp;
+}
+
+int ckpt_fork_init(void)
+{
+	for_each_kernel_tracepoint(pick, NULL);
+	if (!fork_tracepoint) {
+		pr_err("this kernel lacks the tracepoint sched_process_fork\n");
+		return -ENOENT;
+	}
+	return tracepoint_probe_register(fork_tracepoint, on_fork, NULL);
+}
+
+void ckpt_fork_exit(void)
+{
+	tracepoint_probe_unregister(fork_tracepoint, on_fork, NULL);
+	tracepoint_synchronize_unregister();
+}

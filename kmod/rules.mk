@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# The kernel module.
+#
+#	make modules		for every kernel of tests/vm/versions.list, into build/kmod/NAME/ckpt.ko
+#	make module KDIR=…	for one kernel: its build directory; default: the running kernel's
+#	make modules_install	for the running kernel (or KDIR)
+#	make modules-lint	W=1, sparse, clang where its headers allow
+
+KMOD_KERNELS = $(shell awk '!/^ *(\#|$$)/ {print $$1}' tests/vm/versions.list)
+KMOD_SRCS := $(wildcard kmod/*.[ch] kmod/compat/*.[ch] kmod/Kbuild include/uapi/linux/ckpt.h)
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
+.PHONY: modules module modules_install modules-lint deps-vm
+
+deps-vm:
+	@scripts/deps-vm
+
+# Built in a copy: two kernels may not share one directory of object files.
+define kmod_build
+	@rm -rf $(1)/src; mkdir -p $(1)/src; cp -r kmod include $(1)/src/
+	@$(MAKE) -s -C $(2) M=$(CURDIR)/$(1)/src/kmod $(3) modules 2>&1 | { grep -v 'Skipping BTF' || :; }
+	@cp $(1)/src/kmod/ckpt.ko $(1)/ckpt.ko
+endef
+
+# One rule per kernel, as a pattern: build/kmod/6.1/ckpt.ko
+build/kmod/%/ckpt.ko: $(KMOD_SRCS) | deps-vm
+	@echo '  KMOD    $@'
+	$(call kmod_build,build/kmod/$*,build/vm/kernels/$*/build,W=1)
+
+modules: deps-vm
+	@$(MAKE) --no-print-directory $(KMOD_KERNELS:%=build/kmod/%/ckpt.ko)
+
+module:
+	$(call kmod_build,build/kmod/local,$(KDIR),)
+
+modules_install: module
+	@$(MAKE) -C $(KDIR) M=$(CURDIR)/build/kmod/local/src/kmod modules_install
+
+# Anything printed is a failure. Sparse comes with C=2, kernel-doc with W=1.
+modules-lint: deps-vm
+	@for k in $(KMOD_KERNELS); do \
+		d=build/kmod/lint-$$k; rm -rf $$d; mkdir -p $$d/src; cp -r kmod include $$d/src/; \
+		out=$$($(MAKE) -s -C build/vm/kernels/$$k/build M=$(CURDIR)/$$d/src/kmod W=1 C=2 \
+			CONFIG_DEBUG_INFO_BTF_MODULES= modules 2>&1) || { echo "$$out"; exit 1; }; \
+		out=$$(echo "$$out" | grep -v 'Skipping BTF'); \
+		if [ -n "$$out" ]; then echo "$$out"; exit 1; fi; \
+		echo "  LINT    kmod for $$k: clean with W=1 and sparse"; \
+	done
