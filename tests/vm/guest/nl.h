@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A generic netlink client of the tests' own: raw sockets and the uapi header,
+ * so that a mistake in the tools' client cannot hide one in the module.
+ */
+#ifndef VM_NL_H
+#define VM_NL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <linux/netlink.h>
+#include <linux/ckpt.h>
+
+struct nl {
+	int fd;
+	int family;
+	int events_group;
+	uint32_t seq;
+	uint32_t port;
+	char ext[256]; /* text of the last extended acknowledgement */
+};
+
+struct nl_msg {
+	_Alignas(NLMSG_ALIGNTO) unsigned char buf[4096];
+	size_t len;
+};
+
+/* One track's answer to ARM or COLLECT. */
+struct nl_result {
+	uint32_t track;
+	int32_t pid;
+	uint32_t flags;
+	uint64_t epoch;
+	uint64_t pages;
+	uint64_t nruns;
+	uint64_t wall_ns;
+	struct ckpt_run *runs; /* nl_runs() fills it; free() */
+};
+
+int nl_open(struct nl *nl); /* 0 or -errno; -ENOENT: no such family */
+void nl_close(struct nl *nl);
+
+void nl_begin(struct nl *nl, struct nl_msg *m, int cmd, int flags);
+void nl_put(struct nl_msg *m, int attr, const void *data, size_t len);
+void nl_put_u32(struct nl_msg *m, int attr, uint32_t value);
+/* Send, and call @fn for each answer. Returns 0 or the kernel's -errno. */
+int nl_talk(struct nl *nl, struct nl_msg *m, void (*fn)(const struct nlmsghdr *, void *), void *arg);
+const struct nlattr *nl_attr(const struct nlmsghdr *h, int attr);
+uint32_t nl_u32(const struct nlattr *a);
+uint64_t nl_u64(const struct nlattr *a);
+
+int nl_session(struct nl *nl, uint32_t flags, uint32_t *ret_session);
+int nl_attach(struct nl *nl, uint32_t session, int32_t pid, uint32_t *ret_track);
+/* Both return the number of results or -errno; @max is how many @r can hold. */
+int nl_arm(struct nl *nl, uint32_t session, struct nl_result *r, int max);
+int nl_collect(struct nl *nl, uint32_t session, uint32_t flags, struct nl_result *r, int max);
+int nl_runs(struct nl *nl, uint32_t session, struct nl_result *r);
+int nl_detach(struct nl *nl, uint32_t session, uint32_t track);
+
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The guest's test program: a table of tests, each run in a process of its own.
+ * A test ends with PASS, FAIL("why") or SKIP("what is missing").
+ */
+#ifndef VM_VM_H
+#define VM_VM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "nl.h"
+
+#define PAGE 4096UL
+#define CHUNK (2UL << 20)
+
+void test_fail(const char *file, int line, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4), noreturn));
+/* Said behind a test that passes. */
+void test_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void test_skip(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
+#define FAIL(...) test_fail(__FILE__, __LINE__, __VA_ARGS__)
+#define SKIP(...) test_skip(__VA_ARGS__)
+#define CHECK(x)                                                                                   \
+	do {                                                                                       \
+		if (!(x))                                                                          \
+			FAIL("%s", #x);                                                            \
+	} while (0)
+/* For calls that return -1 and errno. */
+#define SYS(x)                                                                                     \
+	({                                                                                         \
+		long sys_ret = (long)(x);                                                          \
+		if (sys_ret == -1)                                                                 \
+			FAIL("%s: %m", #x);                                                        \
+		sys_ret;                                                                           \
+	})
+
+struct test {
+	const char *name;
+	void (*run)(const void *arg);
+	const void *arg;
+	int seconds; /* 0: the usual limit */
+};
+
+const struct test *path_table(void);
+extern const struct test session_tests[], stress_tests[], figure_tests[];
+
+/* ---- target.c: a program that changes its pages on command ------------------- */
+
+#define REGION_PAGES_MAX 8192
+
+/* Shared with the target, outside of what is tracked. */
+struct shared {
+	uintptr_t base;		/* the region, as it lies now */
+	size_t pages;
+	uint8_t touched[REGION_PAGES_MAX];
+	uint64_t stamp;		/* never written twice */
+	int failed;		/* 1: why[] says what, 2: skip */
+	char why[256];
+	volatile uint64_t counters[64]; /* free use by a test */
+};
+
+struct env {
+	struct shared *sh;
+	uintptr_t base;
+	size_t pages;
+	void *priv;
+};
+
+struct path {
+	const char *name;
+	/* In the target. setup leaves env->base and env->pages. */
+	void (*setup)(struct env *e);
+	void (*step)(struct env *e, int step);
+	int steps;
+	size_t extra_max;	/* reported but not touched, in the region */
+	unsigned int flags;
+};
+#define PATH_THP (1U << 0)	/* run for each thp_mode */
+
+struct target {
+	pid_t pid;
+	int cmd, ack;
+	struct shared *sh;
+};
+
+void target_start(struct target *t, const struct path *p);
+void target_step(struct target *t, int step); /* returns when it is done */
+void target_stop(struct target *t);
+
+/* In the target: write to page @i and say so. */
+void touch(struct env *e, size_t i);
+void touched(struct env *e, size_t i); /* changed in another way */
+#define TFAIL(e, ...) target_give_up(e, 1, __VA_ARGS__)
+#define TSKIP(e, ...) target_give_up(e, 2, __VA_ARGS__)
+void target_give_up(struct env *e, int how, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4), noreturn));
+
+/* ---- oracle.c: what really changed --------------------------------------------- */
+
+struct image; /* every page of every private mapping: a hash */
+struct image *image_take(pid_t pid);
+void image_free(struct image *img);
+/* Each page that differs between the images must be in a run. */
+void image_check(const struct image *before, const struct image *after, const struct nl_result *r);
+bool run_covers(const struct nl_result *r, uintptr_t addr, uint32_t *ret_state);
+void runs_check_order(const struct nl_result *r);
+bool page_soft_dirty(pid_t pid, uintptr_t addr);
+bool vma_has_flag(pid_t pid, uintptr_t addr, const char *flag);
+bool pid_maps(pid_t pid, void (*fn)(uintptr_t start, uintptr_t end, const char *perms, bool file,
+				    void *arg), void *arg);
+
+/* ---- helpers ------------------------------------------------------------------- */
+
+int write_file(const char *path, const char *text); /* 0 or -errno */
+int read_file(const char *path, char *buf, size_t size);
+uint64_t read_number(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+uint64_t now_ns(void);
+uint32_t rnd(uint64_t *state);
+
+#endif
