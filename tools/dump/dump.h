@@ -68,7 +68,7 @@ struct dump_ctx {
 			unsigned int ends;
 		} * v;
 		size_t n, cap;
-		bool known;
+		bool known, flying_known, flying;
 	} anon; /* inodes of sockets and pipes of the tree, ascending */
 	Ckpt__Inventory inv;
 	Ckpt__Stats stats;

@@ -373,6 +373,11 @@ bool dump_object_next(struct dump_ctx *d, dev_t dev, ino_t ino, uint32_t *id, in
 	return false;
 }
 
+uint32_t dump_object_flags(const struct dump_ctx *d, uint32_t id)
+{
+	return d->objects.v[id - 1].msg->flags;
+}
+
 int dump_keep_fd(struct dump_ctx *d, int fd, struct ckpt_err *err)
 {
 	int *slot = vec_push(&d->kept);

@@ -47,17 +47,56 @@ static void anon_add(struct dump_ctx *d, int pid)
 	}
 }
 
-static void anon_add_tree(struct dump_ctx *d, int pid)
+/* Call @fn for each process of the tree, frozen or not. */
+static void tree_walk(struct dump_ctx *d, int pid, void (*fn)(struct dump_ctx *d, int pid))
 {
 	struct ckpt_err gone = { 0 };
 	struct proc_pids kids;
 
-	anon_add(d, pid);
+	if (d->target.tasks.n) {
+		for (size_t i = 0; i < d->target.tasks.n; i++)
+			fn(d, d->target.tasks.v[i].pid);
+		return;
+	}
+	fn(d, pid);
 	if (proc_children(pid, &kids, &gone))
 		return;
 	for (size_t i = 0; i < kids.n; i++)
-		anon_add_tree(d, kids.v[i]);
+		tree_walk(d, kids.v[i], fn);
 	vec_free(&kids);
+}
+
+/* fdinfo of a unix socket counts the descriptors that wait in it. */
+static void flying_add(struct dump_ctx *d, int pid)
+{
+	char path[64], link[64];
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && !d->anon.flying && (e = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), e->d_name, link, sizeof(link) - 1);
+		auto_free char *info = NULL;
+		struct ckpt_err gone = { 0 };
+		uint64_t count = 0;
+
+		if (n <= 8 || strncmp(link, "socket:[", 8) != 0)
+			continue;
+		(void)snprintf(path, sizeof(path), "fdinfo/%.16s", e->d_name);
+		if (!proc_read(pid, path, &info, NULL, &gone) &&
+		    proc_field_num(info, "scm_fds", 0, 10, &count) && count)
+			d->anon.flying = true;
+	}
+}
+
+bool dump_tree_sends_fds(struct dump_ctx *d)
+{
+	if (!d->anon.flying_known) {
+		d->anon.flying_known = true;
+		tree_walk(d, d->opts->pid, flying_add);
+	}
+	return d->anon.flying;
 }
 
 /* Sort, and make one entry of the two ends of a pipe. */
@@ -84,11 +123,7 @@ unsigned int dump_tree_anon(struct dump_ctx *d, ino_t ino)
 
 	if (!d->anon.known) {
 		d->anon.known = true;
-		if (d->target.tasks.n)
-			for (size_t i = 0; i < d->target.tasks.n; i++)
-				anon_add(d, d->target.tasks.v[i].pid);
-		else
-			anon_add_tree(d, d->opts->pid);
+		tree_walk(d, d->opts->pid, anon_add);
 		anon_sort(d);
 	}
 	found = d->anon.n ? bsearch(&key, d->anon.v, d->anon.n, sizeof(key), anon_cmp) : NULL;
@@ -125,7 +160,7 @@ int dump_pid_image(const struct dump_ctx *d, int pid)
 void dump_tree_free(struct dump_ctx *d)
 {
 	vec_free(&d->anon);
-	d->anon.known = false;
+	d->anon.known = d->anon.flying_known = d->anon.flying = false;
 	if (d->diags)
 		sockdiag_unix_free(d->diags);
 	free(d->diags);

@@ -172,6 +172,10 @@ int dump_pid_image(const struct dump_ctx *d, int pid);
 /* The next object after *id that is an open file of this device and inode; false at the end. */
 bool dump_object_next(struct dump_ctx *d, dev_t dev, ino_t ino, uint32_t *id, int *ret_pid,
 		      int *ret_fd);
+uint32_t dump_object_flags(const struct dump_ctx *d, uint32_t id); /* its F_GETFL */
+/* Are descriptors on their way in a socket of the tree? Then more belongs to it than processes
+ * hold. */
+bool dump_tree_sends_fds(struct dump_ctx *d);
 /* Keep @fd open until the dump is over. Takes it over, also on failure. */
 int dump_keep_fd(struct dump_ctx *d, int fd, struct ckpt_err *err) __must_check;
 /* How the tree holds the socket or pipe of this inode: bits; 0 not at all. Also before the freeze.

@@ -18,6 +18,7 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_shmem_inode,
 	&fd_kind_reg,
 	&fd_kind_ghost,
+	&fd_kind_unix,
 	&fd_kind_eventfd,
 	&fd_kind_epoll,
 	&fd_kind_timerfd,

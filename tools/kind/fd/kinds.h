@@ -11,6 +11,7 @@ extern const struct fd_kind fd_kind_chr;
 extern const struct fd_kind fd_kind_shmem;
 extern const struct fd_kind fd_kind_shmem_inode;
 extern const struct fd_kind fd_kind_reg;
+extern const struct fd_kind fd_kind_unix;
 extern const struct fd_kind fd_kind_eventfd;
 extern const struct fd_kind fd_kind_epoll;
 extern const struct fd_kind fd_kind_timerfd;

@@ -33,27 +33,36 @@ static bool pipe_match(const struct fd_facts *f)
 	return S_ISFIFO(f->st.st_mode) && !(f->flags & O_PATH);
 }
 
-/* The other end of an anonymous pipe: in the tree, closed, or held by somebody who is not saved. */
+/* Does nobody hold the other end of this one? */
+static bool is_lone(int fd, bool writer)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, 0) >= 0 && p.revents & (writer ? POLLERR : POLLHUP);
+}
+
+static int refuse_outside(const struct fd_facts *f, bool writer, struct ckpt_err *err)
+{
+	(void)ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+			"fd %d: the %s end of %s is held outside the tree", f->fd,
+			writer ? "read" : "write", f->link);
+	return ckpt_remedy(
+		err, "dump the process that started both, or start the program with files instead");
+}
+
+/* The other end of an anonymous pipe is in the tree, closed, or held by somebody who is not saved.
+ */
 static int pipe_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err)
 {
 	auto_fd own = f->local < 0 ? fd_take(f->pid, f->fd) : -1;
-	struct pollfd p = { .fd = f->local < 0 ? own : f->local };
 	bool writer = (f->flags & O_ACCMODE) == O_WRONLY;
-	unsigned int ends;
 
-	if (!is_anon(f) || (f->flags & O_ACCMODE) == O_RDWR || p.fd < 0 || poll(&p, 1, 0) < 0)
+	/* Once the tree is frozen pipe_dump_late() knows all of it, also ends on their way. */
+	if (own < 0 || !is_anon(f) || (f->flags & O_ACCMODE) == O_RDWR)
 		return 0;
-	if (p.revents & (writer ? POLLERR : POLLHUP))
+	if (dump_tree_anon(d, f->st.st_ino) & (writer ? DUMP_ANON_READ : DUMP_ANON_WRITE))
 		return 0;
-	ends = dump_tree_anon(d, f->st.st_ino);
-	if (ends & (writer ? DUMP_ANON_READ : DUMP_ANON_WRITE))
-		return 0;
-	return ckpt_remedy(
-		(ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-			   "fd %d: the %s end of %s is held outside the tree", f->fd,
-			   writer ? "read" : "write", f->link),
-		 err),
-		"dump the process that started both, or start the program with files instead");
+	return is_lone(own, writer) || dump_tree_sends_fds(d) ? 0 : refuse_outside(f, writer, err);
 }
 
 static int chunk_push(Ckpt__PipeInode *m, const char *data, size_t len, bool packet)
@@ -162,6 +171,23 @@ static int pipe_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object 
 	return rc;
 }
 
+static int pipe_dump_late(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj,
+			  void *msg, struct ckpt_err *err)
+{
+	bool writer = (f->flags & O_ACCMODE) == O_WRONLY;
+	uint32_t id = 0;
+	int pid, fd;
+
+	(void)obj;
+	(void)msg;
+	if (!is_anon(f) || (f->flags & O_ACCMODE) == O_RDWR || is_lone(f->local, writer))
+		return 0;
+	while (dump_object_next(d, f->st.st_dev, f->st.st_ino, &id, &pid, &fd))
+		if ((dump_object_flags(d, id) & O_ACCMODE) != (f->flags & O_ACCMODE))
+			return 0;
+	return refuse_outside(f, writer, err);
+}
+
 /* open(2) marks every description, pipe(2) does not: without the mark it is one of the first two.
  */
 static bool is_first(const Ckpt__Object *obj)
@@ -201,6 +227,7 @@ const struct fd_kind fd_kind_pipe = {
 	.match = pipe_match,
 	.check = pipe_check,
 	.dump = pipe_dump,
+	.dump_late = pipe_dump_late,
 	.restore = pipe_restore,
 };
 

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Socket options: which ones there are, and how they are read and set again. */
+#include "kind/fd/sockopt.h"
+
+#include <limits.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/vec.h"
+
+/* Newer than the headers of Debian 12 */
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
+#define OPT_SO_RESERVE_MEM 73
+#define OPT_SO_TXREHASH 74
+#define OPT_SO_PASSPIDFD 76
+#define OPT_SO_RCVPRIORITY 82
+#define OPT_SO_PASSRIGHTS 83
+#define OPT_IP_LOCAL_PORT_RANGE 51
+#define OPT_IPV6_FREEBIND 78
+#define OPT_IPV6_RECVFRAGSIZE 77
+#define OPT_IPV6_RECVERR_RFC4884 31
+#define OPT_IP_RECVERR_RFC4884 26
+#define OPT_IP_RECVFRAGSIZE 25
+#define OPT_TCP_RTO_MAX_MS 44
+#define OPT_UDP_NO_CHECK6_TX 101
+#define OPT_UDP_NO_CHECK6_RX 102
+
+#define VALUE_MAX 64
+
+/* SO_REUSEADDR is late so that sockets which share a port can all be bound first. What makes the
+ * kernel name a socket or drop what it is sent (SO_PASSCRED and so on) is late, too. */
+static const struct {
+	int level, name;
+	enum sockopt_when when;
+} table[] = {
+	{ SOL_SOCKET, SO_REUSEADDR, SOCKOPT_LATE },
+	{ SOL_SOCKET, SO_PASSCRED, SOCKOPT_LATE },
+	{ SOL_SOCKET, SO_PASSSEC, SOCKOPT_LATE },
+	{ SOL_SOCKET, OPT_SO_PASSPIDFD, SOCKOPT_LATE },
+	{ SOL_SOCKET, OPT_SO_PASSRIGHTS, SOCKOPT_LATE },
+	{ SOL_SOCKET, SO_PEEK_OFF, SOCKOPT_LATE },
+	{ SOL_SOCKET, SO_REUSEPORT, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_KEEPALIVE, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_BROADCAST, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_OOBINLINE, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_DONTROUTE, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_LINGER, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_PRIORITY, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_MARK, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_BINDTODEVICE, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_RCVLOWAT, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_RCVTIMEO, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_SNDTIMEO, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_TIMESTAMP, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_TIMESTAMPNS, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_TIMESTAMPING, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_RXQ_OVFL, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_NO_CHECK, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_BUSY_POLL, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_PREFER_BUSY_POLL, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_SELECT_ERR_QUEUE, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_WIFI_STATUS, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_MAX_PACING_RATE, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_ZEROCOPY, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_TXTIME, SOCKOPT_EARLY },
+	{ SOL_SOCKET, OPT_SO_RESERVE_MEM, SOCKOPT_EARLY },
+	{ SOL_SOCKET, OPT_SO_TXREHASH, SOCKOPT_EARLY },
+	{ SOL_SOCKET, OPT_SO_RCVPRIORITY, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_TOS, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_TTL, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_OPTIONS, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_FREEBIND, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_TRANSPARENT, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, SOCKOPT_EARLY },
+	{ IPPROTO_IP, OPT_IP_LOCAL_PORT_RANGE, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_MTU_DISCOVER, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_MINTTL, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_RECVERR, SOCKOPT_EARLY },
+	{ IPPROTO_IP, OPT_IP_RECVERR_RFC4884, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_PKTINFO, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_RECVTTL, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_RECVTOS, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_RECVOPTS, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_RETOPTS, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_RECVORIGDSTADDR, SOCKOPT_EARLY },
+	{ IPPROTO_IP, OPT_IP_RECVFRAGSIZE, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_PASSSEC, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_CHECKSUM, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_MULTICAST_TTL, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_MULTICAST_LOOP, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_MULTICAST_ALL, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_MULTICAST_IF, SOCKOPT_EARLY },
+	{ IPPROTO_IP, IP_UNICAST_IF, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_V6ONLY, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_UNICAST_HOPS, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_TCLASS, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_TRANSPARENT, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, OPT_IPV6_FREEBIND, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_MTU_DISCOVER, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_MINHOPCOUNT, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_DONTFRAG, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_RECVERR, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, OPT_IPV6_RECVERR_RFC4884, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_RECVPKTINFO, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_RECVHOPLIMIT, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_RECVRTHDR, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_RECVHOPOPTS, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_RECVDSTOPTS, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_RECVTCLASS, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_RECVPATHMTU, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, OPT_IPV6_RECVFRAGSIZE, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_MULTICAST_HOPS, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_MULTICAST_LOOP, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_MULTICAST_ALL, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_MULTICAST_IF, SOCKOPT_EARLY },
+	{ IPPROTO_IPV6, IPV6_UNICAST_IF, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_NODELAY, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_CORK, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_MAXSEG, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_CONGESTION, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_KEEPIDLE, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_KEEPINTVL, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_KEEPCNT, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_SYNCNT, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_LINGER2, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_DEFER_ACCEPT, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_WINDOW_CLAMP, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_USER_TIMEOUT, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_FASTOPEN, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_FASTOPEN_CONNECT, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_NOTSENT_LOWAT, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_SAVE_SYN, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_THIN_DUPACK, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_INQ, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, TCP_TX_DELAY, SOCKOPT_EARLY },
+	{ IPPROTO_TCP, OPT_TCP_RTO_MAX_MS, SOCKOPT_EARLY },
+	{ IPPROTO_UDP, UDP_CORK, SOCKOPT_EARLY },
+	{ IPPROTO_UDP, UDP_ENCAP, SOCKOPT_EARLY },
+	{ IPPROTO_UDP, UDP_SEGMENT, SOCKOPT_EARLY },
+	{ IPPROTO_UDP, UDP_GRO, SOCKOPT_EARLY },
+	{ IPPROTO_UDP, OPT_UDP_NO_CHECK6_TX, SOCKOPT_EARLY },
+	{ IPPROTO_UDP, OPT_UDP_NO_CHECK6_RX, SOCKOPT_EARLY },
+};
+
+struct value {
+	uint8_t v[VALUE_MAX];
+	socklen_t len;
+};
+
+static bool value_get(int fd, int level, int name, struct value *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->len = sizeof(ret->v);
+	return !getsockopt(fd, level, name, ret->v, &ret->len);
+}
+
+int sockopt_get(int fd, int level, int name)
+{
+	socklen_t len = sizeof(int);
+	int v;
+
+	return getsockopt(fd, level, name, &v, &len) ? -1 : v;
+}
+
+static int opt_push(Ckpt__SockOpts *m, int level, int name, const struct value *v)
+{
+	Ckpt__SockOpt *o = kind_msg_new(&ckpt__sock_opt__descriptor);
+
+	if (!o || kind_push(&m->n_opts, &m->opts, o))
+		return -ENOMEM;
+	o->level = (uint32_t)level;
+	o->name = (uint32_t)name;
+	o->value.data = malloc(v->len + 1);
+	if (!o->value.data)
+		return -ENOMEM;
+	memcpy(o->value.data, v->v, v->len);
+	o->value.len = v->len;
+	return 0;
+}
+
+static int filter_dump(int fd, Ckpt__SockOpts *m, struct ckpt_err *err)
+{
+	socklen_t len = 0; /* in instructions, also in the answer */
+
+	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &len))
+		return errno == EACCES ? ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+						   "the socket has an eBPF filter")
+				       : 0;
+	if (!len)
+		return 0;
+	m->filter.len = len * sizeof(struct sock_filter);
+	m->filter.data = malloc(m->filter.len);
+	if (!m->filter.data)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, m->filter.data, &len))
+		return ckpt_fail_errno(err, E_KERNEL, -errno,
+				       "cannot read the filter of the socket");
+	m->lock_filter = sockopt_get(fd, SOL_SOCKET, SO_LOCK_FILTER) == 1;
+	return 0;
+}
+
+int sockopts_dump(int fd, Ckpt__SockOpts **ret, struct ckpt_err *err)
+{
+	int family = sockopt_get(fd, SOL_SOCKET, SO_DOMAIN), lock;
+	int protocol = sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL);
+	auto_fd fresh =
+		socket(family, sockopt_get(fd, SOL_SOCKET, SO_TYPE) | SOCK_CLOEXEC, protocol);
+	Ckpt__SockOpts *m = kind_msg_new(&ckpt__sock_opts__descriptor);
+
+	if (!m)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	*ret = m; /* freed with the message it belongs to, whatever happens below */
+	if (fresh < 0)
+		return ckpt_fail_errno(err, E_KERNEL, -errno,
+				       "cannot make a socket to compare with");
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct value v, def;
+
+		if (table[i].level != SOL_SOCKET && family == AF_UNIX)
+			continue;
+		if ((table[i].level == IPPROTO_IPV6 && family != AF_INET6) ||
+		    (table[i].level == IPPROTO_TCP && protocol != IPPROTO_TCP) ||
+		    (table[i].level == IPPROTO_UDP && protocol != IPPROTO_UDP))
+			continue;
+		if (!value_get(fd, table[i].level, table[i].name, &v))
+			continue;
+		if (value_get(fresh, table[i].level, table[i].name, &def) && def.len == v.len &&
+		    !memcmp(def.v, v.v, v.len))
+			continue;
+		if (opt_push(m, table[i].level, table[i].name, &v))
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	}
+	/* A size that was set by hand is kept; the others follow this system's defaults. */
+	lock = sockopt_get(fd, SOL_SOCKET, SO_BUF_LOCK);
+	m->buf_lock = lock > 0 ? (uint32_t)lock : 0;
+	if (m->buf_lock & 1)
+		m->sndbuf = (uint32_t)sockopt_get(fd, SOL_SOCKET, SO_SNDBUF);
+	if (m->buf_lock & 2)
+		m->rcvbuf = (uint32_t)sockopt_get(fd, SOL_SOCKET, SO_RCVBUF);
+	return filter_dump(fd, m, err);
+}
+
+static int set_int(int fd, int level, int name, int v)
+{
+	return setsockopt(fd, level, name, &v, sizeof(v));
+}
+
+/* The kernel doubles what it is given. */
+static int set_buf(int fd, int force, int plain, uint32_t bytes)
+{
+	return set_int(fd, SOL_SOCKET, force, (int)(bytes / 2)) &&
+	       set_int(fd, SOL_SOCKET, plain, (int)(bytes / 2));
+}
+
+static int bufs_restore(int fd, const Ckpt__SockOpts *m, struct ckpt_err *err)
+{
+	if ((m->sndbuf && set_buf(fd, SO_SNDBUFFORCE, SO_SNDBUF, m->sndbuf)) ||
+	    (m->rcvbuf && set_buf(fd, SO_RCVBUFFORCE, SO_RCVBUF, m->rcvbuf)))
+		return ckpt_fail_errno(err, E_RESTORE, -errno,
+				       "cannot set the buffers of a socket");
+	return 0;
+}
+
+static int filter_restore(int fd, const Ckpt__SockOpts *m, struct ckpt_err *err)
+{
+	size_t n = m->filter.len / sizeof(struct sock_filter);
+	struct sock_fprog prog = { .len = (unsigned short)n, .filter = (void *)m->filter.data };
+
+	if (!m->filter.len)
+		return 0;
+	if (m->filter.len % sizeof(struct sock_filter) || n > BPF_MAXINSNS)
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a socket filter of %zu bytes",
+				 m->filter.len);
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)))
+		return ckpt_fail_errno(err, E_RESTORE, -errno,
+				       "cannot attach the filter of a socket");
+	if (m->lock_filter && set_int(fd, SOL_SOCKET, SO_LOCK_FILTER, 1))
+		return ckpt_fail_errno(err, E_RESTORE, -errno,
+				       "cannot lock the filter of a socket");
+	return 0;
+}
+
+static int table_find(const Ckpt__SockOpt *o)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		if ((uint32_t)table[i].level == o->level && (uint32_t)table[i].name == o->name)
+			return (int)i;
+	return -1;
+}
+
+int sockopts_restore(int fd, const Ckpt__SockOpts *m, enum sockopt_when when, struct ckpt_err *err)
+{
+	int rc;
+
+	if (!m)
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a socket without options");
+	for (size_t i = 0; i < m->n_opts; i++) {
+		const Ckpt__SockOpt *o = m->opts[i];
+		int at = table_find(o);
+
+		if (at < 0 || o->value.len > VALUE_MAX)
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+					 "socket option %u of level %u", o->name, o->level);
+		if (table[at].when != when)
+			continue;
+		if (setsockopt(fd, (int)o->level, (int)o->name, o->value.data,
+			       (socklen_t)o->value.len))
+			return ckpt_fail_errno(err, E_RESTORE, -errno,
+					       "cannot set socket option %u of level %u", o->name,
+					       o->level);
+	}
+	if (when != SOCKOPT_EARLY)
+		return 0;
+	rc = bufs_restore(fd, m, err);
+	return rc ? rc : filter_restore(fd, m, err);
+}
+
+void sockopt_room_make(int fd, size_t bytes, struct sockopt_room *ret)
+{
+	size_t want = bytes * 4 + (1u << 20);
+
+	ret->sndbuf = sockopt_get(fd, SOL_SOCKET, SO_SNDBUF);
+	ret->lock = sockopt_get(fd, SOL_SOCKET, SO_BUF_LOCK);
+	(void)set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, want > INT_MAX / 2 ? INT_MAX / 2 : (int)want);
+}
+
+void sockopt_room_undo(int fd, const struct sockopt_room *room)
+{
+	if (room->sndbuf > 0)
+		(void)set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, room->sndbuf / 2);
+	if (room->lock >= 0)
+		(void)set_int(fd, SOL_SOCKET, SO_BUF_LOCK, room->lock);
+}

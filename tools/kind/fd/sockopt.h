@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Socket options, for all families. */
+#ifndef CKPT_KIND_FD_SOCKOPT_H
+#define CKPT_KIND_FD_SOCKOPT_H
+
+#include "fd_sock.pb-c.h"
+#include "kind/kind.h"
+
+/* Those that must not be set before a socket has its queue and its peer. */
+enum sockopt_when { SOCKOPT_EARLY, SOCKOPT_LATE };
+
+/* Options of @fd that differ from those of a new socket. */
+int sockopts_dump(int fd, Ckpt__SockOpts **ret, struct ckpt_err *err) __must_check;
+int sockopts_restore(int fd, const Ckpt__SockOpts *opts, enum sockopt_when when,
+		     struct ckpt_err *err) __must_check;
+
+/* An int option; -1 when there is none. */
+int sockopt_get(int fd, int level, int name);
+/* Room for @bytes to be sent, and back to what it was. */
+struct sockopt_room {
+	int sndbuf, lock;
+};
+void sockopt_room_make(int fd, size_t bytes, struct sockopt_room *ret);
+void sockopt_room_undo(int fd, const struct sockopt_room *room);
+
+#endif
