@@ -25,14 +25,14 @@ check-run: tests
 
 $(TEST_LIB): tests/lib/t.c tests/lib/t.h
 	@mkdir -p $(@D)
-	$(TEST_CC) $(TEST_CFLAGS) -c -o $@ $<
+	@echo "  TEST    $@"; $(TEST_CC) $(TEST_CFLAGS) -c -o $@ $<
 
 $(TEST_KIND) $(TEST_PROG): $(TEST_BUILD)/%: tests/%.c $(TEST_LIB) tests/lib/t.h
 	@mkdir -p $(@D)
-	$(TEST_CC) $(TEST_CFLAGS) -Itests/lib $(TEST_CFLAGS_$(notdir $*)) -o $@ $< $(TEST_LIB) \
+	@echo "  TEST    $@"; $(TEST_CC) $(TEST_CFLAGS) -Itests/lib $(TEST_CFLAGS_$(notdir $*)) -o $@ $< $(TEST_LIB) \
 		$(TEST_LIBS) $(TEST_LIBS_$(notdir $*))
 
 $(TEST_UNIT): $(TEST_BUILD)/unit/%: tests/unit/%.c $(TEST_UNIT_OBJS)
 	@mkdir -p $(@D)
-	$(TEST_CC) $(TEST_CFLAGS) $(TEST_UNIT_CFLAGS) -Itools -Itests/lib -o $@ $< $(TEST_UNIT_OBJS) \
+	@echo "  TEST    $@"; $(TEST_CC) $(TEST_CFLAGS) $(TEST_UNIT_CFLAGS) -Itools -Itests/lib -o $@ $< $(TEST_UNIT_OBJS) \
 		$(TEST_LIBS) $(TEST_UNIT_LIBS) $(TEST_LIBS_$*)

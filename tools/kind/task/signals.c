@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "kind/task/kinds.h"
 #include "task_basic.pb-c.h"
@@ -18,17 +19,16 @@ struct ksigaction {
 static int sigaction_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s,
 			 uint64_t *priv, struct ckpt_err *err)
 {
-	uint64_t ign = ~0ull, cgt = ~0ull, room;
 	struct ksigaction *local;
+	uint64_t room = steps_room(s, sizeof(*local) * NSIG_KERNEL, &local);
 
 	(void)d;
 	(void)err;
-	(void)proc_field_num(f->status, "SigIgn", 0, 16, &ign);
-	(void)proc_field_num(f->status, "SigCgt", 0, 16, &cgt);
-	room = steps_room(s, sizeof(*local) * NSIG_KERNEL, &local);
+	(void)f;
 	priv[0] = (uint64_t)local;
+	/* All of them: a default action may still have flags and a mask. */
 	for (int sig = 1; sig <= NSIG_KERNEL; sig++)
-		if (((ign | cgt) >> (sig - 1)) & 1 && sig != SIGKILL && sig != SIGSTOP)
+		if (sig != SIGKILL && sig != SIGSTOP)
 			(void)steps_call(s, "read a signal handler", SYS_rt_sigaction,
 					 (uint64_t)sig, 0,
 					 room + (uint64_t)(sig - 1) * sizeof(*local), 8);
@@ -68,6 +68,8 @@ static int sigaction_plan(struct restore_ctx *r, const Ckpt__Task *task, const C
 			  const void *msg, struct steps *s, struct ckpt_err *err)
 {
 	const Ckpt__TaskSigaction *m = msg;
+	const struct ksigaction none = { 0 };
+	uint64_t seen = 0;
 
 	(void)r;
 	(void)task;
@@ -79,8 +81,19 @@ static int sigaction_plan(struct restore_ctx *r, const Ckpt__Task *task, const C
 		if (x->sig < 1 || x->sig > NSIG_KERNEL)
 			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a handler for signal %u",
 					 x->sig);
+		seen |= 1ull << (x->sig - 1);
 		(void)steps_call(s, "set a signal handler", SYS_rt_sigaction, x->sig,
 				 steps_data(s, &sa, sizeof(sa)), 0, 8);
+	}
+	/* What ckpt handles or ignores was inherited. */
+	for (uint64_t sig = 1; sig <= NSIG_KERNEL; sig++) {
+		struct ksigaction own = { 0 };
+
+		if (seen >> (sig - 1) & 1 || sig == SIGKILL || sig == SIGSTOP ||
+		    syscall(SYS_rt_sigaction, sig, NULL, &own, 8) || !own.handler)
+			continue;
+		(void)steps_call(s, "reset a signal handler", SYS_rt_sigaction, sig,
+				 steps_data(s, &none, sizeof(none)), 0, 8);
 	}
 	return 0;
 }
