@@ -32,6 +32,8 @@ def run_kind(box, prog, mode, opts):
     elif mode in ("kill", "twice"):
         for i in range(2 if mode == "twice" else 1):
             image = box.image + str(i)
+            if i:   # a copy first: what it interrupts, the next one interrupts again
+                box.dump(target, *dump, image=box.image + "-copy")
             box.dump(target, "--kill", *dump, image=image)
             box.restore(*restore, image=image)
     else:

@@ -51,16 +51,12 @@ int dump_facts_status(int pid, int tid, char **ret, struct ckpt_err *err)
 static int thread_core(struct thread_work *w, struct ckpt_err *err)
 {
 	struct target_thread *th = w->facts.thread;
-	struct user_regs_struct regs = th->regs;
+	struct user_regs_struct regs;
 	unsigned char *xsave = NULL;
 	size_t len = 0;
 	int rc;
 
-	regs_apply_restart(&regs);
-	/* The kernel's own restart data does not survive: make the call again from its arguments.
-	 */
-	if (regs.rax == SYS_restart_syscall && (long)th->regs.rax == -516)
-		regs.rax = th->regs.orig_rax;
+	thread_image_regs(th, &regs);
 	w->msg->tid = th->vtid;
 	w->msg->sigmask = th->sigmask;
 	w->msg->regs.data = malloc(sizeof(regs));

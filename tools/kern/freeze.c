@@ -22,8 +22,9 @@
 #include "kern/procfs.h"
 #include "kern/target.h"
 
-#define SEIZE_OPTS                                                                                 \
-	(PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACESYSGOOD)
+/* Not TRACEVFORK: a child that is born by vfork must run on, for its parent cannot stop before it
+ * has called exec. It is found when the parent has stopped. */
+#define SEIZE_OPTS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD)
 #define FREEZE_DEADLINE_US 10000000u
 
 int thread_get_regs(int tid, struct user_regs_struct *ret)
@@ -88,40 +89,31 @@ int thread_interrupt(int tid)
 	}
 }
 
-void regs_apply_restart(struct user_regs_struct *regs)
+/* Both look-ups begin behind the last hit, *at: lists are asked for in the order in which they were
+ * made, so one step is enough as a rule. */
+static bool task_known(const struct target *t, int pid, size_t *at)
 {
-	static const long restart_same[] = { -512 /* SYS */, -513 /* NOINTR */, -514 /* NOHAND */ };
-	long ret = (long)regs->rax;
+	for (size_t n = t->tasks.n, k = 0; k < n; k++) {
+		size_t i = (*at + 1 + k) % n;
 
-	if ((long)regs->orig_rax < 0)
-		return;
-	for (size_t i = 0; i < ARRAY_SIZE(restart_same); i++) {
-		if (ret != restart_same[i])
-			continue;
-		regs->rax = regs->orig_rax;
-		regs->rip -= 2;
-	}
-	if (ret == -516 /* ERESTART_RESTARTBLOCK */) {
-		regs->rax = 219; /* restart_syscall */
-		regs->rip -= 2;
-	}
-	regs->orig_rax = (unsigned long long)-1;
-}
-
-static struct target_task *task_find(struct target *t, int pid)
-{
-	for (size_t i = 0; i < t->tasks.n; i++)
-		if (t->tasks.v[i].pid == pid)
-			return &t->tasks.v[i];
-	return NULL;
-}
-
-/* Index of the thread, or -1. Lists are ascending but for late-comers, so look from the end. */
-static bool thread_known(const struct target_task *task, int tid)
-{
-	for (size_t i = task->threads.n; i-- > 0;)
-		if (task->threads.v[i].tid == tid)
+		if (t->tasks.v[i].pid == pid) {
+			*at = i;
 			return true;
+		}
+	}
+	return false;
+}
+
+static bool thread_known(const struct target_task *task, int tid, size_t *at)
+{
+	for (size_t n = task->threads.n, k = 0; k < n; k++) {
+		size_t i = (*at + 1 + k) % n;
+
+		if (task->threads.v[i].tid == tid) {
+			*at = i;
+			return true;
+		}
+	}
 	return false;
 }
 
@@ -144,11 +136,24 @@ static int fail_seize(struct ckpt_err *err, int pid, int tid, int rc)
 /* Seize one thread and ask it to stop; it is waited for later. -ESRCH: it ended. */
 static int thread_seize(int tid)
 {
-	if (ptrace(PTRACE_SEIZE, tid, 0, SEIZE_OPTS))
-		return -errno;
-	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0))
-		return -errno;
-	return 0;
+	auto_free char *status = NULL;
+	struct ckpt_err ignore = { 0 };
+	uint64_t tracer = 0;
+	const char *state;
+	int rc;
+
+	if (!ptrace(PTRACE_SEIZE, tid, 0, SEIZE_OPTS))
+		return ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : 0;
+	rc = -errno;
+	if (rc != -EPERM)
+		return rc;
+	/* It is ours by a clone event, or it is ending, or we may not. */
+	if (proc_read(tid, "status", &status, NULL, &ignore))
+		return -ESRCH;
+	if (proc_field_num(status, "TracerPid", 0, 10, &tracer) && (int)tracer == getpid())
+		return ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : 0;
+	state = proc_field(status, "State");
+	return state && (*state == 'Z' || *state == 'X') ? -ESRCH : rc;
 }
 
 /* Wait for the stop of a seized thread, passing clone and fork events: their newborns are
@@ -164,8 +169,10 @@ static int thread_settle(struct target_thread *th)
 		if (r < 0 && errno != EINTR)
 			return -ESRCH;
 		if (r <= 0) {
-			if (io_now_us() > deadline)
+			if (io_now_us() > deadline) {
+				th->settled = true; /* not waited for again */
 				return -ETIMEDOUT;
+			}
 			/* Not yet: give it the processor. */
 			usleep(20);
 			continue;
@@ -176,7 +183,8 @@ static int thread_settle(struct target_thread *th)
 			sig = WSTOPSIG(status);
 			th->group_stopped = sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN ||
 					    sig == SIGTTOU;
-			return 0;
+			th->settled = true;
+			return thread_read_state(th);
 		}
 		/* A signal on its way is delivered, so that it is not lost. */
 		sig = status >> 16 ? 0 : WSTOPSIG(status);
@@ -191,7 +199,7 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 {
 	struct proc_pids tids = { 0 };
 	struct target_task *task = &t->tasks.v[at];
-	size_t first = task->threads.n;
+	size_t first = task->threads.n, hit = first;
 	int rc = proc_threads(task->pid, &tids, err);
 
 	if (rc)
@@ -199,25 +207,9 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 	for (size_t i = 0; i < tids.n; i++) {
 		struct target_thread *th;
 
-		/* Threads of earlier passes are a prefix of the list mostly: test cheaply. */
-		if (first && thread_known(task, tids.v[i]))
+		if (first && thread_known(task, tids.v[i], &hit))
 			continue;
 		rc = thread_seize(tids.v[i]);
-		/* Already ours by a clone event: only the stop is to be waited for. */
-		if (rc == -EPERM && task->threads.n) {
-			struct proc_stat st;
-			auto_free char *status = NULL;
-			struct ckpt_err ignore = { 0 };
-			uint64_t tracer = 0;
-
-			if (!proc_read(tids.v[i], "status", &status, NULL, &ignore) &&
-			    proc_field_num(status, "TracerPid", 0, 10, &tracer) &&
-			    (int)tracer == getpid())
-				rc = ptrace(PTRACE_INTERRUPT, tids.v[i], 0, 0) ? -errno : 0;
-			else if (proc_stat_read(tids.v[i], &st, &ignore) || st.state == 'Z' ||
-				 st.state == 'X')
-				rc = -ESRCH;
-		}
 		if (rc == -ESRCH && i > 0)
 			continue;
 		if (rc) {
@@ -243,6 +235,15 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 		if (rc == -ESRCH)
 			return ckpt_fail(err, E_TARGET_GONE, rc,
 					 "task %d ended while it was being stopped", task->pid);
+		if (rc == -EOPNOTSUPP)
+			return ckpt_fail(err, E_UNSUPPORTED, rc,
+					 "thread %d waits in a system call that was interrupted "
+					 "before, and this kernel does not tell which",
+					 task->threads.v[i].tid);
+		if (rc && rc != -ETIMEDOUT)
+			return ckpt_fail_errno(err, E_FREEZE, rc,
+					       "cannot read registers of thread %d",
+					       task->threads.v[i].tid);
 		if (rc)
 			return ckpt_remedy(
 				(ckpt_fail(err, E_FREEZE, rc,
@@ -254,6 +255,12 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 				task->threads.v[i].tid);
 	}
 	return 0;
+}
+
+static int fail_leader(struct ckpt_err *err, int pid)
+{
+	return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+			 "the first thread of task %d has ended while others go on", pid);
 }
 
 static int task_add(struct target *t, int pid, int parent, struct ckpt_err *err)
@@ -272,9 +279,14 @@ static int task_add(struct target *t, int pid, int parent, struct ckpt_err *err)
 	task->parent = parent;
 	task->zombie = st.state == 'Z';
 	task->mem_fd = -1;
+	if (task->zombie && st.num_threads > 1)
+		return fail_leader(err, pid);
 	if (task->zombie)
 		return 0;
-	return proc_open(pid, "mem", O_RDWR, &task->mem_fd, err);
+	rc = proc_open(pid, "mem", O_RDWR, &task->mem_fd, err);
+	if (rc)
+		t->tasks.n--;
+	return rc;
 }
 
 /* Drop threads that ended meanwhile. */
@@ -289,17 +301,21 @@ static void task_compact(struct target_task *task)
 }
 
 /* Add children of a task whose threads all stand still, so that it makes no more of them. */
-static int task_add_children(struct target *t, size_t at, bool known, struct ckpt_err *err)
+static int task_add_children(struct target *t, size_t at, bool known, bool *ret_ended,
+			     struct ckpt_err *err)
 {
 	struct proc_pids kids = { 0 };
+	size_t hit = at;
 	int rc = proc_children(t->tasks.v[at].pid, &kids, err);
 
 	for (size_t k = 0; !rc && k < kids.n; k++) {
 		struct ckpt_err gone = { 0 };
 
-		if (known && task_find(t, kids.v[k]))
+		if (known && task_known(t, kids.v[k], &hit))
 			continue;
 		rc = task_add(t, kids.v[k], (int)at, &gone);
+		/* It may have ended just now, and its children have moved up behind our back. */
+		*ret_ended |= rc || t->tasks.v[t->tasks.n - 1].zombie;
 		if (rc && gone.id != E_TARGET_GONE)
 			*err = gone;
 		else
@@ -310,7 +326,7 @@ static int task_add_children(struct target *t, size_t at, bool known, struct ckp
 }
 
 /* The task ended while it was being stopped. Its parent stands still and cannot reap it, so it is a
- * zombie, unless the parent ignores SIGCHLD: then it is gone, and tree_compact() forgets it. */
+ * zombie, unless the parent ignores SIGCHLD: then it is gone, and tree_parents() forgets it. */
 static int task_ended(struct target *t, size_t at, struct ckpt_err *err)
 {
 	struct target_task *task = &t->tasks.v[at];
@@ -325,7 +341,7 @@ static int task_ended(struct target *t, size_t at, struct ckpt_err *err)
 	task->threads.n = 0;
 	task->zombie = true;
 	task->gone = proc_stat_read(task->pid, &st, &gone) || st.state == 'X';
-	return 0;
+	return !task->gone && st.num_threads > 1 ? fail_leader(err, task->pid) : 0;
 }
 
 static int task_settle(struct target *t, size_t at, uint64_t deadline, bool *ret_ended,
@@ -363,31 +379,88 @@ static int tree_settle(struct target *t, struct ckpt_err *err)
 			rc = task_settle(t, i, deadline, &one_ended, err);
 			ended |= one_ended;
 			if (!rc && !t->tasks.v[i].zombie)
-				rc = task_add_children(t, i, known, err);
+				rc = task_add_children(t, i, known, &ended, err);
 		}
 		known = true;
 	} while (!rc && ended);
 	return rc;
 }
 
-/* Drop tasks that were gone before they could be stopped; indexes of parents move along. */
-static void tree_compact(struct target *t)
+static void task_release(struct target_task *task)
 {
-	size_t n = 0;
+	for (size_t k = 0; k < task->threads.n; k++) {
+		struct target_thread *th = &task->threads.v[k];
 
-	for (size_t i = 0; i < t->tasks.n; i++) {
-		if (t->tasks.v[i].gone) {
-			if (t->tasks.v[i].mem_fd >= 0)
-				(void)close(t->tasks.v[i].mem_fd);
-			vec_free(&t->tasks.v[i].threads);
-			for (size_t k = 0; k < t->tasks.n; k++)
-				if (t->tasks.v[k].parent > (int)n)
-					t->tasks.v[k].parent--;
+		/* When the freeze failed half-way, what its stop interrupted is to be made good. */
+		if (th->seized && !th->settled)
+			(void)thread_settle(th);
+		if (th->seized)
+			(void)ptrace(PTRACE_DETACH, th->tid, 0, 0);
+		th->seized = false;
+	}
+}
+
+struct pid_at {
+	int pid;
+	size_t at;
+};
+
+static int pid_at_compare(const void *a, const void *b)
+{
+	int x = ((const struct pid_at *)a)->pid, y = ((const struct pid_at *)b)->pid;
+
+	return (x > y) - (x < y);
+}
+
+/* Parents may have changed while the tree came to rest: set them by what is true now, and drop what
+ * is no longer below the root. Keeps the order, so parents stay before children. */
+static int tree_parents(struct target *t, struct ckpt_err *err)
+{
+	struct pid_at *known = calloc(t->tasks.n, sizeof(*known)), key = { 0 };
+	size_t total = t->tasks.n, n = 0;
+
+	if (!known)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < total; i++)
+		known[i] = (struct pid_at){ t->tasks.v[i].pid, i };
+	qsort(known, total, sizeof(*known), pid_at_compare);
+	for (size_t i = 1; i < total; i++) {
+		struct target_task *task = &t->tasks.v[i];
+		struct ckpt_err gone = { 0 };
+		struct proc_stat st;
+		const struct pid_at *parent = NULL;
+
+		if (!task->gone && !proc_stat_read(task->pid, &st, &gone)) {
+			key.pid = task->ppid = st.ppid;
+			parent = bsearch(&key, known, total, sizeof(*known), pid_at_compare);
+		}
+		if (parent && parent->at < i && !t->tasks.v[parent->at].gone) {
+			task->parent = (int)parent->at;
 			continue;
 		}
-		t->tasks.v[n++] = t->tasks.v[i];
+		task->gone = true;
+		task_release(task);
+	}
+	/* Close the gaps; known[] now maps old places to new ones. */
+	for (size_t i = 0; i < total; i++) {
+		struct target_task *task = &t->tasks.v[i];
+
+		known[i].at = n;
+		if (task->gone) {
+			if (task->mem_fd >= 0)
+				(void)close(task->mem_fd);
+			vec_free(&task->threads);
+			continue;
+		}
+		if (task->parent >= 0)
+			task->parent = (int)known[task->parent].at;
+		if (n != i)
+			t->tasks.v[n] = *task;
+		n++;
 	}
 	t->tasks.n = n;
+	free(known);
+	return 0;
 }
 
 int target_freeze(struct target *t, int pid, struct ckpt_err *err)
@@ -399,7 +472,7 @@ int target_freeze(struct target *t, int pid, struct ckpt_err *err)
 	if (!rc)
 		rc = tree_settle(t, err);
 	if (!rc)
-		tree_compact(t);
+		rc = tree_parents(t, err);
 	for (size_t i = 0; !rc && i < t->tasks.n; i++) {
 		struct target_task *task = &t->tasks.v[i];
 		bool nested = false;
@@ -413,10 +486,6 @@ int target_freeze(struct target *t, int pid, struct ckpt_err *err)
 			th->vtid = th->tid;
 			if (nested)
 				rc = proc_inner_pid(task->pid, th->tid, &th->vtid, NULL, err);
-			if (!rc && ((rc = thread_get_regs(th->tid, &th->regs)) ||
-				    (rc = thread_get_sigmask(th->tid, &th->sigmask))))
-				ckpt_fail_errno(err, E_FREEZE, rc,
-						"cannot read registers of thread %d", th->tid);
 		}
 	}
 	if (rc)
@@ -455,12 +524,7 @@ void target_thaw(struct target *t, enum target_end how)
 
 		if (how == TARGET_STOP && !task->zombie)
 			(void)kill(task->pid, SIGSTOP);
-		for (size_t k = 0; k < task->threads.n; k++) {
-			if (!task->threads.v[k].seized)
-				continue;
-			(void)ptrace(PTRACE_DETACH, task->threads.v[k].tid, 0, 0);
-			task->threads.v[k].seized = false;
-		}
+		task_release(task);
 	}
 }
 

@@ -15,8 +15,10 @@ struct target_thread {
 	int tid;  /* as ckpt sees it */
 	int vtid; /* in the innermost pid namespace of the target */
 	bool seized;
+	bool settled; /* its stop was waited for */
 	bool group_stopped;           /* job control had stopped it */
-	struct user_regs_struct regs; /* as the kernel gave them */
+	struct user_regs_struct regs; /* from which the kernel restarts what it interrupted */
+	long restarts; /* the call that restart_syscall is to continue; 0: none */
 	uint64_t sigmask;
 };
 
@@ -24,7 +26,7 @@ struct target_task {
 	int pid, vpid;
 	int ppid; /* as ckpt sees it; the parent may be outside the tree */
 	bool zombie;
-	bool gone;  /* ended and reaped during the freeze; never seen after it */
+	bool gone;  /* while freezing: ended and reaped, or no longer below the root */
 	int parent; /* index in target.tasks, -1 for the root */
 	int mem_fd; /* /proc/PID/mem, -1 for a zombie */
 	struct {
@@ -65,5 +67,10 @@ int thread_wait(int tid, int *ret_status);
 int thread_interrupt(int tid);
 /* The registers with which an interrupted system call is made again (its restart applied). */
 void regs_apply_restart(struct user_regs_struct *regs);
+/* The same for a restore, which has no data of the kernel's to continue a call from. */
+void thread_image_regs(const struct target_thread *th, struct user_regs_struct *ret);
+/* Registers and signal mask of a thread that has just stopped; what the stop did to the system call
+ * it was in is made good (restart.c). -EOPNOTSUPP: it cannot be told which call that is. */
+int thread_read_state(struct target_thread *th);
 
 #endif

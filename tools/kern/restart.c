@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * System calls that the freeze interrupted, on x86-64. The kernel leaves in rax
+ * what is to become of them:
+ *
+ *   ERESTARTSYS, NOINTR, NOHAND  make the call again; its arguments are all there is
+ *   ERESTART_RESTARTBLOCK        continue by restart_syscall, from data in the kernel
+ *   EINTR                        some calls give up on any stop, though no signal came
+ *
+ * For the last a stop by ckpt is turned into the third: the call is made again
+ * unless a handler runs. The data in the kernel does not survive a restore: there
+ * the call is made again from its arguments, so a relative timeout begins anew.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/vec.h"
+#include "kern/procfs.h"
+#include "kern/target.h"
+
+#define ERESTARTSYS 512
+#define ERESTARTNOINTR 513
+#define ERESTARTNOHAND 514
+#define ERESTART_RESTARTBLOCK 516
+#define SYSCALL_BYTES 2 /* 0f 05 */
+
+/* Calls that return EINTR on any stop, signal(7), and do nothing when they do. */
+static const long gives_up[] = {
+	SYS_epoll_wait,	 SYS_epoll_pwait,  441 /* epoll_pwait2 */, SYS_rt_sigtimedwait,
+	SYS_semop,	 SYS_semtimedop,   SYS_io_getevents,	   333 /* io_pgetevents */,
+	SYS_recvfrom,	 SYS_recvmsg,	   SYS_recvmmsg,	   SYS_sendto,
+	SYS_sendmsg,	 SYS_sendmmsg,	   SYS_accept,		   SYS_accept4,
+	SYS_connect,	 SYS_read,	   SYS_readv,		   SYS_write,
+	SYS_writev,	 SYS_msgrcv,	   SYS_msgsnd,
+};
+
+void regs_apply_restart(struct user_regs_struct *regs)
+{
+	long ret = (long)regs->rax;
+
+	if ((long)regs->orig_rax < 0)
+		return;
+	if (ret == -ERESTARTSYS || ret == -ERESTARTNOINTR || ret == -ERESTARTNOHAND) {
+		regs->rax = regs->orig_rax;
+		regs->rip -= SYSCALL_BYTES;
+	}
+	if (ret == -ERESTART_RESTARTBLOCK) {
+		regs->rax = SYS_restart_syscall;
+		regs->rip -= SYSCALL_BYTES;
+	}
+	regs->orig_rax = (unsigned long long)-1;
+}
+
+void thread_image_regs(const struct target_thread *th, struct user_regs_struct *ret)
+{
+	*ret = th->regs;
+	regs_apply_restart(ret);
+	if (th->restarts)
+		ret->rax = (unsigned long long)th->restarts;
+}
+
+/* The call that restart_syscall continues, by where in the kernel the thread sleeps. 0: unknown. */
+static long sleeping_call(int tid, const struct user_regs_struct *regs)
+{
+	auto_free char *wchan = NULL;
+	struct ckpt_err ignore = { 0 };
+
+	if (proc_read(tid, "wchan", &wchan, NULL, &ignore))
+		return 0;
+	if (strstr(wchan, "futex"))
+		return SYS_futex;
+	if (strstr(wchan, "poll") || strstr(wchan, "hrtimeout"))
+		return SYS_poll;
+	/* A sleep that goes on has no frame of its own but the scheduler's, which is left out.
+	 * nanosleep() begins with a pointer, clock_nanosleep() with the number of a clock. */
+	if (strstr(wchan, "sleep") || strstr(wchan, "do_syscall"))
+		return (unsigned int)regs->rdi == regs->rdi && regs->rdi < 4096 ? SYS_clock_nanosleep :
+										  SYS_nanosleep;
+	return 0;
+}
+
+/* Without kernel symbols: "mov $nr,%eax" in front of "syscall", as C libraries have it. */
+static long coded_call(int tid, const struct user_regs_struct *regs)
+{
+	unsigned char code[5] = { 0 };
+	long nr, word;
+
+	errno = 0;
+	word = ptrace(PTRACE_PEEKTEXT, tid, regs->rip - SYSCALL_BYTES - sizeof(code), NULL);
+	if (errno)
+		return 0;
+	memcpy(code, &word, sizeof(code));
+	if (code[0] != 0xb8)
+		return 0;
+	nr = code[1] | code[2] << 8 | code[3] << 16;
+	return nr == SYS_restart_syscall ? 0 : nr;
+}
+
+/* An earlier stop has made this a restart_syscall, whose number says nothing: let it sleep on for a
+ * moment and look where. It may as well be over by then. */
+static int find_restarted(struct target_thread *th)
+{
+	long nr = 0;
+	int rc = ptrace(PTRACE_CONT, th->tid, 0, 0) ? -errno : 0;
+
+	for (int i = 0; !rc && !nr && i < 40; i++) {
+		(void)usleep(25);
+		nr = sleeping_call(th->tid, &th->regs);
+	}
+	if (!rc)
+		rc = thread_interrupt(th->tid);
+	if (!rc)
+		rc = thread_get_regs(th->tid, &th->regs);
+	if (rc || (long)th->regs.rax != -ERESTART_RESTARTBLOCK || th->regs.orig_rax != SYS_restart_syscall)
+		return rc;
+	th->restarts = nr ? nr : coded_call(th->tid, &th->regs);
+	return th->restarts ? 0 : -EOPNOTSUPP;
+}
+
+int thread_read_state(struct target_thread *th)
+{
+	int rc = thread_get_regs(th->tid, &th->regs);
+
+	th->restarts = 0;
+	if (!rc && (long)th->regs.rax == -ERESTART_RESTARTBLOCK && (long)th->regs.orig_rax >= 0) {
+		th->restarts = (long)th->regs.orig_rax;
+		if (th->restarts == SYS_restart_syscall)
+			rc = find_restarted(th);
+	}
+	if (!rc && (long)th->regs.rax == -EINTR && (long)th->regs.orig_rax >= 0)
+		for (size_t i = 0; i < ARRAY_SIZE(gives_up); i++)
+			if ((long)th->regs.orig_rax == gives_up[i]) {
+				th->regs.rax = (unsigned long long)-ERESTARTNOHAND;
+				rc = thread_set_regs(th->tid, &th->regs);
+				break;
+			}
+	return rc ? rc : thread_get_sigmask(th->tid, &th->sigmask);
+}
