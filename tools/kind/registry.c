@@ -19,11 +19,13 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_reg,
 	&fd_kind_ghost,
 	&fd_kind_unix,
+	&fd_kind_inet,
 	&fd_kind_eventfd,
 	&fd_kind_epoll,
 	&fd_kind_timerfd,
 	&fd_kind_signalfd,
 	&fd_kind_inotify,
+	&fd_kind_refused, /* matches everything */
 	NULL,
 };
 

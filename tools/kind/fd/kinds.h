@@ -12,6 +12,8 @@ extern const struct fd_kind fd_kind_shmem;
 extern const struct fd_kind fd_kind_shmem_inode;
 extern const struct fd_kind fd_kind_reg;
 extern const struct fd_kind fd_kind_unix;
+extern const struct fd_kind fd_kind_inet;
+extern const struct fd_kind fd_kind_refused;
 extern const struct fd_kind fd_kind_eventfd;
 extern const struct fd_kind fd_kind_epoll;
 extern const struct fd_kind fd_kind_timerfd;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -17,6 +18,7 @@
 #include "kind/fd/ghost.h"
 #include "kind/fd/kinds.h"
 
+#define MQUEUE_MAGIC 0x19800202 /* ipc/mqueue.c */
 /* They act at open and are no state. O_TMPFILE contains O_DIRECTORY. */
 #define OPEN_ONCE (O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | (O_TMPFILE & ~O_DIRECTORY))
 
@@ -38,10 +40,25 @@ static bool has_name(const struct fd_facts *f)
 	return !lstat(f->link, &st) && st.st_ino == f->st.st_ino && st.st_dev == f->st.st_dev;
 }
 
+/* Looks like a regular file in a file system of its own. */
+static bool is_mqueue(const struct fd_facts *f)
+{
+	struct statfs fs;
+	char path[64];
+
+	if (f->fd < 0)
+		return false;
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", f->pid, f->fd);
+	return !statfs(path, &fs) && fs.f_type == MQUEUE_MAGIC;
+}
+
 static int reg_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err)
 {
 	uint64_t bytes = (uint64_t)f->st.st_blocks * 512;
 
+	if (is_mqueue(f))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "fd %d: the POSIX message queue (mqueue) %s", f->fd, f->link);
 	if (has_name(f))
 		return 0;
 	if (S_ISDIR(f->st.st_mode))

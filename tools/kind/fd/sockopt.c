@@ -213,6 +213,29 @@ static int filter_dump(int fd, Ckpt__SockOpts *m, struct ckpt_err *err)
 	return 0;
 }
 
+/* What a connection has made of itself is no option that was set. */
+static bool is_of_connection(int fd, int level, int name)
+{
+	struct tcp_info ti;
+	socklen_t len = sizeof(ti);
+
+	if (level != IPPROTO_TCP || (name != TCP_MAXSEG && name != TCP_WINDOW_CLAMP))
+		return false;
+	return !getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) && ti.tcpi_state != TCP_LISTEN &&
+	       ti.tcpi_state != TCP_CLOSE;
+}
+
+/* A connected socket shows values here that it cannot be given. */
+static bool is_multicast(int level, int name)
+{
+	return level == IPPROTO_IP
+		       ? name == IP_MULTICAST_IF || name == IP_MULTICAST_TTL ||
+				 name == IP_MULTICAST_LOOP || name == IP_MULTICAST_ALL
+		       : level == IPPROTO_IPV6 &&
+				 (name == IPV6_MULTICAST_IF || name == IPV6_MULTICAST_HOPS ||
+				  name == IPV6_MULTICAST_LOOP || name == IPV6_MULTICAST_ALL);
+}
+
 int sockopts_dump(int fd, Ckpt__SockOpts **ret, struct ckpt_err *err)
 {
 	int family = sockopt_get(fd, SOL_SOCKET, SO_DOMAIN), lock;
@@ -234,9 +257,11 @@ int sockopts_dump(int fd, Ckpt__SockOpts **ret, struct ckpt_err *err)
 			continue;
 		if ((table[i].level == IPPROTO_IPV6 && family != AF_INET6) ||
 		    (table[i].level == IPPROTO_TCP && protocol != IPPROTO_TCP) ||
+		    (protocol == IPPROTO_TCP && is_multicast(table[i].level, table[i].name)) ||
 		    (table[i].level == IPPROTO_UDP && protocol != IPPROTO_UDP))
 			continue;
-		if (!value_get(fd, table[i].level, table[i].name, &v))
+		if (!value_get(fd, table[i].level, table[i].name, &v) ||
+		    is_of_connection(fd, table[i].level, table[i].name))
 			continue;
 		if (value_get(fresh, table[i].level, table[i].name, &def) && def.len == v.len &&
 		    !memcmp(def.v, v.v, v.len))

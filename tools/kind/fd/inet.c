@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * IPv4 and IPv6: TCP sockets that are new, bound, listen, or whose connection is over; UDP sockets.
+ * A connection that is alive is refused, or ended at the restore as if the peer had reset it (--tcp
+ * close).
+ */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "kern/getfd.h"
+#include "kind/fd/kinds.h"
+#include "kind/fd/sockopt.h"
+
+#define RESET_WAIT_MS 5000
+
+static bool inet_match(const struct fd_facts *f)
+{
+	return (f->family == AF_INET || f->family == AF_INET6) && !(f->flags & O_PATH);
+}
+
+static int refuse(const struct fd_facts *f, enum ckpt_err_id id, struct ckpt_err *err,
+		  const char *why)
+{
+	return ckpt_fail(err, id, -EOPNOTSUPP, "fd %d (inet %s): %s", f->fd, f->link, why);
+}
+
+/* "10.0.0.1:80" for messages */
+static void address_print(const struct sockaddr_storage *ss, char *ret, size_t size)
+{
+	const struct sockaddr_in *in = (const void *)ss;
+	const struct sockaddr_in6 *in6 = (const void *)ss;
+	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (ss->ss_family == AF_INET6)
+		(void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+	else
+		(void)inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+	(void)snprintf(ret, size, ss->ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host,
+		       ntohs(in->sin_port));
+}
+
+static bool tcp_info(int fd, struct tcp_info *ret)
+{
+	socklen_t len = sizeof(*ret);
+
+	memset(ret, 0, sizeof(*ret));
+	return !getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len);
+}
+
+/* An established connection, or one that is being made or ended, and what the user wants with it.
+ */
+static int tcp_alive_check(struct dump_ctx *d, const struct fd_facts *f, int fd,
+			   struct ckpt_err *err)
+{
+	struct sockaddr_storage peer = { 0 };
+	socklen_t len = sizeof(peer);
+	char text[80] = "?";
+
+	if (dump_opts(d)->tcp == CKPT_TCP_CLOSE)
+		return 0;
+	if (!getpeername(fd, (void *)&peer, &len))
+		address_print(&peer, text, sizeof(text));
+	(void)ckpt_fail(err, E_TCP, -EOPNOTSUPP, "fd %d: an established TCP connection to %s",
+			f->fd, text);
+	return err->code;
+}
+
+static int tcp_check(struct dump_ctx *d, const struct fd_facts *f, int fd, struct ckpt_err *err)
+{
+	struct tcp_info ti;
+
+	if (!tcp_info(fd, &ti))
+		return refuse(f, E_UNSUPPORTED, err, "the kernel does not tell its state");
+	if (ti.tcpi_state == TCP_LISTEN) {
+		if (!ti.tcpi_unacked || dump_opts(d)->tcp == CKPT_TCP_CLOSE)
+			return 0;
+		return ckpt_fail(err, E_TCP, -EOPNOTSUPP,
+				 "fd %d: %u established TCP connections wait to be accepted", f->fd,
+				 ti.tcpi_unacked);
+	}
+	return ti.tcpi_state == TCP_CLOSE ? 0 : tcp_alive_check(d, f, fd, err);
+}
+
+static int inet_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err)
+{
+	auto_fd own = f->local < 0 ? fd_take(f->pid, f->fd) : -1;
+	int fd = f->local < 0 ? own : f->local;
+	int protocol = sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL);
+	int type = sockopt_get(fd, SOL_SOCKET, SO_TYPE);
+
+	if (fd < 0)
+		return 0; /* closed meanwhile */
+	if (type == SOCK_STREAM && protocol == IPPROTO_TCP)
+		return tcp_check(d, f, fd, err);
+	if (type == SOCK_DGRAM && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE))
+		return 0;
+	return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+			 "fd %d: a socket of type %d and IP protocol %d (raw, MPTCP, SCTP …)",
+			 f->fd, type, protocol);
+}
+
+static int address_dump(int fd, int (*get)(int, struct sockaddr *, socklen_t *),
+			ProtobufCBinaryData *ret, struct ckpt_err *err)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+
+	/* The port is at the same place in both families; without one there is no name. */
+	if (get(fd, (void *)&ss, &len) || !((struct sockaddr_in *)&ss)->sin_port)
+		return 0;
+	ret->data = malloc(len);
+	if (!ret->data)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	memcpy(ret->data, &ss, len);
+	ret->len = len;
+	return 0;
+}
+
+static int tcp_dump(const struct fd_facts *f, Ckpt__FdInet *m, struct ckpt_err *err)
+{
+	struct pollfd p = { .fd = f->local };
+	struct tcp_info ti;
+	char c;
+
+	if (!tcp_info(f->local, &ti))
+		return refuse(f, E_KERNEL, err, "the kernel does not tell its state");
+	m->listening = ti.tcpi_state == TCP_LISTEN;
+	if (m->listening) {
+		m->backlog = ti.tcpi_sacked;
+		return 0;
+	}
+	m->ended = ti.tcpi_state != TCP_CLOSE;
+	if (m->ended)
+		return 0;
+	/* Closed: never connected, or over. An error that waits says so, and must not be taken. */
+	if (poll(&p, 1, 0) > 0 && p.revents & POLLERR) {
+		m->ended = true;
+	} else if (recv(f->local, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+		m->ended = true;
+		m->end_seen = true;
+	}
+	return 0;
+}
+
+static int inet_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,
+		     struct ckpt_err *err)
+{
+	Ckpt__FdInet *m = msg;
+	int queued = 0, rc = 0;
+
+	(void)obj;
+	m->family = (uint32_t)f->family;
+	m->type = (uint32_t)sockopt_get(f->local, SOL_SOCKET, SO_TYPE);
+	m->protocol = (uint32_t)sockopt_get(f->local, SOL_SOCKET, SO_PROTOCOL);
+	if (m->type == SOCK_STREAM)
+		rc = tcp_dump(f, m, err);
+	if (!rc && !m->ended)
+		rc = address_dump(f->local, getsockname, &m->name, err);
+	if (!rc && m->type == SOCK_DGRAM) {
+		rc = address_dump(f->local, getpeername, &m->peer, err);
+		if (!ioctl(f->local, FIONREAD, &queued) && queued)
+			ui_warn(dump_ui(d), "fd %d of task %d: unread UDP datagrams are not kept",
+				f->fd, f->pid);
+	}
+	return rc ? rc : sockopts_dump(f->local, &m->opts, err);
+}
+
+/* A connection that the peer has reset: the real thing, on the loopback. */
+static int connection_over(const Ckpt__FdInet *m, int fd)
+{
+	union {
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+	} a = { .in.sin_family = (sa_family_t)m->family };
+	socklen_t len = m->family == AF_INET ? sizeof(a.in) : sizeof(a.in6);
+	auto_fd l = socket((int)m->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	auto_fd peer = -1;
+	struct linger now = { 1, 0 };
+	struct pollfd p = { .fd = fd };
+
+	if (m->family == AF_INET)
+		a.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	else
+		a.in6.sin6_addr = in6addr_loopback;
+	if (l < 0 || bind(l, (void *)&a, len) || getsockname(l, (void *)&a, &len) || listen(l, 1) ||
+	    connect(fd, (void *)&a, len))
+		return -errno;
+	peer = accept4(l, NULL, NULL, SOCK_CLOEXEC);
+	if (peer < 0 || setsockopt(peer, SOL_SOCKET, SO_LINGER, &now, sizeof(now)))
+		return -errno;
+	(void)close(take_fd(&peer));
+	return poll(&p, 1, RESET_WAIT_MS) == 1 ? 0 : -ETIMEDOUT;
+}
+
+static int bind_restore(const Ckpt__FdInet *m, int fd, struct ckpt_err *err)
+{
+	struct sockaddr_storage ss = { 0 };
+	char text[80];
+	int rc;
+
+	if (!m->name.len)
+		return 0;
+	if (m->name.len > sizeof(ss) || m->peer.len > sizeof(ss))
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "an address of %zu bytes",
+				 m->name.len);
+	memcpy(&ss, m->name.data, m->name.len);
+	if (!bind(fd, (void *)&ss, (socklen_t)m->name.len))
+		return 0;
+	rc = -errno;
+	address_print(&ss, text, sizeof(text));
+	(void)ckpt_fail_errno(err, E_RESTORE, rc, "cannot bind a socket to %s", text);
+	return rc == -EADDRINUSE ? ckpt_remedy(err, "end the program that has it: ss -nap") : rc;
+}
+
+static int inet_make(const Ckpt__FdInet *m, int fd, struct ckpt_err *err)
+{
+	int one = 1, rc;
+
+	if (m->family != AF_INET && m->family != AF_INET6)
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "socket family %u", m->family);
+	/* Several sockets may share a port; what they want of that themselves is set at the end. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	rc = sockopts_restore(fd, m->opts, SOCKOPT_EARLY, err);
+	if (!rc)
+		rc = bind_restore(m, fd, err);
+	if (!rc && m->listening && listen(fd, (int)m->backlog))
+		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot listen on a socket");
+	if (!rc && m->peer.len && connect(fd, (void *)m->peer.data, (socklen_t)m->peer.len))
+		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot connect a UDP socket");
+	return rc;
+}
+
+static int inet_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
+			int *ret_fd, struct ckpt_err *err)
+{
+	const Ckpt__FdInet *m = msg;
+	auto_fd fd = socket((int)m->family, (int)m->type | SOCK_CLOEXEC, (int)m->protocol);
+	int rc;
+
+	(void)obj;
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot make a socket of family %u",
+				       m->family);
+	if (m->ended) {
+		rc = connection_over(m, fd);
+		if (rc)
+			/* No loopback here: a socket that is not connected is the next best. */
+			ui_note(restore_ui(r), 1,
+				"a connection that is over becomes a new socket: %s",
+				strerror(-rc));
+		if (m->end_seen)
+			(void)sockopt_get(fd, SOL_SOCKET, SO_ERROR);
+	}
+	rc = inet_make(m, fd, err);
+	if (!rc)
+		*ret_fd = take_fd(&fd);
+	return rc;
+}
+
+static int inet_finish(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fd,
+		       struct ckpt_err *err)
+{
+	const Ckpt__FdInet *m = msg;
+	int zero = 0;
+
+	(void)r;
+	(void)obj;
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &zero, sizeof(zero));
+	return sockopts_restore(fd, m->opts, SOCKOPT_LATE, err);
+}
+
+const struct fd_kind fd_kind_inet = {
+	.name = "inet",
+	.desc = &ckpt__fd_inet__descriptor,
+	.match = inet_match,
+	.check = inet_check,
+	.dump = inet_dump,
+	.restore = inet_restore,
+	.finish = inet_finish,
+};
