@@ -56,6 +56,25 @@ static long await(struct ckpt_arena *arena, uint32_t *word, uint32_t value)
 	}
 }
 
+static int owner_gone(struct ckpt_arena *arena)
+{
+	uint32_t seen = __atomic_load_n(&arena->owner, __ATOMIC_ACQUIRE);
+
+	return !(seen & FUTEX_TID_MASK) || (seen & FUTEX_OWNER_DIED);
+}
+
+/* The owner may die without a word: look at it every few milliseconds. */
+static long lend(struct ckpt_arena *arena, uint32_t *word)
+{
+	const int64_t tick[2] = { 0, 5000000 };
+
+	__atomic_store_n(word, CKPT_LENT, __ATOMIC_RELEASE);
+	wake(word);
+	while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != CKPT_TAKEN && !owner_gone(arena))
+		(void)call(__NR_futex, (uint64_t)word, FUTEX_WAIT, CKPT_LENT, (uint64_t)tick);
+	return 0;
+}
+
 static long read_all(uint64_t fd, uint64_t addr, uint64_t len, uint64_t off)
 {
 	while (len) {
@@ -143,6 +162,8 @@ static long run_step(struct ckpt_arena *arena, struct ckpt_slot *slot, struct ck
 	}
 	if (s->op == CKPT_OP_CHECK)
 		return all[arg[0]].ret == (int64_t)arg[1] ? 0 : -EPROTO;
+	if (s->op == CKPT_OP_LEND)
+		return lend(arena, (uint32_t *)arg[0]);
 	if (s->op == CKPT_OP_EXIT) {
 		report(arena, slot, CKPT_SLOT_GONE);
 		if (arg[2])

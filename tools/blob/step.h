@@ -39,7 +39,13 @@ enum ckpt_op {
 	CKPT_OP_EXIT_THREAD, /* a helper thread ends: report done, exit(0) */
 	CKPT_OP_FILL, /* take part in the ckpt_fill job at arg0; return when all of it is done */
 	CKPT_OP_JOIN, /* wait until word arg0 is 0 (CLONE_CHILD_CLEARTID) */
+	CKPT_OP_LEND, /* set word arg0 to CKPT_LENT; wait until the owner sets CKPT_TAKEN or is gone
+		       */
 };
+
+/* The word of CKPT_OP_LEND. The steps behind it run in either case: they take back what was lent.
+ */
+enum { CKPT_LENT = 1, CKPT_TAKEN = 2 };
 
 #define CKPT_STEP_MAY_FAIL 1u /* go on when the call fails; ret keeps why */
 #define CKPT_STEP_EXPECT 2u   /* for SYSCALL: ret must equal want, else -EPROTO */

@@ -271,7 +271,7 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 }
 
 /* Wait until the slot's state is final. The interpreter wakes us; a dead target does not. */
-static int slot_wait(struct ckpt_slot *slot, int tid)
+static int slot_wait(struct ckpt_slot *slot, int tid, const uint32_t *lent)
 {
 	struct timespec tick = { .tv_nsec = 50000000 };
 	uint32_t state;
@@ -282,12 +282,15 @@ static int slot_wait(struct ckpt_slot *slot, int tid)
 		state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
 		if (state >= CKPT_SLOT_DONE)
 			return 0;
+		if (lent && __atomic_load_n(lent, __ATOMIC_ACQUIRE) == CKPT_LENT)
+			return 1;
 		if (spins < 200) {
 			/* Most lists take a few microseconds. */
 			(void)sched_yield();
 			continue;
 		}
-		(void)syscall(SYS_futex, &slot->state, FUTEX_WAIT, state, &tick, NULL, 0);
+		(void)syscall(SYS_futex, lent ? lent : &slot->state, FUTEX_WAIT, lent ? 0 : state,
+			      &tick, NULL, 0);
 		if (waitpid(tid, &status, __WALL | WNOHANG) == tid) {
 			if (!WIFSTOPPED(status))
 				return -ESRCH;
@@ -303,9 +306,15 @@ static int slot_wait(struct ckpt_slot *slot, int tid)
 int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
 	       struct ckpt_err *err)
 {
+	return inject_run_lending(in, th, slot, NULL, NULL, NULL, err);
+}
+
+int inject_run_lending(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
+		       uint32_t *word, int (*take)(void *arg), void *arg, struct ckpt_err *err)
+{
 	const struct ckpt_step *steps = arena_local(&in->arena, slot->steps);
 	struct user_regs_struct r;
-	int rc = tramp_load(in, th);
+	int rc = tramp_load(in, th), taken = 0;
 
 	slot->leave = in->tramp + (uint64_t)(ckpt_tramp_leave - ckpt_tramp);
 	r = call_regs(th, arena_entry(&in->arena));
@@ -320,7 +329,13 @@ int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *sl
 	if (!rc && ptrace(PTRACE_CONT, th->tid, 0, 0))
 		rc = -errno;
 	if (!rc)
-		rc = slot_wait(slot, th->tid);
+		rc = slot_wait(slot, th->tid, word);
+	if (rc == 1) {
+		taken = take(arg);
+		__atomic_store_n(word, CKPT_TAKEN, __ATOMIC_RELEASE);
+		(void)syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+		rc = slot_wait(slot, th->tid, NULL);
+	}
 	if (!rc)
 		rc = thread_interrupt(th->tid);
 	if (!rc || rc == -EFAULT) {
@@ -334,7 +349,7 @@ int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *sl
 	if (slot->state == CKPT_SLOT_FAILED)
 		return ckpt_fail_errno(err, E_INJECT, slot->err, "thread %d: %s", th->tid,
 				       arena_label(&in->arena, &steps[slot->pc]));
-	return 0;
+	return taken;
 }
 
 int inject_end(struct inject *in, struct ckpt_err *err)

@@ -25,6 +25,11 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size,
 /* Run @slot's steps in thread @th; returns when all ran, or E_INJECT with the failing step. */
 int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
 	       struct ckpt_err *err) __must_check;
+/* The same for a list with a CKPT_OP_LEND on @word: when it is reached @take is called, on success
+ * or failure the list goes on. Returns what @take returned when all else went well. */
+int inject_run_lending(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
+		       uint32_t *word, int (*take)(void *arg), void *arg,
+		       struct ckpt_err *err) __must_check;
 /* Take the arena out again; the task is as it was. Also after a failed run. */
 int inject_end(struct inject *in, struct ckpt_err *err) __must_check;
 

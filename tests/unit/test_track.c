@@ -1,0 +1,521 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Every back end of tools/track against everything a program does to its memory: what was
+ * written is reported, what is gone is not, and what the back end is able to tell apart is
+ * reported as unwritten.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kern/target.h"
+#include "track/track.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#define PAGE 4096ul
+#define BASE ((char *)0x700000000000ul)
+#define PAGES 64
+#define AWAY ((char *)0x710000000000ul)
+#define HUGE ((char *)0x720000000000ul)
+#define HUGE_BYTES (4ul << 20)
+#define FILEMAP ((char *)0x730000000000ul)
+
+/* ---- the target: does what a letter says, answers with it --------------------------------- */
+
+static void *map_at(char *at, size_t len, int flags, int fd)
+{
+	void *p = mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | flags, fd, 0);
+
+	if (p == MAP_FAILED)
+		_exit(10);
+	return p;
+}
+
+static void fill(char *at, size_t len)
+{
+	for (size_t i = 0; i < len; i += PAGE)
+		at[i] = 'x';
+}
+
+static void do_own_uffd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .range = { (uintptr_t)BASE, 8 * PAGE },
+				       .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg))
+		_exit(11);
+}
+
+static void act(char what, int data)
+{
+	pid_t pid;
+
+	switch (what) {
+	case 'n': /* nothing */
+		break;
+	case 'w':
+		BASE[5 * PAGE] = 'y';
+		break;
+	case 'd':
+		madvise(BASE + 8 * PAGE, 4 * PAGE, MADV_DONTNEED);
+		break;
+	case 'D':
+		madvise(BASE + 8 * PAGE, 4 * PAGE, MADV_DONTNEED);
+		BASE[9 * PAGE] = 'y';
+		break;
+	case 'm': /* replaced by a mapping at the same place */
+		munmap(BASE + 16 * PAGE, 4 * PAGE);
+		map_at(BASE + 16 * PAGE, 4 * PAGE, MAP_ANONYMOUS, -1);
+		BASE[17 * PAGE] = 'y';
+		break;
+	case 'M': /* moved, and written there */
+		mremap(BASE, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, AWAY);
+		break;
+	case 'B': /* written, and moved back */
+		AWAY[7 * PAGE] = 'z';
+		mremap(AWAY, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, BASE);
+		break;
+	case 'p':
+		mprotect(BASE, PAGES * PAGE, PROT_READ);
+		mprotect(BASE, PAGES * PAGE, PROT_READ | PROT_WRITE);
+		BASE[6 * PAGE] = 'y';
+		break;
+	case 'f':
+		pid = fork();
+		if (!pid) {
+			BASE[1 * PAGE] = 'c';
+			_exit(0);
+		}
+		waitpid(pid, NULL, 0);
+		BASE[2 * PAGE] = 'y';
+		break;
+	case 'r': /* the kernel writes: read(2) */
+		if (read(data, BASE + 20 * PAGE, 16) != 16)
+			_exit(12);
+		break;
+	case 'h':
+		map_at(HUGE, HUGE_BYTES, MAP_ANONYMOUS, -1);
+		madvise(HUGE, HUGE_BYTES, MADV_HUGEPAGE);
+		fill(HUGE, HUGE_BYTES);
+		break;
+	case 'H':
+		HUGE[3 * PAGE] = 'y';
+		break;
+	case 'c':
+		(void)madvise(HUGE, HUGE_BYTES, MADV_COLLAPSE);
+		HUGE[700 * PAGE] = 'y';
+		break;
+	case 'F':
+		fill(FILEMAP, 8 * PAGE);
+		break;
+	case 'G': /* dropped: the file shows again */
+		madvise(FILEMAP, 4 * PAGE, MADV_DONTNEED);
+		(void)*(volatile char *)(FILEMAP + PAGE);
+		FILEMAP[2 * PAGE] = 'y';
+		break;
+	case 'g': /* the mapping grows */
+		map_at(BASE + PAGES * PAGE, 4 * PAGE, MAP_ANONYMOUS, -1);
+		fill(BASE + PAGES * PAGE, 4 * PAGE);
+		break;
+	case 'u':
+		do_own_uffd();
+		break;
+	default:
+		_exit(13);
+	}
+}
+
+static void target_main(int in, int out, const char *file, const char *self)
+{
+	int data = open("/dev/zero", O_RDONLY), fd = open(file, O_RDWR);
+	char what;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	map_at(BASE, PAGES * PAGE, MAP_ANONYMOUS, -1);
+	fill(BASE, PAGES * PAGE);
+	map_at(FILEMAP, 8 * PAGE, 0, fd);
+	while (read(in, &what, 1) == 1) {
+		if (what == 'x') {
+			char fds[2][12];
+
+			snprintf(fds[0], sizeof(fds[0]), "%d", in);
+			snprintf(fds[1], sizeof(fds[1]), "%d", out);
+			execl(self, self, "--target", fds[0], fds[1], file, NULL);
+			_exit(14);
+		}
+		act(what, data);
+		if (write(out, &what, 1) != 1)
+			break;
+	}
+	_exit(0);
+}
+
+/* ---- the test ------------------------------------------------------------------------------ */
+
+struct fixture {
+	const struct track_ops *ops;
+	struct tracker t;
+	pid_t pid;
+	int to, from;
+	char file[32];
+};
+
+struct seen {
+	uint64_t base;
+	char map[2048]; /* per page: 0 nothing, 'c' clean, 'w' written */
+};
+
+static const char *self_path;
+
+static void tell(struct fixture *f, char what)
+{
+	char back = 0;
+
+	assert_int_equal(write(f->to, &what, 1), 1);
+	assert_int_equal(read(f->from, &back, 1), 1);
+	assert_int_equal(back, what);
+}
+
+static void start(struct fixture *f)
+{
+	int to[2], from[2], fd;
+
+	strcpy(f->file, "/tmp/track.XXXXXX");
+	fd = mkstemp(f->file);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 8 * PAGE), 0);
+	assert_int_equal(pwrite(fd, "file", 4, 0), 4);
+	close(fd);
+	assert_int_equal(pipe(to), 0);
+	assert_int_equal(pipe(from), 0);
+	f->pid = fork();
+	if (!f->pid) {
+		close(to[1]);
+		close(from[0]);
+		target_main(to[0], from[1], f->file, self_path);
+	}
+	close(to[0]);
+	close(from[1]);
+	f->to = to[1];
+	f->from = from[0];
+	tell(f, 'n');
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	f->ops = *state;
+	f->t.fd = f->t.pagemap_fd = -1;
+	start(f);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	tracker_detach(&f->t);
+	kill(f->pid, SIGKILL);
+	waitpid(f->pid, NULL, 0);
+	close(f->to);
+	close(f->from);
+	unlink(f->file);
+	free(f);
+	return 0;
+}
+
+static int note(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct seen *s = arg;
+
+	for (uint64_t i = 0; i < npages; i++) {
+		uint64_t at = (addr - s->base) / PAGE + i;
+
+		assert_true(at < sizeof(s->map));
+		assert_int_equal(s->map[at], 0);
+		s->map[at] = flags & TRACK_WRITTEN ? 'w' : 'c';
+	}
+	return 0;
+}
+
+/* Freeze, collect with arm, thaw. */
+static int pass(struct fixture *f, bool attach, char *base, size_t len, struct seen *s)
+{
+	struct target tg = { 0 };
+	struct ckpt_err err = { 0 };
+	int rc = target_freeze(&tg, f->pid, &err);
+
+	if (rc)
+		fail_msg("%s: %s", err.where, err.msg);
+	memset(s, 0, sizeof(*s));
+	s->base = (uintptr_t)base;
+	if (attach && tracker_attach(&f->t, f->ops, &tg.tasks.v[0], &err))
+		fail_msg("%s: %s", err.where, err.msg);
+	rc = tracker_begin(&f->t);
+	if (!rc)
+		rc = tracker_collect(&f->t, (uintptr_t)base, (uintptr_t)base + len, true, note, s);
+	if (!rc)
+		rc = tracker_armed(&f->t);
+	target_thaw(&tg, TARGET_RUN);
+	target_free(&tg);
+	return rc;
+}
+
+static bool exact(const struct fixture *f)
+{
+	return f->ops != &track_none;
+}
+
+static void arm_base(struct fixture *f, struct seen *s)
+{
+	assert_int_equal(pass(f, true, BASE, PAGES * PAGE, s), 0);
+	for (int i = 0; i < PAGES; i++)
+		assert_int_equal(s->map[i], 'w');
+}
+
+/* Page @at of BASE is written; others in [0, PAGES) are as given. */
+static void expect(const struct fixture *f, const struct seen *s, const char *written, int gone, int ngone)
+{
+	for (int i = 0; i < PAGES; i++) {
+		bool w = false;
+
+		for (const char *p = written; *p; p++)
+			w |= i == *p;
+		if (i >= gone && i < gone + ngone && !w)
+			assert_int_equal(s->map[i], 0);
+		else if (w || !exact(f))
+			assert_int_equal(s->map[i], 'w');
+		else
+			assert_int_equal(s->map[i], 'c');
+	}
+}
+
+static void test_writes(void **state)
+{
+	struct fixture *f = *state;
+	struct iovec local = { "hello", 5 }, remote = { BASE + 30 * PAGE, 5 };
+	struct seen s;
+
+	arm_base(f, &s);
+	tell(f, 'n');
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	expect(f, &s, "", 0, 0);
+	tell(f, 'w');
+	tell(f, 'r');
+	assert_int_equal(process_vm_writev(f->pid, &local, 1, &remote, 1, 0), 5);
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	expect(f, &s, "\5\24\36", 0, 0);
+	tell(f, 'p');
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	expect(f, &s, "\6", 0, 0);
+	tell(f, 'f');
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	expect(f, &s, "\2", 0, 0);
+}
+
+static void test_drops(void **state)
+{
+	struct fixture *f = *state;
+	struct seen s;
+
+	arm_base(f, &s);
+	tell(f, 'd');
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	expect(f, &s, "", 8, 4);
+	tell(f, 'D');
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	expect(f, &s, "\11", 8, 4);
+	tell(f, 'm');
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	assert_int_equal(s.map[16], 0);
+	assert_int_equal(s.map[17], 'w');
+	assert_int_equal(s.map[18], 0);
+	tell(f, 'g');
+	assert_int_equal(pass(f, false, BASE, (PAGES + 4) * PAGE, &s), 0);
+	for (int i = PAGES; i < PAGES + 4; i++)
+		assert_int_equal(s.map[i], 'w');
+	tell(f, 'n');
+	assert_int_equal(pass(f, false, BASE, (PAGES + 4) * PAGE, &s), 0);
+	for (int i = PAGES; i < PAGES + 4; i++)
+		assert_int_equal(s.map[i], exact(f) ? 'c' : 'w');
+}
+
+/* There and back, written in between: the kernel drops the registration, we must notice. */
+static void test_moves(void **state)
+{
+	struct fixture *f = *state;
+	struct seen s;
+
+	arm_base(f, &s);
+	tell(f, 'M');
+	assert_int_equal(pass(f, false, AWAY, PAGES * PAGE, &s), 0);
+	for (int i = 0; i < PAGES; i++)
+		assert_int_equal(s.map[i], 'w');
+	tell(f, 'B');
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	assert_int_equal(s.map[7], 'w');
+	tell(f, 'w');
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	expect(f, &s, "\5", 0, 0);
+}
+
+static void test_huge(void **state)
+{
+	struct fixture *f = *state;
+	size_t n = HUGE_BYTES / PAGE;
+	struct seen s;
+
+	tell(f, 'h');
+	assert_int_equal(pass(f, true, HUGE, HUGE_BYTES, &s), 0);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(s.map[i], 'w');
+	tell(f, 'H');
+	assert_int_equal(pass(f, false, HUGE, HUGE_BYTES, &s), 0);
+	assert_int_equal(s.map[3], 'w');
+	assert_int_equal(s.map[600], exact(f) ? 'c' : 'w');
+	tell(f, 'c');
+	assert_int_equal(pass(f, false, HUGE, HUGE_BYTES, &s), 0);
+	assert_int_equal(s.map[700], 'w');
+	tell(f, 'H');
+	assert_int_equal(pass(f, false, HUGE, HUGE_BYTES, &s), 0);
+	assert_int_equal(s.map[3], 'w');
+}
+
+static void test_file(void **state)
+{
+	struct fixture *f = *state;
+	struct seen s;
+
+	tell(f, 'F');
+	assert_int_equal(pass(f, true, FILEMAP, 8 * PAGE, &s), 0);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(s.map[i], 'w');
+	tell(f, 'G');
+	assert_int_equal(pass(f, false, FILEMAP, 8 * PAGE, &s), 0);
+	assert_int_equal(s.map[0], 0);
+	assert_int_equal(s.map[1], 0);
+	assert_int_equal(s.map[2], 'w');
+	assert_int_equal(s.map[3], 0);
+	assert_int_equal(s.map[4], exact(f) ? 'c' : 'w');
+}
+
+static void test_exec(void **state)
+{
+	struct fixture *f = *state;
+	struct seen s;
+	int rc;
+
+	arm_base(f, &s);
+	assert_int_equal(write(f->to, "x", 1), 1);
+	tell(f, 'n');
+	rc = pass(f, false, BASE, PAGES * PAGE, &s);
+	if (exact(f)) {
+		assert_int_equal(rc, -ESTALE);
+		tracker_detach(&f->t);
+		arm_base(f, &s);
+	}
+}
+
+static void test_own_userfaultfd(void **state)
+{
+	struct fixture *f = *state;
+	struct seen s;
+
+	tell(f, 'u');
+	assert_int_equal(pass(f, true, BASE, PAGES * PAGE, &s), exact(f) ? -EBUSY : 0);
+}
+
+/* The target sees no descriptor, and after the detach no trace. */
+static void test_no_trace(void **state)
+{
+	struct fixture *f = *state;
+	char path[64], line[256];
+	struct seen s;
+	FILE *smaps;
+
+	arm_base(f, &s);
+	for (int fd = 0; fd < 16; fd++) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", f->pid, fd);
+		n = readlink(path, line, sizeof(line) - 1);
+		line[n > 0 ? n : 0] = 0;
+		assert_null(strstr(line, "userfaultfd"));
+	}
+	tracker_detach(&f->t);
+	snprintf(path, sizeof(path), "/proc/%d/smaps", f->pid);
+	smaps = fopen(path, "re");
+	assert_non_null(smaps);
+	while (fgets(line, sizeof(line), smaps))
+		if (!strncmp(line, "VmFlags:", 8))
+			assert_null(strstr(line, " uw"));
+	fclose(smaps);
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(void **state);
+} cases[] = {
+	{ "writes", test_writes },
+	{ "drops", test_drops },
+	{ "moves", test_moves },
+	{ "huge", test_huge },
+	{ "file", test_file },
+	{ "exec", test_exec },
+	{ "own_userfaultfd", test_own_userfaultfd },
+	{ "no_trace", test_no_trace },
+};
+#define CASES (sizeof(cases) / sizeof(cases[0]))
+
+int main(int argc, char **argv)
+{
+	static const char *const names[] = { "wp-async", "none" };
+	struct CMUnitTest tests[2 * CASES] = { 0 };
+	static char titles[2 * CASES][48];
+	char path[512];
+	size_t n = 0;
+	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	if (argc == 5 && !strcmp(argv[1], "--target"))
+		target_main(atoi(argv[2]), atoi(argv[3]), argv[4], argv[0]);
+	path[len > 0 ? len : 0] = 0;
+	self_path = path;
+	for (size_t b = 0; b < sizeof(names) / sizeof(names[0]); b++) {
+		struct ckpt_err err = { 0 };
+		const struct track_ops *ops = track_choose(names[b], &err);
+
+		if (!ops) {
+			printf("not on this kernel: %s\n", names[b]);
+			continue;
+		}
+		for (size_t i = 0; i < CASES; i++) {
+			snprintf(titles[n], sizeof(titles[n]), "%s/%s", names[b], cases[i].name);
+			tests[n] = (struct CMUnitTest){ titles[n], cases[i].fn, setup, teardown, (void *)ops };
+			n++;
+		}
+	}
+	return _cmocka_run_group_tests("track", tests, n, NULL, NULL);
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The table of back ends, and what they share. */
+#include "track/track.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/vec.h"
+#include "kern/procfs.h"
+#include "track/scan.h"
+
+/* In the order of preference. */
+static const struct track_ops *const backends[] = { &track_wp_async, &track_none };
+
+const struct track_ops *track_choose(const char *name, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
+		if (name ? strcmp(name, backends[i]->name) != 0 : !backends[i]->probe())
+			continue;
+		if (backends[i]->probe())
+			return backends[i];
+		(void)ckpt_fail(err, E_TRACK, -EOPNOTSUPP,
+				"this kernel cannot track writes by \"%s\"", name);
+		(void)ckpt_remedy(err,
+				  "leave --tracker out, or see what this kernel has: ckpt check");
+		return NULL;
+	}
+	(void)ckpt_fail(err, E_TRACK, -EINVAL, "there is no tracker \"%s\"", name ? name : "");
+	(void)ckpt_remedy(err, "trackers are wp-async and none");
+	return NULL;
+}
+
+static void tracker_init(struct tracker *t, int pid)
+{
+	memset(t, 0, sizeof(*t));
+	t->fd = t->pagemap_fd = -1;
+	t->pid = pid;
+}
+
+int tracker_attach(struct tracker *t, const struct track_ops *ops, struct target_task *task,
+		   struct ckpt_err *err)
+{
+	struct proc_stat st;
+	int rc = proc_stat_read(task->pid, &st, err);
+
+	tracker_init(t, task->pid);
+	if (rc)
+		return rc;
+	t->start_time = st.start_time;
+	rc = ops->attach(t, task, err);
+	if (!rc)
+		t->ops = ops;
+	else
+		tracker_detach(t);
+	return rc;
+}
+
+void tracker_adopt(struct tracker *t, const struct track_ops *ops, int pid, uint64_t start_time,
+		   int fd)
+{
+	tracker_init(t, pid);
+	t->ops = ops;
+	t->start_time = start_time;
+	t->fd = fd;
+}
+
+int tracker_begin(struct tracker *t)
+{
+	char path[48];
+
+	if (!t->buf && !(t->buf = malloc(SCAN_BUF_BYTES)))
+		return -ENOMEM;
+	if (t->pagemap_fd >= 0)
+		(void)close(t->pagemap_fd);
+	(void)snprintf(path, sizeof(path), "/proc/%d/pagemap", t->pid);
+	t->pagemap_fd = open(path, O_RDONLY | O_CLOEXEC);
+	return t->pagemap_fd < 0 ? (errno == ENOENT ? -ESTALE : -errno) : 0;
+}
+
+int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
+		    void *arg)
+{
+	return t->ops->collect(t, start, end, arm, fn, arg);
+}
+
+int tracker_armed(struct tracker *t)
+{
+	return t->ops->armed ? t->ops->armed(t) : 0;
+}
+
+void tracker_detach(struct tracker *t)
+{
+	if (!t)
+		return;
+	if (t->ops && t->ops->detach)
+		t->ops->detach(t);
+	if (t->fd >= 0)
+		(void)close(t->fd);
+	if (t->pagemap_fd >= 0)
+		(void)close(t->pagemap_fd);
+	free(t->buf);
+	tracker_init(t, 0);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Which pages of a task were written since a moment called "arm".
+ *
+ * A tracker belongs to one address space. Whoever holds it may be any process;
+ * its descriptors may be passed on (tracker_fds, tracker_adopt). The rule of
+ * every back end: a page is reported as unwritten only when that is certain;
+ * mappings that appeared, moved or were replaced since the arm are written.
+ * Pages that are gone are not reported at all: what a caller knew of an
+ * address that is not reported any more is void.
+ */
+#ifndef CKPT_TRACK_TRACK_H
+#define CKPT_TRACK_TRACK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "kern/target.h"
+
+enum {
+	TRACK_WRITTEN = 1u << 0, /* since the last arm, or nobody knows */
+	TRACK_ZERO = 1u << 1,    /* the kernel's zero page */
+};
+
+/* Called for runs of anonymous pages, ascending; non-zero stops and is returned. */
+typedef int (*track_fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags);
+
+struct tracker;
+struct inject;
+
+struct track_ops {
+	const char *name; /* "wp-async": what --tracker takes and `ckpt track status` shows */
+	/* Does this kernel have it? */
+	bool (*probe)(void);
+	/* Collect and arm in one atomic act while the target runs. Others want it frozen. */
+	bool live;
+	/* Steps inside the frozen task, or nothing. */
+	int (*attach)(struct tracker *t, struct target_task *task, struct ckpt_err *err);
+	int (*collect)(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
+		       void *arg);
+	/* After the last collect with @arm of a pass. May be NULL. */
+	int (*armed)(struct tracker *t);
+	void (*detach)(struct tracker *t);
+};
+
+struct tracker {
+	const struct track_ops *ops; /* NULL: not attached */
+	int pid;                     /* as this process sees it */
+	int fd;                      /* of the back end, -1 none */
+	int pagemap_fd;              /* of the address space that pid had at tracker_begin() */
+	void *buf;
+	uint64_t start_time; /* /proc/PID/stat: a recycled pid is another program */
+};
+
+/* The first back end of the table whose probe says yes, or the one called @name; NULL with
+ * E_TRACK when there is none. */
+const struct track_ops *track_choose(const char *name, struct ckpt_err *err);
+
+/*
+ * Start tracking @task, which must be frozen: its first pages are all "written".
+ * Nothing stays in the target that it could see, and when the last holder of
+ * the tracker's descriptors is gone the kernel takes the tracking away.
+ */
+int tracker_attach(struct tracker *t, const struct track_ops *ops, struct target_task *task,
+		   struct ckpt_err *err) __must_check;
+/* Continue with what tracker_fds() gave to another process. Takes the descriptor over. */
+void tracker_adopt(struct tracker *t, const struct track_ops *ops, int pid, uint64_t start_time,
+		   int fd);
+/* Before each pass over the mappings, because a program may have replaced its memory (exec).
+ * -ESTALE: the tracked memory is gone; detach and attach again. */
+int tracker_begin(struct tracker *t);
+/*
+ * Report the anonymous pages of [start, end), a range of adjacent private mappings; with @arm
+ * their next epoch begins, in the same atomic act. Returns 0, what @fn returned, or:
+ *   -ESTALE  the address space is not the tracked one
+ *   -EBUSY   the program itself uses what the back end needs (its own userfaultfd)
+ * After any failure with @arm, what was reported is lost for the tracker: whoever does not keep
+ * it must treat all memory as written from then on.
+ */
+int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
+		    void *arg);
+/* End of a pass with @arm. 0 or -errno, with the same meaning as above. */
+int tracker_armed(struct tracker *t);
+/* Is [start, end) registered by this tracker and nobody else? */
+bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end);
+/* End tracking when no other process holds the descriptors. Forgives a NULL or unattached one. */
+void tracker_detach(struct tracker *t);
+
+extern const struct track_ops track_wp_async, track_none;
+
+#endif

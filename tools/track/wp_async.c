@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Write tracking by userfaultfd in asynchronous write-protect mode (Linux 6.7):
+ * the kernel itself takes the protection from a page at the first write, and
+ * PAGEMAP_SCAN tells protected pages from others. The userfaultfd must be made
+ * by the task itself: its descriptor is lent to us for the time of one step
+ * list and closed there again, whatever becomes of us.
+ *
+ * What the kernel does for us, and what not:
+ *   - A new mapping, also one merged from or moved by mremap, is not registered:
+ *     the scan is told to fail on those, then they are registered, and a page
+ *     without protection reads as written.
+ *   - Before 6.13, mremap kept the protection bit of moved pages whose mapping
+ *     lost its registration, and a write did not clear it. So the bits of every
+ *     mapping that is registered newly are cleared first.
+ *   - Dropping a page of a private file mapping leaves a marker that reads as
+ *     "swapped, not written". Markers are no pages: /proc/PID/pagemap tells.
+ *   - Pages written by a device (pinned memory) are not seen. io_uring and AIO,
+ *     the ways to have such pages, are refused by the dump.
+ */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/vec.h"
+#include "kern/inject.h"
+#include "track/scan.h"
+#include "track/track.h"
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+#define FEATURES (UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED)
+#define PAGE 4096u
+#define ARENA_BYTES (64u << 10)
+
+/* /proc/PID/pagemap */
+#define PM_SWAP (1ull << 62)
+#define PM_SWAP_TYPE 0x1full
+#define PM_TYPE_MARKER 31u /* the last of 32 swap types, in every kernel that has markers */
+
+static int uffd_enable(int fd)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
+
+	return ioctl(fd, UFFDIO_API, &api) ? -errno : 0;
+}
+
+static bool wp_probe(void)
+{
+	auto_fd fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	auto_fd pm = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	struct scan_arg a = { .size = sizeof(a), .end = PAGE };
+
+	return fd >= 0 && pm >= 0 && !uffd_enable(fd) && ioctl(pm, SCAN_IOCTL, &a) >= 0;
+}
+
+struct lent {
+	const struct inject *in;
+	const struct ckpt_slot *slot;
+	uint32_t step;
+	int pid, fd;
+};
+
+static int take_uffd(void *arg)
+{
+	struct lent *l = arg;
+	auto_fd pidfd = (int)syscall(SYS_pidfd_open, l->pid, 0);
+	int64_t fd = slot_ret(&l->in->arena, l->slot, l->step);
+
+	if (pidfd < 0)
+		return -errno;
+	l->fd = (int)syscall(SYS_pidfd_getfd, pidfd, (int)fd, 0);
+	return l->fd < 0 ? -errno : 0;
+}
+
+static int run_lending(struct tracker *t, struct inject *in, struct target_task *task,
+		       struct ckpt_err *err)
+{
+	struct lent l = { .in = in, .pid = task->pid, .fd = -1 };
+	struct ckpt_slot *slot = arena_slot(&in->arena);
+	uint32_t *word = arena_alloc(&in->arena, sizeof(*word));
+	struct ckpt_step close_it = { .op = CKPT_OP_SYSCALL, .nr = SYS_close, .refs = 1 };
+	struct steps s;
+	int rc;
+
+	steps_init(&s, &in->arena);
+	l.slot = slot;
+	l.step = steps_call(&s, "make a userfaultfd", SYS_userfaultfd,
+			    O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	(void)steps_add(
+		&s,
+		&(struct ckpt_step) { .op = CKPT_OP_LEND,
+				      .arg = { word ? arena_remote(&in->arena, word) : 0 } },
+		"lend it");
+	close_it.arg[0] = l.step;
+	(void)steps_add(&s, &close_it, "close it");
+	if (!slot || !word)
+		s.failed = -ENOSPC;
+	rc = steps_commit(&s, slot, err);
+	steps_free(&s);
+	if (!rc) {
+		rc = inject_run_lending(in, &task->threads.v[0], slot, word, take_uffd, &l, err);
+		if (rc && !err->id)
+			(void)ckpt_fail_errno(err, E_TRACK, rc,
+					      "task %d: cannot take its userfaultfd", task->pid);
+	}
+	if (!rc) {
+		rc = uffd_enable(l.fd);
+		if (rc)
+			(void)ckpt_fail_errno(err, E_TRACK, rc,
+					      "task %d: cannot set up its userfaultfd", task->pid);
+	}
+	if (rc && l.fd >= 0)
+		(void)close(l.fd);
+	if (!rc)
+		t->fd = l.fd;
+	return rc;
+}
+
+static int wp_attach(struct tracker *t, struct target_task *task, struct ckpt_err *err)
+{
+	struct ckpt_err end_err = { 0 };
+	struct inject in;
+	int end, rc = inject_begin(&in, task, ARENA_BYTES, err);
+
+	if (rc)
+		return rc;
+	rc = run_lending(t, &in, task, err);
+	end = inject_end(&in, &end_err);
+	if (!rc && end) {
+		*err = end_err;
+		rc = end;
+	}
+	return rc;
+}
+
+static int scan(struct tracker *t, struct scan_arg *a, uint64_t start, uint64_t end)
+{
+	a->size = sizeof(*a);
+	a->start = start;
+	a->end = end;
+	a->vec = (uint64_t)t->buf;
+	a->vec_len = SCAN_REGIONS;
+	int n = ioctl(t->pagemap_fd, SCAN_IOCTL, a);
+
+	return n < 0 ? -errno : n;
+}
+
+/* Is all of [start, end) registered for asynchronous protection? Walks no page: registered
+ * mappings are of no interest to this scan, and others make it fail. */
+static int all_registered(struct tracker *t, uint64_t start, uint64_t end, bool *ret)
+{
+	struct scan_arg a = { .flags = SCAN_CHECK_WPASYNC,
+			      .category_inverted = SCAN_WPALLOWED,
+			      .category_mask = SCAN_WPALLOWED };
+	int n = scan(t, &a, start, end);
+
+	*ret = n >= 0;
+	return n == -EPERM || n >= 0 ? 0 : n;
+}
+
+static int uffd_register(int fd, uint64_t start, uint64_t end)
+{
+	struct uffdio_register reg = { .range = { start, end - start },
+				       .mode = UFFDIO_REGISTER_MODE_WP };
+
+	if (!ioctl(fd, UFFDIO_REGISTER, &reg))
+		return 0;
+	/* ENOMEM: its memory is gone; EINVAL: it has no such mappings, so it is another's. */
+	return errno == ENOMEM || errno == EINVAL || errno == ESRCH ? -ESTALE : -errno;
+}
+
+static int uffd_unprotect(int fd, uint64_t start, uint64_t end)
+{
+	struct uffdio_writeprotect wp = { .range = { start, end - start } };
+
+	if (!ioctl(fd, UFFDIO_WRITEPROTECT, &wp))
+		return 0;
+	return errno == ENOENT || errno == ESRCH ? -ESTALE : -errno;
+}
+
+/* Register what is new in [start, end); fails with -EBUSY when any of it is another's. */
+static int make_registered(struct tracker *t, uint64_t start, uint64_t end)
+{
+	struct scan_arg a = { .category_inverted = SCAN_WPALLOWED,
+			      .category_mask = SCAN_WPALLOWED };
+	struct {
+		struct scan_region *v;
+		size_t n, cap;
+	} fresh = { 0 };
+	bool done;
+	int rc = all_registered(t, start, end, &done);
+
+	/* The mappings that are new, as ranges. */
+	for (uint64_t at = start; !rc && !done && at < end;) {
+		const struct scan_region *r = t->buf;
+		int n = scan(t, &a, at, end);
+
+		rc = n < 0 ? n : 0;
+		for (int i = 0; i < n; i++) {
+			struct scan_region *f;
+
+			if (fresh.n && fresh.v[fresh.n - 1].end == r[i].start) {
+				fresh.v[fresh.n - 1].end = r[i].end;
+				continue;
+			}
+			f = vec_push(&fresh);
+			if (!f) {
+				rc = -ENOMEM;
+				break;
+			}
+			*f = r[i];
+		}
+		if (!rc && a.walk_end <= at)
+			rc = -EPROTO;
+		at = a.walk_end;
+	}
+	/* Also what is registered already: it must be ours. */
+	if (!rc)
+		rc = uffd_register(t->fd, start, end);
+	for (size_t i = 0; !rc && i < fresh.n; i++)
+		rc = uffd_unprotect(t->fd, fresh.v[i].start, fresh.v[i].end);
+	vec_free(&fresh);
+	return rc;
+}
+
+/* Report the runs of a "swapped" region that are swapped indeed. */
+static int report_swapped(struct tracker *t, const struct scan_region *r, unsigned int flags,
+			  track_fn fn, void *arg)
+{
+	uint64_t e[512], run = r->start;
+	int rc = 0;
+
+	for (uint64_t at = r->start; !rc && at < r->end;) {
+		size_t want = (r->end - at) / PAGE;
+		ssize_t n;
+
+		if (want > ARRAY_SIZE(e))
+			want = ARRAY_SIZE(e);
+		n = pread(t->pagemap_fd, e, want * 8, (off_t)(at / PAGE * 8));
+		if (n < 8)
+			return n < 0 ? -errno : -ENODATA;
+		for (size_t i = 0; !rc && i < (size_t)n / 8; i++, at += PAGE) {
+			if (!(e[i] & PM_SWAP) || (e[i] & PM_SWAP_TYPE) != PM_TYPE_MARKER)
+				continue;
+			if (at > run)
+				rc = fn(arg, run, (at - run) / PAGE, flags);
+			run = at + PAGE;
+		}
+	}
+	if (!rc && r->end > run)
+		rc = fn(arg, run, (r->end - run) / PAGE, flags);
+	return rc;
+}
+
+static int report(struct tracker *t, const struct scan_region *r, track_fn fn, void *arg)
+{
+	unsigned int flags = 0;
+
+	if (!(r->categories & SCAN_WPALLOWED) || (r->categories & SCAN_WRITTEN))
+		flags |= TRACK_WRITTEN;
+	if (r->categories & SCAN_PFNZERO)
+		flags |= TRACK_ZERO;
+	if (r->categories & SCAN_SWAPPED)
+		return report_swapped(t, r, flags, fn, arg);
+	return fn(arg, r->start, (r->end - r->start) / PAGE, flags);
+}
+
+static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
+		      void *arg)
+{
+	int rc = arm ? make_registered(t, start, end) : 0;
+
+	while (!rc && start < end) {
+		struct scan_arg a = {
+			.flags = arm ? SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC : 0,
+			.category_inverted = SCAN_FILE,
+			.category_mask = SCAN_FILE,
+			.category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+			.return_mask = SCAN_WPALLOWED | SCAN_WRITTEN | SCAN_SWAPPED | SCAN_PFNZERO,
+		};
+		const struct scan_region *r = t->buf;
+		int n = scan(t, &a, start, end);
+
+		/* Registered a moment ago, and not: the userfaultfd is of another address space. */
+		if (n == -EPERM)
+			return -ESTALE;
+		if (n < 0)
+			return n;
+		for (int i = 0; !rc && i < n; i++)
+			rc = report(t, &r[i], fn, arg);
+		if (!rc && a.walk_end <= start)
+			return -EPROTO;
+		start = a.walk_end;
+	}
+	return rc;
+}
+
+bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end)
+{
+	return t->ops == &track_wp_async && t->fd >= 0 && !uffd_register(t->fd, start, end);
+}
+
+const struct track_ops track_wp_async = {
+	.name = "wp-async",
+	.probe = wp_probe,
+	.live = true,
+	.attach = wp_attach,
+	.collect = wp_collect,
+};
