@@ -31,6 +31,9 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
 #define PAGE 4096ul
 #define BASE ((char *)0x700000000000ul)
 #define PAGES 64
@@ -137,6 +140,9 @@ static void act(char what, int data)
 	case 'g': /* the mapping grows */
 		map_at(BASE + PAGES * PAGE, 4 * PAGE, MAP_ANONYMOUS, -1);
 		fill(BASE + PAGES * PAGE, 4 * PAGE);
+		break;
+	case 'k': /* guards over pages that existed */
+		(void)madvise(BASE + 40 * PAGE, 2 * PAGE, MADV_GUARD_INSTALL);
 		break;
 	case 'u':
 		do_own_uffd();
@@ -256,7 +262,7 @@ static int note(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
 
 		assert_true(at < sizeof(s->map));
 		assert_int_equal(s->map[at], 0);
-		s->map[at] = flags & TRACK_WRITTEN ? 'w' : 'c';
+		s->map[at] = flags & TRACK_GUARD ? 'g' : flags & TRACK_WRITTEN ? 'w' : 'c';
 	}
 	return 0;
 }
@@ -361,6 +367,23 @@ static void test_drops(void **state)
 	assert_int_equal(pass(f, false, BASE, (PAGES + 4) * PAGE, &s), 0);
 	for (int i = PAGES; i < PAGES + 4; i++)
 		assert_int_equal(s.map[i], exact(f) ? 'c' : 'w');
+}
+
+static void test_guards(void **state)
+{
+	struct fixture *f = *state;
+	struct seen s;
+
+	arm_base(f, &s);
+	tell(f, 'k');
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+		if (s.map[40] == 'c') /* older than 6.13: no guards */
+			return;
+		assert_int_equal(s.map[40], 'g');
+		assert_int_equal(s.map[41], 'g');
+		assert_int_equal(s.map[42], exact(f) ? 'c' : 'w');
+	}
 }
 
 /* There and back, written in between: the kernel drops the registration, we must notice. */
@@ -481,6 +504,7 @@ static const struct {
 } cases[] = {
 	{ "writes", test_writes },
 	{ "drops", test_drops },
+	{ "guards", test_guards },
 	{ "moves", test_moves },
 	{ "huge", test_huge },
 	{ "file", test_file },

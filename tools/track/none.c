@@ -27,7 +27,9 @@ static int none_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
 {
 	const struct none_arg *a = arg;
 
-	return a->fn(a->arg, addr, npages, TRACK_WRITTEN | (flags & PAGEMAP_ZERO ? TRACK_ZERO : 0));
+	return a->fn(a->arg, addr, npages,
+		     TRACK_WRITTEN | (flags & PAGEMAP_ZERO ? TRACK_ZERO : 0) |
+			     (flags & PAGEMAP_GUARD ? TRACK_GUARD : 0));
 }
 
 static int none_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,

@@ -21,6 +21,7 @@
 enum {
 	TRACK_WRITTEN = 1u << 0, /* since the last arm, or nobody knows */
 	TRACK_ZERO = 1u << 1,    /* the kernel's zero page */
+	TRACK_GUARD = 1u << 2,   /* MADV_GUARD_INSTALL: no page, but state */
 };
 
 /* Called for runs of anonymous pages, ascending; non-zero stops and is returned. */

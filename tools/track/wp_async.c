@@ -49,7 +49,15 @@
 /* /proc/PID/pagemap */
 #define PM_SWAP (1ull << 62)
 #define PM_SWAP_TYPE 0x1full
+#define PM_OFFSET_SHIFT 5
+#define PM_GUARD (1ull << 58)
+#define MARKER_GUARD 4u    /* in the offset of a marker; Linux 6.13, which has no bit 58 yet */
 #define PM_TYPE_MARKER 31u /* the last of 32 swap types, in every kernel that has markers */
+
+static bool is_marker(uint64_t e)
+{
+	return (e & PM_SWAP) && (e & PM_SWAP_TYPE) == PM_TYPE_MARKER;
+}
 
 static int uffd_enable(int fd)
 {
@@ -237,12 +245,22 @@ static int make_registered(struct tracker *t, uint64_t start, uint64_t end)
 	return rc;
 }
 
-/* Report the runs of a "swapped" region that are swapped indeed. */
+/* What a page of a "swapped" region is: a page indeed, a guard, or a marker that means nothing. */
+enum { SWAP_PAGE, SWAP_GUARD, SWAP_NOTHING };
+
+static int swap_kind(uint64_t e)
+{
+	if ((e & PM_GUARD) || (is_marker(e) && (e >> PM_OFFSET_SHIFT & MARKER_GUARD)))
+		return SWAP_GUARD;
+	return is_marker(e) ? SWAP_NOTHING : SWAP_PAGE;
+}
+
 static int report_swapped(struct tracker *t, const struct scan_region *r, unsigned int flags,
 			  track_fn fn, void *arg)
 {
+	const unsigned int of_kind[] = { flags, TRACK_GUARD | TRACK_WRITTEN };
 	uint64_t e[512], run = r->start;
-	int rc = 0;
+	int rc = 0, kind = SWAP_NOTHING;
 
 	for (uint64_t at = r->start; !rc && at < r->end;) {
 		size_t want = (r->end - at) / PAGE;
@@ -254,15 +272,18 @@ static int report_swapped(struct tracker *t, const struct scan_region *r, unsign
 		if (n < 8)
 			return n < 0 ? -errno : -ENODATA;
 		for (size_t i = 0; !rc && i < (size_t)n / 8; i++, at += PAGE) {
-			if (!(e[i] & PM_SWAP) || (e[i] & PM_SWAP_TYPE) != PM_TYPE_MARKER)
+			int k = swap_kind(e[i]);
+
+			if (k == kind)
 				continue;
-			if (at > run)
-				rc = fn(arg, run, (at - run) / PAGE, flags);
-			run = at + PAGE;
+			if (kind != SWAP_NOTHING && at > run)
+				rc = fn(arg, run, (at - run) / PAGE, of_kind[kind]);
+			kind = k;
+			run = at;
 		}
 	}
-	if (!rc && r->end > run)
-		rc = fn(arg, run, (r->end - run) / PAGE, flags);
+	if (!rc && kind != SWAP_NOTHING && r->end > run)
+		rc = fn(arg, run, (r->end - run) / PAGE, of_kind[kind]);
 	return rc;
 }
 
@@ -283,6 +304,7 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm,
 		      void *arg)
 {
 	int rc = arm ? make_registered(t, start, end) : 0;
+	uint64_t told = start;
 
 	while (!rc && start < end) {
 		struct scan_arg a = {
@@ -292,7 +314,7 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm,
 			.category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
 			.return_mask = SCAN_WPALLOWED | SCAN_WRITTEN | SCAN_SWAPPED | SCAN_PFNZERO,
 		};
-		const struct scan_region *r = t->buf;
+		struct scan_region *r = t->buf;
 		int n = scan(t, &a, start, end);
 
 		/* Registered a moment ago, and not: the userfaultfd is of another address space. */
@@ -300,8 +322,16 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm,
 			return -ESTALE;
 		if (n < 0)
 			return n;
-		for (int i = 0; !rc && i < n; i++)
+		for (int i = 0; !rc && i < n; i++) {
+			/* A walk that stopped for want of room may begin before what it told last;
+			 * what was told first counts: the second look finds it armed. */
+			if (r[i].start < told)
+				r[i].start = told;
+			if (r[i].end <= told)
+				continue;
+			told = r[i].end;
 			rc = report(t, &r[i], fn, arg);
+		}
 		if (!rc && a.walk_end <= start)
 			return -EPROTO;
 		start = a.walk_end;
