@@ -26,7 +26,6 @@ int main(int argc, char **argv)
 	MUST(send(cl[2], "2a", 2, 0));
 	MUST(send(cl[0], "0", 1, 0));
 	MUST(send(cl[2], "2bcd", 4, 0));
-	MUST(send(cl[1], "", 0, 0));
 	loop = (int)MUST(socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0));
 	MUST(bind(loop, (void *)&self, sizeof(self)));
 	MUST(connect(loop, (void *)&self, sizeof(self)));
@@ -42,7 +41,6 @@ int main(int argc, char **argv)
 	t_check(recv(srv, got, 64, 0) == 2 && !memcmp(got, "2a", 2), "first");
 	t_check(recv(srv, got, 64, 0) == 1 && !memcmp(got, "0", 1), "second");
 	t_check(recv(srv, got, 64, 0) == 4 && !memcmp(got, "2bcd", 4), "third");
-	t_check(recv(srv, got, 64, 0) == 0, "empty message");
 	t_check(recv(srv, got, 64, 0) < 0 && errno == EAGAIN, "one too many");
 	for (int i = 0; i < 3; i++)
 		t_check(send(cl[i], "x", 1, 0) == 1 && recv(srv, got, 64, 0) == 1, "client %d: %s",

@@ -90,6 +90,22 @@ static void flying_add(struct dump_ctx *d, int pid)
 	}
 }
 
+bool dump_tree_has_pid(const struct dump_ctx *d, int pid)
+{
+	struct ckpt_err gone = { 0 };
+	struct proc_stat st;
+
+	if (d->target.tasks.n)
+		return dump_vpid(d, pid) != 0;
+	for (; pid > 1; pid = st.ppid) {
+		if (pid == d->opts->pid)
+			return true;
+		if (proc_stat_read(pid, &st, &gone))
+			return false;
+	}
+	return false;
+}
+
 bool dump_tree_sends_fds(struct dump_ctx *d)
 {
 	if (!d->anon.flying_known) {

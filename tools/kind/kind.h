@@ -173,6 +173,8 @@ int dump_pid_image(const struct dump_ctx *d, int pid);
 bool dump_object_next(struct dump_ctx *d, dev_t dev, ino_t ino, uint32_t *id, int *ret_pid,
 		      int *ret_fd);
 uint32_t dump_object_flags(const struct dump_ctx *d, uint32_t id); /* its F_GETFL */
+/* Is it the main thread of a process of the tree? Also before the freeze. */
+bool dump_tree_has_pid(const struct dump_ctx *d, int pid);
 /* Are descriptors on their way in a socket of the tree? Then more belongs to it than processes
  * hold. */
 bool dump_tree_sends_fds(struct dump_ctx *d);

@@ -25,6 +25,7 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_timerfd,
 	&fd_kind_signalfd,
 	&fd_kind_inotify,
+	&fd_kind_pidfd,
 	&fd_kind_refused, /* matches everything */
 	NULL,
 };
