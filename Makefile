@@ -100,6 +100,7 @@ lint:
 
 install: $(B)/ckpt
 	install -D -m 755 $(B)/ckpt $(DESTDIR)$(PREFIX)/sbin/ckpt
+	for page in docs/man/*.8; do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man8/$${page##*/} || exit 1; done
 
 clean:
 	rm -rf $(B)

@@ -12,6 +12,7 @@ tests/flow and tests/apps. A test has one private directory; the protocol with a
     box.restore()
     target.finish()                       # go, wait, check the program's own verdict
 """
+import ctypes
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 
+PR_SET_CHILD_SUBREAPER = 36
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -112,6 +114,8 @@ class Result:
 
 class Sandbox:
     def __init__(self, directory=None):
+        # Restored programs are orphans of ckpt: they come to us, not to pid 1.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.dir = directory or os.environ["T_DIR"]
         self.ckpt = os.environ.get("CKPT", os.path.join(ROOT, "build/ckpt"))
         self.image = os.path.join(self.dir, "image")

@@ -103,10 +103,10 @@ static void print_opts(const struct cmd_opt *o)
 		(void)snprintf(left, sizeof(left), "%c%c%c --%s%s%s", o->key < 256 ? '-' : ' ',
 			       o->key < 256 ? o->key : ' ', o->key < 256 ? ',' : ' ', o->name,
 			       o->arg ? " " : "", o->arg ? o->arg : "");
-		if (strlen(left) > 26)
-			printf("  %s\n  %-26s %s\n", left, "", o->help);
+		if (strlen(left) > 24)
+			printf("  %s\n  %-24s %s\n", left, "", o->help);
 		else
-			printf("  %-26s %s\n", left, o->help);
+			printf("  %-24s %s\n", left, o->help);
 	}
 }
 

@@ -10,7 +10,7 @@
 enum { OPT_KILL = 256, OPT_TCP, OPT_STORE, OPT_GHOST, OPT_THREADS };
 
 static const struct cmd_opt opts[] = {
-	{ 't', "pid", "PID", "the process to save, with its threads and descendants" },
+	{ 't', "pid", "PID", "the process, with its threads and descendants" },
 	{ 'D', "image", "DIR", "where to: a new or empty directory" },
 	{ OPT_KILL, "kill", NULL, "end the program once the checkpoint is on disk" },
 	{ 's', "leave-stopped", NULL, "leave the program stopped (SIGSTOP)" },

@@ -14,7 +14,7 @@ enum { OPT_PIDFILE = 256, OPT_PIDNS, OPT_PLAN };
 
 static const struct cmd_opt opts[] = {
 	{ 'D', "image", "DIR", "the checkpoint" },
-	{ 'd', "detach", NULL, "return when the program runs; otherwise wait for its end" },
+	{ 'd', "detach", NULL, "return when it runs; otherwise wait for its end" },
 	{ 's', "leave-stopped", NULL, "leave the program stopped (SIGSTOP)" },
 	{ OPT_PIDFILE, "pidfile", "FILE", "write the pid of the root process there" },
 	{ OPT_PIDNS, "pidns", NULL, "restore into a fresh pid namespace" },

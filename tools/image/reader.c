@@ -80,7 +80,8 @@ static int read_inventory(struct image *img, struct ckpt_err *err)
 	rc = frame_next(img, &p, &left, &f, &payload, err);
 	if (rc)
 		return rc;
-	if (f.type != CKPT_REC_INVENTORY || left)
+	if (f.type != CKPT_REC_INVENTORY ||
+	    (uint64_t)st.st_size != CKPT_IMAGE_MAGIC_LEN + sizeof(f) + f.len)
 		return corrupt(img, err, "the inventory is not one record");
 	img->inv = ckpt__inventory__unpack(NULL, f.len, payload);
 	if (!img->inv)
