@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Everything at once. The oracle of a live target is a mirror: after each
+ * collect the reported pages are copied, and when the target stands still at
+ * the end the mirror must equal it. Every write leaves a number that was never
+ * there before, so a page that was lost once shows.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vm.h"
+
+#define SPREAD 24		/* pages lie in this many chunks */
+#define PER_CHUNK 24
+#define N_PAGES (SPREAD * PER_CHUNK)
+#define THREADS 3
+
+/* counters[] of struct shared */
+enum { STOP, WRITES, READY };
+
+static uintptr_t page_addr(uintptr_t base, size_t i)
+{
+	return base + i / PER_CHUNK * CHUNK + i % PER_CHUNK * 7 * PAGE;
+}
+
+struct writer {
+	struct env *e;
+	int nr;
+	bool wild;
+};
+
+static void *write_on(void *arg)
+{
+	struct writer *w = arg;
+	struct shared *sh = w->e->sh;
+	uint64_t state = w->nr * 77 + 1, n = 0;
+
+	while (!sh->counters[STOP]) {
+		size_t i = rnd(&state) % N_PAGES;
+		uintptr_t a = page_addr(w->e->base, i);
+
+		*(volatile uint64_t *)a = (uint64_t)(w->nr + 1) << 56 | ++n;
+		if (w->wild && !(n % 50)) {
+			switch (rnd(&state) % 8) {
+			case 0:
+			case 1:
+			case 2:
+				madvise((void *)a, PAGE, MADV_DONTNEED);
+				break;
+			case 3:
+				madvise((void *)(a & ~(CHUNK - 1)), CHUNK, MADV_PAGEOUT);
+				break;
+			case 4:
+				(void)mmap((void *)a, PAGE, PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+				break;
+			case 5: {
+				pid_t pid = n % 1000 ? -1 : fork();
+
+				if (!pid)
+					_exit(0);
+				if (pid > 0)
+					waitpid(pid, NULL, 0);
+				break;
+			}
+			}
+		}
+	}
+	__atomic_fetch_add(&sh->counters[WRITES], n, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+static bool wild_writers;
+static pthread_t threads[THREADS];
+static struct writer writers[THREADS];
+
+static void setup_writers(struct env *e)
+{
+	e->base = (uintptr_t)mmap(NULL, (SPREAD + 1) * CHUNK, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	e->base = (e->base + CHUNK - 1) & ~(CHUNK - 1);
+	madvise((void *)e->base, SPREAD * CHUNK, MADV_NOHUGEPAGE);
+	e->pages = 1;
+	for (int t = 0; t < THREADS; t++) {
+		writers[t] = (struct writer){ e, t, wild_writers };
+		pthread_create(&threads[t], NULL, write_on, &writers[t]);
+	}
+}
+
+static void step_stop(struct env *e, int step)
+{
+	(void)step;
+	e->sh->counters[STOP] = 1;
+	for (int t = 0; t < THREADS; t++)
+		pthread_join(threads[t], NULL);
+}
+
+static const struct path busy = { "busy", setup_writers, step_stop, 0, 0, 0 };
+
+struct mirror {
+	uint64_t value[N_PAGES];
+	uint64_t copied;
+};
+
+/* Copy the reported pages' numbers, a thousand at a time. */
+static void mirror_update(struct mirror *m, struct target *t, const struct nl_result *r)
+{
+	static struct iovec local[1024], remote[1024];
+	int n = 0;
+
+	for (size_t i = 0; i < N_PAGES; i++) {
+		uintptr_t a = page_addr(t->sh->base, i);
+
+		if (!run_covers(r, a, NULL))
+			continue;
+		local[n] = (struct iovec){ &m->value[i], 8 };
+		remote[n++] = (struct iovec){ (void *)a, 8 };
+	}
+	m->copied += n;
+	if (n && process_vm_readv(t->pid, local, n, remote, n, 0) != n * 8)
+		FAIL("process_vm_readv: %m");
+}
+
+/* The writers spin: without this the test would mostly wait for its turn. */
+static void run_first(void)
+{
+	struct sched_param p = { .sched_priority = 1 };
+
+	SYS(sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &p));
+}
+
+static void live(const void *arg)
+{
+	struct mirror *m = calloc(1, sizeof(*m)), *end = calloc(1, sizeof(*end));
+	int swaps = atoi(arg), lost = 0;
+	uint32_t session, track;
+	struct nl_result r;
+	struct target t;
+	struct nl nl;
+
+	wild_writers = strstr(arg, "wild");
+	if (strstr(arg, "granule")) {
+		CHECK(!write_file("/sys/kernel/ckpt/granule_bytes", "65536"));
+		if (strstr(arg, "adaptive"))
+			CHECK(!write_file("/sys/kernel/ckpt/granule_mode", "adaptive"));
+	}
+	target_start(&t, &busy);
+	CHECK(!nl_open(&nl));
+	run_first();
+	CHECK(!nl_session(&nl, 0, &session) && !nl_attach(&nl, session, t.pid, &track));
+	for (int i = 0; i < swaps; i++) {
+		if (nl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) != 1 ||
+		    r.epoch != (uint64_t)i + 1 || nl_runs(&nl, session, &r))
+			FAIL("collect %d failed", i);
+		mirror_update(m, &t, &r);
+		free(r.runs);
+	}
+	target_step(&t, 0);
+	CHECK(nl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) == 1 && !nl_runs(&nl, session, &r));
+	mirror_update(m, &t, &r);
+	r.flags |= CKPT_RESULT_ALL; /* everything */
+	mirror_update(end, &t, &r);
+	for (size_t i = 0; i < N_PAGES; i++)
+		lost += m->value[i] != end->value[i];
+	if (lost)
+		FAIL("LOST: %d of %d pages differ after %d live swaps", lost, N_PAGES, swaps);
+	CHECK(t.sh->counters[WRITES] > (uint64_t)swaps);
+	test_note("%d swaps, %" PRIu64 " writes, %" PRIu64 " pages copied", swaps,
+		  (uint64_t)t.sh->counters[WRITES], m->copied);
+	nl_close(&nl);
+	target_stop(&t);
+}
+
+/* ---- killed at random -------------------------------------------------------------------- */
+
+/* An owner that arms and collects for ever. */
+static pid_t start_owner(pid_t target, int ready)
+{
+	pid_t pid = SYS(fork());
+	uint32_t session, track;
+	struct nl_result r;
+	struct nl nl;
+	int err;
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	err = nl_open(&nl);
+	err = err ?: nl_session(&nl, CKPT_SESSION_FOLLOW_FORKS, &session);
+	err = err ?: nl_attach(&nl, session, target, &track);
+	if (write(ready, &err, sizeof(err)) != sizeof(err) || err)
+		_exit(1);
+	for (;;) {
+		if (nl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) < 0)
+			_exit(0);
+		if (!nl_runs(&nl, session, &r))
+			free(r.runs);
+	}
+}
+
+static void spin(uint64_t ns)
+{
+	uint64_t end = now_ns() + ns;
+
+	while (now_ns() < end)
+		sched_yield();
+}
+
+static int count_sessions(void)
+{
+	int n = 0;
+	char buf[4096];
+	long len;
+	int fd = SYS(open("/sys/kernel/ckpt/sessions", O_RDONLY | O_DIRECTORY));
+
+	while ((len = syscall(SYS_getdents64, fd, buf, sizeof(buf))) > 0)
+		for (long at = 0; at < len; at += *(unsigned short *)(buf + at + 16))
+			n += buf[at + 19] != '.';
+	close(fd);
+	return n;
+}
+
+static void owner_killed(const void *unused)
+{
+	uint64_t state = 42;
+	struct target t;
+	int fds[2], err;
+
+	(void)unused;
+	wild_writers = true;
+	target_start(&t, &busy);
+	SYS(pipe(fds));
+	for (int round = 0; round < 100; round++) {
+		pid_t pid = start_owner(t.pid, fds[1]);
+
+		/* A predecessor that left anything behind would be EBUSY here. */
+		CHECK(read(fds[0], &err, sizeof(err)) == sizeof(err));
+		if (err)
+			FAIL("round %d: the next owner could not attach: %s", round, strerror(-err));
+		spin(rnd(&state) % 20000000);
+		kill(pid, SIGKILL);
+		SYS(waitpid(pid, NULL, 0));
+		CHECK(!count_sessions());
+	}
+	target_stop(&t);
+}
+
+static void target_killed(const void *unused)
+{
+	uint64_t state = 43;
+	int fds[2], err;
+
+	(void)unused;
+	wild_writers = true;
+	SYS(pipe(fds));
+	for (int round = 0; round < 40; round++) {
+		struct target t;
+		pid_t pid;
+
+		target_start(&t, &busy);
+		pid = start_owner(t.pid, fds[1]);
+		CHECK(read(fds[0], &err, sizeof(err)) == sizeof(err) && !err);
+		spin(rnd(&state) % 20000000);
+		target_stop(&t);
+		kill(pid, SIGKILL);
+		SYS(waitpid(pid, NULL, 0));
+	}
+	CHECK(!count_sessions());
+}
+
+/* ---- the module goes while it works --------------------------------------------------------- */
+
+static void load_module(void)
+{
+	int fd = SYS(open("/lib/ckpt.ko", O_RDONLY | O_CLOEXEC));
+
+	SYS(syscall(SYS_finit_module, fd, "", 0));
+	close(fd);
+}
+
+static void rmmod_under_load(const void *unused)
+{
+	uint64_t state = 44;
+	struct target t;
+	int fds[2], err;
+
+	(void)unused;
+	wild_writers = true;
+	target_start(&t, &busy);
+	SYS(pipe(fds));
+	for (int round = 0; round < 10; round++) {
+		pid_t pid = start_owner(t.pid, fds[1]);
+		long ret;
+
+		CHECK(read(fds[0], &err, sizeof(err)) == sizeof(err) && !err);
+		spin(rnd(&state) % 20000000);
+		/* Busy only while a dump runs, which holds the module. */
+		while ((ret = syscall(SYS_delete_module, "ckpt", O_NONBLOCK)) && errno == EAGAIN)
+			sched_yield();
+		if (ret)
+			FAIL("delete_module: %m");
+		SYS(waitpid(pid, NULL, 0));
+		load_module();
+	}
+	target_stop(&t);
+}
+
+/* ---- several targets, attached and detached at once -------------------------------------------- */
+
+static void attach_detach(const void *unused)
+{
+	struct target t[3];
+	uint32_t session, track[3];
+	struct nl_result r[8];
+	uint64_t state = 45;
+	struct nl nl;
+
+	(void)unused;
+	wild_writers = true;
+	for (int i = 0; i < 3; i++)
+		target_start(&t[i], &busy);
+	CHECK(!nl_open(&nl) && !nl_session(&nl, CKPT_SESSION_FOLLOW_FORKS, &session));
+	run_first();
+	for (int i = 0; i < 3; i++)
+		CHECK(!nl_attach(&nl, session, t[i].pid, &track[i]));
+	for (int round = 0; round < 100; round++) {
+		int i = rnd(&state) % 3;
+
+		CHECK(!nl_detach(&nl, session, track[i]));
+		CHECK(!nl_attach(&nl, session, t[i].pid, &track[i]));
+		CHECK(nl_collect(&nl, session, rnd(&state) % 2, r, 8) >= 3);
+	}
+	nl_close(&nl);
+	for (int i = 0; i < 3; i++)
+		target_stop(&t[i]);
+}
+
+const struct test stress_tests[] = {
+	{ "stress/live-10000-swaps", live, "10000", 300 },
+	{ "stress/live-wild", live, "3000 wild", 200 },
+	{ "stress/live-granule-64k", live, "2000 granule", 200 },
+	{ "stress/live-granule-adaptive", live, "2000 granule adaptive wild", 200 },
+	{ "stress/owner-killed", owner_killed, NULL, 200 },
+	{ "stress/target-killed", target_killed, NULL, 200 },
+	{ "stress/attach-detach", attach_detach, NULL, 200 },
+	{ "stress/rmmod-under-load", rmmod_under_load, NULL, 200 },
+	{}
+};
+const struct test figure_tests[] = { {} };
