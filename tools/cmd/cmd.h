@@ -27,7 +27,8 @@ struct cmd {
 	int (*run)(const struct cmd *cmd, int argc, char **argv);
 };
 
-extern const struct cmd cmd_dump, cmd_restore, cmd_check, cmd_show, cmd_verify;
+extern const struct cmd cmd_dump, cmd_restore, cmd_migrate, cmd_receive, cmd_keygen, cmd_check,
+	cmd_show, cmd_verify;
 
 /* What every command accepts. */
 struct cmd_common {

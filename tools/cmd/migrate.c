@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/vec.h"
+#include "cmd/cmd.h"
+#include "migrate/decision.h"
+#include "migrate/migrate.h"
+
+enum {
+	OPT_TO = 256,
+	OPT_KEY,
+	OPT_INSECURE,
+	OPT_DOWNTIME,
+	OPT_ROUNDS,
+	OPT_BANDWIDTH,
+	OPT_DIVERGE,
+	OPT_TCP,
+	OPT_CHECK,
+	OPT_RESOLVE,
+	OPT_COMPRESS,
+	OPT_TRACKER,
+	OPT_DOUBT,
+};
+
+static const struct cmd_opt opts[] = {
+	{ 't', "pid", "PID", "the process to move, with its threads and descendants" },
+	{ OPT_TO, "to", "DEST", "HOST[:PORT], ssh://[USER@]HOST or unix:PATH" },
+	{ OPT_KEY, "key", "FILE", "this node's half of ckpt keygen" },
+	{ OPT_INSECURE, "insecure", NULL, "plain TCP: anybody on the way reads the memory" },
+	{ OPT_DOWNTIME, "max-downtime", "MS",
+	  "stop it when the rest takes this long (default 100)" },
+	{ OPT_ROUNDS, "max-rounds", "N", "copy at most N times while it runs (default 16)" },
+	{ OPT_BANDWIDTH, "bandwidth", "SIZE", "bytes a second while it runs (default: all)" },
+	{ OPT_DIVERGE, "on-diverge", "stop|fail",
+	  "when it writes faster than the link (default stop)" },
+	{ OPT_COMPRESS, "compress", "none|lz4", "pack pages when that pays (default none)" },
+	{ OPT_TCP, "tcp", "close|refuse", "established TCP connections: drop or refuse" },
+	{ OPT_TRACKER, "tracker", "NAME", "how written pages are found" },
+	{ OPT_CHECK, "check", NULL, "say what stops it, on both nodes, and do nothing" },
+	{ OPT_DOUBT, "resolve-time", "S", "ask this long after a cut (default 10)" },
+	{ OPT_RESOLVE, "resolve", "ID|all", "settle a migration that was cut" },
+	{ 0 },
+};
+
+struct print {
+	struct cmd_common *c;
+	int blockers;
+};
+
+static void put_line(struct json_object *o)
+{
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+						       JSON_C_TO_STRING_NOSLASHESCAPE));
+	fflush(stdout);
+	json_object_put(o);
+}
+
+static void on_event(void *arg, const struct migrate_event *e)
+{
+	struct print *p = arg;
+	char a[16], b[16];
+
+	if (p->c->json) {
+		struct json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "event", json_object_new_string(e->what));
+		json_object_object_add(o, "round", json_object_new_int((int)e->round));
+		json_object_object_add(o, "pages", json_object_new_uint64(e->pages));
+		json_object_object_add(o, "zero_pages", json_object_new_uint64(e->zero_pages));
+		json_object_object_add(o, "bytes", json_object_new_uint64(e->bytes));
+		json_object_object_add(o, "us", json_object_new_uint64(e->us));
+		json_object_object_add(o, "link_bytes_s", json_object_new_uint64(e->link_bytes_s));
+		json_object_object_add(o, "write_bytes_s",
+				       json_object_new_uint64(e->write_bytes_s));
+		json_object_object_add(o, "downtime_us", json_object_new_uint64(e->downtime_us));
+		put_line(o);
+		return;
+	}
+	if (p->c->quiet || strcmp(e->what, "round") != 0)
+		return;
+	cmd_progress_end();
+	printf("round %u: %llu pages in %.3f s, %s/s; it writes %s/s; it would stand still for "
+	       "%.0f ms\n",
+	       e->round, (unsigned long long)e->pages, (double)e->us / 1e6,
+	       cmd_human(e->link_bytes_s, a), cmd_human(e->write_bytes_s, b),
+	       (double)e->downtime_us / 1e3);
+	fflush(stdout);
+}
+
+static void on_blocker(void *arg, const struct ckpt_err *why, bool there)
+{
+	struct print *p = arg;
+
+	p->blockers++;
+	if (p->c->json) {
+		struct json_object *o = cmd_err_json(why);
+
+		json_object_object_add(o, "event", json_object_new_string("blocker"));
+		json_object_object_add(o, "node",
+				       json_object_new_string(there ? "peer" : "source"));
+		put_line(o);
+		return;
+	}
+	fprintf(stderr, "%s: %s: %s%s%s\n  → %s\n", there ? "there" : "here",
+		ckpt_err_name(why->id), why->where, why->where[0] ? ": " : "", why->msg,
+		ckpt_err_remedy(why));
+}
+
+static int resolve_one(const struct cmd_common *c, const char *id, const struct migrate_opts *o)
+{
+	enum migrate_outcome out;
+	struct ckpt_err err = { 0 };
+
+	if (ckpt_migrate_resolve(id, o->to, o->auth.key || o->auth.insecure ? &o->auth : NULL, &out,
+				 &err))
+		return cmd_fail(c, &err);
+	if (c->json) {
+		struct json_object *j = json_object_new_object();
+
+		json_object_object_add(j, "id", json_object_new_string(id));
+		json_object_object_add(
+			j, "runs", json_object_new_string(out == MIGRATE_THERE ? "there" : "here"));
+		put_line(j);
+	} else {
+		printf("%s: it runs %s\n", id,
+		       out == MIGRATE_THERE ? "there; the copy here is ended" : "here");
+	}
+	return 0;
+}
+
+static int resolve(const struct cmd_common *c, const char *id, const struct migrate_opts *o)
+{
+	struct ckpt_err err = { 0 };
+	char **ids = NULL;
+	size_t n = 0;
+	int rc = 0;
+
+	if (strcmp(id, "all") != 0)
+		return resolve_one(c, id, o);
+	if (decision_list(&ids, &n, &err))
+		return cmd_fail(c, &err);
+	for (size_t i = 0; i < n; i++) {
+		int one = resolve_one(c, ids[i], o);
+
+		rc = one ? one : rc;
+		free(ids[i]);
+	}
+	free(ids);
+	if (!n && !c->quiet && !c->json)
+		printf("nothing is in doubt here\n");
+	return rc;
+}
+
+static void print_result(const struct cmd_common *c, const struct migrate_opts *o,
+			 const struct migrate_result *r)
+{
+	char bytes[16], zero[16], lz4[16];
+
+	if (c->json) {
+		struct json_object *j = json_object_new_object();
+
+		json_object_object_add(j, "event", json_object_new_string("moved"));
+		json_object_object_add(j, "pid", json_object_new_int(r->pid));
+		json_object_object_add(j, "downtime_us", json_object_new_uint64(r->downtime_us));
+		json_object_object_add(j, "freeze_us", json_object_new_uint64(r->freeze_us));
+		json_object_object_add(j, "collect_us", json_object_new_uint64(r->collect_us));
+		json_object_object_add(j, "build_us", json_object_new_uint64(r->build_us));
+		json_object_object_add(j, "total_us", json_object_new_uint64(r->total_us));
+		json_object_object_add(j, "rounds", json_object_new_int((int)r->rounds));
+		json_object_object_add(j, "pages", json_object_new_uint64(r->pages));
+		json_object_object_add(j, "zero_pages", json_object_new_uint64(r->zero_pages));
+		json_object_object_add(j, "final_pages", json_object_new_uint64(r->final_pages));
+		json_object_object_add(j, "bytes", json_object_new_uint64(r->bytes));
+		json_object_object_add(j, "saved_zero_bytes",
+				       json_object_new_uint64(r->saved_zero));
+		json_object_object_add(j, "saved_lz4_bytes", json_object_new_uint64(r->saved_lz4));
+		json_object_object_add(j, "tracker",
+				       json_object_new_string(r->tracker ? r->tracker : "none"));
+		put_line(j);
+		return;
+	}
+	if (c->quiet)
+		return;
+	printf("moved process %d to %s: it stood still for %.1f ms; %s in %.2f s, %u round%s, %llu "
+	       "pages "
+	       "in the last\n",
+	       o->pid, o->to, (double)r->downtime_us / 1e3, cmd_human(r->bytes, bytes),
+	       (double)r->total_us / 1e6, r->rounds, r->rounds == 1 ? "" : "s",
+	       (unsigned long long)r->final_pages);
+	if (r->saved_zero + r->saved_lz4)
+		printf("not sent: %s of zero pages, %s by LZ4\n", cmd_human(r->saved_zero, zero),
+		       cmd_human(r->saved_lz4, lz4));
+	if (c->verbose)
+		fprintf(stderr, "freeze %llu µs, collect and copy %llu µs, build there %llu µs\n",
+			(unsigned long long)r->freeze_us, (unsigned long long)r->collect_us,
+			(unsigned long long)r->build_us);
+}
+
+static bool parse_num(const char *s, uint64_t max, uint64_t *ret)
+{
+	char *end;
+	unsigned long long v = strtoull(s, &end, 10);
+
+	if (*end || end == s || *s == '-' || v > max)
+		return false;
+	*ret = v;
+	return true;
+}
+
+/* An option of ours; a text to complain with, or NULL. */
+static const char *take_opt(int key, const char *arg, struct migrate_opts *o,
+			    const char **resolve_id)
+{
+	uint64_t n;
+
+	if (key == 't' && !cmd_pid(arg, &o->pid))
+		return "--pid takes a process id";
+	if (key == OPT_TO)
+		o->to = arg;
+	if (key == OPT_KEY)
+		o->auth.key = arg;
+	if (key == OPT_INSECURE)
+		o->auth.insecure = true;
+	if (key == OPT_DOWNTIME) {
+		if (!parse_num(arg, 3600000, &n))
+			return "--max-downtime takes milliseconds";
+		o->max_downtime_us = n * 1000;
+	}
+	if (key == OPT_ROUNDS) {
+		if (!parse_num(arg, 1000, &n))
+			return "--max-rounds takes a number up to 1000";
+		o->max_rounds = (uint32_t)n;
+	}
+	if (key == OPT_DOUBT) {
+		if (!parse_num(arg, 86400, &n))
+			return "--resolve-time takes seconds";
+		o->resolve_us = n * 1000000;
+	}
+	if (key == OPT_BANDWIDTH && (!cmd_size(arg, &o->bandwidth) || o->bandwidth < 4096))
+		return "--bandwidth takes bytes a second, like 100M";
+	if (key == OPT_DIVERGE) {
+		o->diverge = !strcmp(arg, "fail") ? DIVERGE_FAIL : DIVERGE_STOP;
+		if (strcmp(arg, "fail") != 0 && strcmp(arg, "stop") != 0)
+			return "--on-diverge takes stop or fail";
+	}
+	if (key == OPT_COMPRESS) {
+		o->compress = !strcmp(arg, "lz4");
+		if (!o->compress && strcmp(arg, "none") != 0)
+			return "--compress takes none or lz4";
+	}
+	if (key == OPT_TCP) {
+		o->tcp = !strcmp(arg, "close") ? CKPT_TCP_CLOSE : CKPT_TCP_REFUSE;
+		if (strcmp(arg, "close") != 0 && strcmp(arg, "refuse") != 0)
+			return "--tcp takes close or refuse";
+	}
+	if (key == OPT_TRACKER)
+		o->tracker = arg;
+	if (key == OPT_CHECK)
+		o->check_only = true;
+	if (key == OPT_RESOLVE)
+		*resolve_id = arg;
+	return NULL;
+}
+
+static int run(const struct cmd *cmd, int argc, char **argv)
+{
+	struct cmd_common c = { 0 };
+	struct print p = { .c = &c };
+	struct migrate_opts o = { .max_downtime_us = 100000,
+				  .max_rounds = 16,
+				  .resolve_us = 10000000,
+				  .event = on_event,
+				  .arg = &p };
+	struct migrate_result res;
+	struct ckpt_err err = { 0 };
+	char doubt[64] = "";
+	const char *resolve_id = NULL, *bad;
+	int key, rc;
+
+	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
+		bad = take_opt(key, optarg, &o, &resolve_id);
+		if (bad)
+			return cmd_usage(cmd, "%s, not \"%s\"", bad, optarg);
+	}
+	if (optind < argc)
+		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
+	if (resolve_id)
+		return resolve(&c, resolve_id, &o);
+	if (!o.pid || !o.to)
+		return cmd_usage(cmd, "name the process with --pid and the other node with --to");
+	if (o.check_only)
+		o.blocker = on_blocker;
+	rc = ckpt_migrate(&o, &c.ui, &res, doubt, &err);
+	cmd_progress_end();
+	if (o.check_only && p.blockers)
+		return 3;
+	if (rc)
+		return cmd_fail(&c, &err);
+	if (!o.check_only)
+		print_result(&c, &o, &res);
+	else if (!c.quiet && !c.json)
+		printf("nothing stops moving process %d to %s\n", o.pid, o.to);
+	return 0;
+}
+
+const struct cmd cmd_migrate = { "migrate", "-t PID --to DEST [OPTION…]",
+				 "move a running program to another node", opts, run };

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "migrate/decision.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/vec.h"
+
+#define RUN_DIR "/run/ckpt"
+
+static int open_dir(struct ckpt_err *err)
+{
+	const char *dir = getenv("CKPT_RUN_DIR");
+	struct stat st;
+	int fd;
+
+	if (!dir)
+		dir = RUN_DIR;
+	if (mkdir(dir, 0700) && errno != EEXIST)
+		return ckpt_fail_errno(err, E_PERM, -errno, "cannot create %s", dir);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st))
+		return ckpt_fail_errno(err, E_PERM, -errno, "cannot open %s", dir);
+	if (st.st_uid != geteuid() || (st.st_mode & 022)) {
+		(void)close(fd);
+		return ckpt_fail(err, E_PERM, -EPERM, "others may write to %s", dir);
+	}
+	return fd;
+}
+
+void decision_id(const uint8_t *id, char *ret)
+{
+	for (int i = 0; i < MIG_ID_BYTES; i++)
+		(void)sprintf(ret + 2 * (size_t)i, "%02x", id[i]);
+}
+
+bool decision_id_parse(const char *hex, uint8_t *ret)
+{
+	if (strlen(hex) != 2 * MIG_ID_BYTES)
+		return false;
+	for (size_t i = 0; i < MIG_ID_BYTES; i++) {
+		unsigned int v;
+
+		if (strspn(hex + 2 * i, "0123456789abcdef") < 2 ||
+		    sscanf(hex + 2 * i, "%2x", &v) != 1)
+			return false;
+		ret[i] = (uint8_t)v;
+	}
+	return true;
+}
+
+/* A finished, durable temporary file with @text. */
+static int put_tmp(int dir, const char *tmp, const char *text)
+{
+	auto_fd fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int rc = fd < 0 ? -errno : io_pwrite_full(fd, text, strlen(text), 0);
+
+	if (!rc && fsync(fd))
+		rc = -errno;
+	return rc;
+}
+
+int decision_write(const struct decision *d, struct ckpt_err *err)
+{
+	auto_fd dir = open_dir(err);
+	auto_free char *text = NULL;
+	char name[64], tmp[72];
+	size_t len = 0;
+	FILE *f;
+	int rc;
+
+	if (dir < 0)
+		return dir;
+	f = open_memstream(&text, &len);
+	if (!f)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	(void)fprintf(f, "run_sent %d\nto %s\nkey %s\ninsecure %d\n", d->run_sent, d->to, d->key,
+		      d->insecure);
+	for (size_t i = 0; i < d->pids.n; i++)
+		(void)fprintf(f, "pid %d %llu %d\n", d->pids.v[i].pid,
+			      (unsigned long long)d->pids.v[i].start_time, d->pids.v[i].stopped);
+	if (fclose(f))
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	(void)snprintf(name, sizeof(name), "source-%s", d->id);
+	(void)snprintf(tmp, sizeof(tmp), "%s.tmp", name);
+	rc = put_tmp(dir, tmp, text);
+	if (!rc && renameat(dir, tmp, dir, name))
+		rc = -errno;
+	if (!rc && fsync(dir))
+		rc = -errno;
+	return rc ? ckpt_fail_errno(err, E_PERM, rc, "cannot record the decision %s", name) : 0;
+}
+
+void decision_remove(const char *id)
+{
+	struct ckpt_err ignore = { 0 };
+	auto_fd dir = open_dir(&ignore);
+	char name[64];
+
+	(void)snprintf(name, sizeof(name), "source-%s", id);
+	if (dir >= 0)
+		(void)unlinkat(dir, name, 0);
+}
+
+int decision_read(const char *id, struct decision *ret, struct ckpt_err *err)
+{
+	auto_fd dir = open_dir(err);
+	auto_free char *text = NULL;
+	char name[64];
+	uint8_t raw[MIG_ID_BYTES];
+
+	memset(ret, 0, sizeof(*ret));
+	if (dir < 0)
+		return dir;
+	(void)snprintf(name, sizeof(name), "source-%s", id);
+	if (!decision_id_parse(id, raw) || io_read_file(dir, name, &text) < 0)
+		return ckpt_fail(err, E_USAGE, -ENOENT, "there is no migration %s in doubt here",
+				 id);
+	memcpy(ret->id, id, sizeof(ret->id));
+	for (char *save = NULL, *line = strtok_r(text, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save)) {
+		struct decision_pid p = { 0 }, *slot;
+		unsigned long long start;
+		int stopped, v;
+
+		if (sscanf(line, "pid %d %llu %d", &p.pid, &start, &stopped) == 3) {
+			slot = vec_push(&ret->pids);
+			if (!slot)
+				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			p.start_time = start;
+			p.stopped = stopped;
+			*slot = p;
+		} else if (!strncmp(line, "to ", 3)) {
+			(void)snprintf(ret->to, sizeof(ret->to), "%s", line + 3);
+		} else if (!strncmp(line, "key ", 4)) {
+			(void)snprintf(ret->key, sizeof(ret->key), "%s", line + 4);
+		} else if (sscanf(line, "run_sent %d", &v) == 1) {
+			ret->run_sent = v;
+		} else if (sscanf(line, "insecure %d", &v) == 1) {
+			ret->insecure = v;
+		}
+	}
+	return 0;
+}
+
+void decision_free(struct decision *d)
+{
+	vec_free(&d->pids);
+}
+
+int decision_list(char ***ret, size_t *ret_n, struct ckpt_err *err)
+{
+	auto_fd dir = open_dir(err);
+	auto_dir DIR *d = NULL;
+	VEC(char *) list = { 0 };
+	struct dirent *e;
+
+	if (dir < 0)
+		return dir;
+	d = fdopendir(dir);
+	if (!d)
+		return ckpt_fail_errno(err, E_PERM, -errno, "cannot read the decisions");
+	(void)take_fd(&dir);
+	while ((e = readdir(d))) {
+		uint8_t raw[MIG_ID_BYTES];
+		char **slot;
+
+		if (strncmp(e->d_name, "source-", 7) != 0 || !decision_id_parse(e->d_name + 7, raw))
+			continue;
+		slot = vec_push(&list);
+		if (!slot || !(*slot = strdup(e->d_name + 7)))
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	}
+	*ret = list.v;
+	*ret_n = list.n;
+	return 0;
+}
+
+int verdict_make(const char *id, Ckpt__MigState want, Ckpt__MigState *ret, struct ckpt_err *err)
+{
+	auto_fd dir = open_dir(err);
+	auto_free char *text = NULL;
+	char name[64], tmp[96];
+	int rc;
+
+	if (dir < 0)
+		return dir;
+	(void)snprintf(name, sizeof(name), "peer-%s", id);
+	(void)snprintf(tmp, sizeof(tmp), "%s.%d", name, getpid());
+	rc = put_tmp(dir, tmp, want == CKPT__MIG_STATE__MIG_STATE_RUNNING ? "run\n" : "drop\n");
+	if (!rc && linkat(dir, tmp, dir, name, 0) && errno != EEXIST)
+		rc = -errno;
+	if (!rc && fsync(dir))
+		rc = -errno;
+	(void)unlinkat(dir, tmp, 0);
+	if (!rc && io_read_file(dir, name, &text) < 0)
+		rc = -EIO;
+	if (rc)
+		return ckpt_fail_errno(err, E_PERM, rc, "cannot record the verdict %s", name);
+	*ret = !strcmp(text, "run\n") ? CKPT__MIG_STATE__MIG_STATE_RUNNING
+				      : CKPT__MIG_STATE__MIG_STATE_DROPPED;
+	return 0;
+}
+
+void verdict_remove(const char *id)
+{
+	struct ckpt_err ignore = { 0 };
+	auto_fd dir = open_dir(&ignore);
+	char name[64];
+
+	(void)snprintf(name, sizeof(name), "peer-%s", id);
+	if (dir >= 0)
+		(void)unlinkat(dir, name, 0);
+}

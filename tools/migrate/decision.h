@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What outlives either ckpt: small files in /run/ckpt (or $CKPT_RUN_DIR), gone with the boot, as
+ * the processes they are about.
+ *
+ *   source-ID   the source's: where the tree may be, its processes, and whether RUN was sent
+ *   peer-ID     the peer's verdict. It is made once, by linking a finished file to this name:
+ *               whoever comes first, the one that lets it run or the one that answers a source
+ *               in doubt, decides, and the other obeys.
+ */
+#ifndef CKPT_MIGRATE_DECISION_H
+#define CKPT_MIGRATE_DECISION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "migrate.pb-c.h"
+#include "migrate/wire.h"
+
+struct decision_pid {
+	int pid;
+	uint64_t start_time;
+	bool stopped; /* by job control, before any of this */
+};
+
+struct decision {
+	char id[2 * MIG_ID_BYTES + 1];
+	bool run_sent; /* false: the tree may go on here without asking anybody */
+	char to[512];
+	char key[512];
+	bool insecure;
+	struct {
+		struct decision_pid *v;
+		size_t n, cap;
+	} pids;
+};
+
+void decision_id(const uint8_t *id, char *ret); /* hex */
+bool decision_id_parse(const char *hex, uint8_t *ret);
+/* Replace source-ID, durably. */
+int decision_write(const struct decision *d, struct ckpt_err *err) __must_check;
+void decision_remove(const char *id);
+int decision_read(const char *id, struct decision *ret, struct ckpt_err *err) __must_check;
+void decision_free(struct decision *d);
+/* Ids of all decisions of this source. */
+int decision_list(char ***ret, size_t *ret_n, struct ckpt_err *err) __must_check;
+
+/* The peer: make @want the verdict unless there is one; *ret is what holds. */
+int verdict_make(const char *id, Ckpt__MigState want, Ckpt__MigState *ret,
+		 struct ckpt_err *err) __must_check;
+void verdict_remove(const char *id);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A way to the other node: TLS 1.3, a unix socket, the pipes of an ssh child, or plain TCP. Knows
+ * bytes and who is at the other end, nothing of what is said.
+ */
+#ifndef CKPT_MIGRATE_LINK_H
+#define CKPT_MIGRATE_LINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+struct link;
+
+struct link_ops {
+	const char *name;
+	/* Bytes moved, 0 at the end of the stream, -EAGAIN when it must be polled, -errno. */
+	ssize_t (*read)(struct link *l, void *buf, size_t len);
+	ssize_t (*write)(struct link *l, const void *buf, size_t len);
+	void (*close)(struct link *l);
+};
+
+struct link {
+	const struct link_ops *ops;
+	int rfd, wfd; /* non-blocking; may be the same */
+	pid_t child;  /* ssh; 0 none */
+	void *tls;    /* SSL */
+	short want;   /* what tls waits for, POLLIN or POLLOUT */
+	bool pending; /* tls has bytes that poll() does not see */
+	char peer[128];
+	uint64_t sent, received;
+	uint64_t wseq, rseq; /* of wire.c */
+	int timeout_ms;
+	uint64_t limit; /* bytes a second, 0 none */
+	uint64_t limit_at, limit_sent;
+};
+
+/* How the other end is known. */
+struct link_auth {
+	const char *key; /* file of ckpt keygen: a PSK or a certificate pair; NULL none */
+	bool insecure;   /* plain TCP is agreed to */
+};
+
+#define LINK_PORT "7447"
+#define LINK_TIMEOUT_MS 30000
+
+/* Connect to HOST[:PORT], ssh://[USER@]HOST, unix:PATH. The handshake is done when it returns. */
+int link_connect(const char *to, const struct link_auth *auth, struct link *ret,
+		 struct ckpt_err *err) __must_check;
+/* A listening socket for ADDR[:PORT] or unix:PATH; *ret_name (of 128) says where, with the port. */
+int link_listen(const char *at, const struct link_auth *auth, int *ret_fd, char *ret_name,
+		struct ckpt_err *err) __must_check;
+/* Take over an accepted socket and do the handshake. */
+int link_accept(int fd, const struct link_auth *auth, struct link *ret,
+		struct ckpt_err *err) __must_check;
+/* Standard input and output, the other end of an ssh:// link. */
+int link_stdio(struct link *ret, struct ckpt_err *err) __must_check;
+void link_close(struct link *l);
+
+/* All bytes or -errno (-ENODATA: the other end closed; -ETIMEDOUT). */
+int link_read_full(struct link *l, void *buf, size_t len);
+int link_write_full(struct link *l, const void *buf, size_t len);
+
+/* tls.c: put TLS on a connected socket. */
+int link_tls(struct link *l, const char *key, bool server, struct ckpt_err *err) __must_check;
+/* Make the two files of a pair of certificates, or one pre-shared key. */
+int link_keygen_pair(const char *dir, struct ckpt_err *err) __must_check;
+int link_keygen_psk(const char *file, struct ckpt_err *err) __must_check;
+
+#endif

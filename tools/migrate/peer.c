@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The receiving end: keep what comes, build the program, let it run when the source says so. */
+#include <errno.h>
+#include <fcntl.h>
+#include <lz4.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/vec.h"
+#include "kern/arch.h"
+#include "kern/hold.h"
+#include "kern/procfs.h"
+#include "migrate/decision.h"
+#include "migrate/migrate.h"
+#include "migrate/preflight.h"
+#include "migrate/store.h"
+#include "migrate/wire.h"
+#include "restore/restore.h"
+
+struct peer {
+	struct link *link;
+	const struct receive_opts *opts;
+	struct ckpt_ui *ui;
+	struct wire_buf buf;
+	char id[2 * MIG_ID_BYTES + 1];
+	int dir_fd, records_fd;
+	uint64_t records_bytes, pages_bytes;
+	uint64_t memory_bytes;
+	struct store store;
+	void *raw; /* decompressed pages */
+	struct restore_ctx restore;
+	struct ckpt_restore_opts restore_opts;
+	char path[64];
+};
+
+static int fail_frame(struct peer *p, struct ckpt_err *err, const char *what)
+{
+	return ckpt_fail(err, E_PEER, -EBADMSG, "%s sends %s", p->link->peer, what);
+}
+
+/* A memory file system without a name: the image lives there, and ends with us. */
+static int make_dir(struct peer *p, struct ckpt_err *err)
+{
+	auto_fd fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+
+	if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0) ||
+	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+		return ckpt_fail_errno(err, E_PERM, -errno, "cannot make a memory file system");
+	p->dir_fd = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	if (p->dir_fd < 0)
+		return ckpt_fail_errno(err, E_PERM, -errno, "cannot mount a memory file system");
+	(void)snprintf(p->path, sizeof(p->path), "/proc/self/fd/%d", p->dir_fd);
+	p->records_fd =
+		openat(p->dir_fd, CKPT_FILE_RECORDS, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (p->records_fd < 0)
+		return ckpt_fail_errno(err, E_NOMEM, -errno, "cannot make a memory file");
+	return 0;
+}
+
+static int take_pages(struct peer *p, size_t len, struct ckpt_err *err)
+{
+	const struct mig_pages *h = p->buf.data;
+	const char *data = (const char *)(h + 1);
+	uint64_t bytes;
+	int n;
+
+	if (len < sizeof(*h) || h->bytes != len - sizeof(*h) || !h->npages ||
+	    h->npages > MIG_PAGES_MAX || h->addr % CKPT_PAGE || h->coding >= MIG_CODINGS ||
+	    h->addr >= 1ull << 47 || h->pid > 1u << 22)
+		return fail_frame(p, err, "impossible pages");
+	bytes = (uint64_t)h->npages * CKPT_PAGE;
+	if (h->coding == MIG_LZ4) {
+		n = LZ4_decompress_safe(data, p->raw, (int)h->bytes, (int)bytes);
+		if (n != (int)bytes)
+			return fail_frame(p, err, "pages that do not unpack");
+		data = p->raw;
+	} else if (h->bytes != (h->coding == MIG_ZERO ? 0 : bytes)) {
+		return fail_frame(p, err, "pages of another length");
+	}
+	if (h->coding == MIG_ZERO)
+		data = NULL;
+	p->memory_bytes += bytes;
+	if (h->pid)
+		return store_put(&p->store, h->pid, h->addr, h->npages, data, err);
+	if (!data)
+		return 0; /* holes of the page file read as zeros */
+	return store_put_final(&p->store, h->addr, h->npages, data, err);
+}
+
+static int take_inventory(struct peer *p, size_t len, struct ckpt_err *err)
+{
+	const struct mig_inventory *h = p->buf.data;
+	auto_fd inv = -1;
+	auto_fd pages = -1;
+	int rc;
+
+	if (len < sizeof(*h) || h->pages_bytes > STORE_ROUNDS)
+		return fail_frame(p, err, "an impossible inventory");
+	p->pages_bytes = h->pages_bytes;
+	inv = openat(p->dir_fd, CKPT_FILE_INVENTORY, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	pages = openat(p->dir_fd, CKPT_FILE_PAGES, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	rc = inv < 0 || pages < 0 ? -errno : io_pwrite_full(inv, h + 1, len - sizeof(*h), 0);
+	/* Only its length counts: the pages themselves are in the store. */
+	if (!rc && ftruncate(pages, (off_t)p->pages_bytes))
+		rc = -errno;
+	return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot keep the inventory") : 0;
+}
+
+static int answer_offer(struct peer *p, const Ckpt__MigOffer *offer, struct ckpt_err *err)
+{
+	Ckpt__MigAnswer a = CKPT__MIG_ANSWER__INIT;
+	size_t n;
+	int rc;
+
+	if (offer->id.len != MIG_ID_BYTES)
+		return fail_frame(p, err, "an offer without a name");
+	decision_id(offer->id.data, p->id);
+	rc = preflight_check(offer, &a, err);
+	if (rc)
+		return rc;
+	n = a.n_blockers;
+	rc = wire_send_msg(p->link, MIG_ANSWER, &a.base);
+	preflight_answer_free(&a);
+	if (rc)
+		return wire_fail(p->link, &p->buf, rc, err);
+	if (n)
+		return ckpt_fail(err, E_PEER, -EOPNOTSUPP, "%zu thing%s stop%s this migration here",
+				 n, n == 1 ? "" : "s", n == 1 ? "s" : "");
+	return 0;
+}
+
+static int take_round(struct peer *p, size_t len, struct ckpt_err *err)
+{
+	int rc = ckpt_fault("receive.round");
+
+	if (rc)
+		return ckpt_fail_errno(err, E_PEER, rc, "fault point receive.round");
+	/* The same back: everything before it has been kept. */
+	rc = wire_send(p->link, MIG_ROUND, NULL, 0, p->buf.data, len < 256 ? len : 0);
+	return rc ? wire_fail(p->link, &p->buf, rc, err) : 0;
+}
+
+/* Everything until the inventory is here. */
+static int take_all(struct peer *p, struct ckpt_err *err)
+{
+	for (;;) {
+		enum mig_type type;
+		size_t len;
+		int rc = wire_recv(p->link, &p->buf, &type, &len, err);
+
+		if (rc)
+			return rc;
+		if (type == MIG_PAGES) {
+			rc = take_pages(p, len, err);
+		} else if (type == MIG_ROUND) {
+			rc = take_round(p, len, err);
+		} else if (type == MIG_RECORDS) {
+			rc = io_pwrite_full(p->records_fd, p->buf.data, len, p->records_bytes);
+			if (rc)
+				(void)ckpt_fail_errno(err, E_NOMEM, rc, "cannot keep records");
+			p->records_bytes += len;
+		} else if (type == MIG_INVENTORY) {
+			return take_inventory(p, len, err);
+		} else {
+			rc = fail_frame(p, err, "what is not due");
+		}
+		if (rc)
+			return rc;
+	}
+}
+
+static int build(struct peer *p, struct ckpt_err *err)
+{
+	struct restore_ctx *r = &p->restore;
+	int rc;
+
+	p->restore_opts = (struct ckpt_restore_opts) { .dir = p->path, .detach = true };
+	rc = restore_begin(r, &p->restore_opts, p->ui, err);
+	if (!rc)
+		rc = image_read(r->img, p->path, err);
+	if (!rc)
+		rc = store_resolve(&p->store, r->img, err);
+	if (!rc)
+		rc = restore_plan_image(r, err);
+	if (!rc && (rc = ckpt_fault("receive.planned")))
+		rc = ckpt_fail_errno(err, E_RESTORE, rc, "fault point receive.planned");
+	if (!rc)
+		rc = restore_build(r, err);
+	if (rc && err->id == E_PID_TAKEN)
+		(void)ckpt_remedy(err,
+				  "stop it there, or run ckpt receive in a pid namespace of its "
+				  "own: unshare -fp --mount-proc ckpt receive …");
+	return rc;
+}
+
+static bool is_main(const struct task_slot *ts)
+{
+	return ts->thread && ts->thread == ts->task->threads[0];
+}
+
+/*
+ * From "held, dies with us" to "runs without us" through a state in which our death stops it
+ * but neither kills it nor lets it run: only the verdict decides between the two.
+ */
+static int let_run(struct peer *p, struct ckpt_err *err)
+{
+	struct restore_ctx *r = &p->restore;
+	Ckpt__MigState verdict;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < r->slots.n; i++)
+		if (is_main(&r->slots.v[i]))
+			rc = hold_pend(r->slots.v[i].slot->tid);
+	for (size_t i = 0; !rc && i < r->slots.n; i++)
+		if (r->slots.v[i].thread &&
+		    ptrace(PTRACE_SETOPTIONS, r->slots.v[i].slot->tid, 0, PTRACE_O_TRACESYSGOOD))
+			rc = -errno;
+	if (!rc)
+		rc = ckpt_fault("receive.pended");
+	if (rc)
+		return ckpt_fail_errno(err, E_RESTORE, rc, "cannot let the program go");
+	rc = verdict_make(p->id, CKPT__MIG_STATE__MIG_STATE_RUNNING, &verdict, err);
+	if (rc)
+		return rc;
+	if (verdict != CKPT__MIG_STATE__MIG_STATE_RUNNING)
+		return ckpt_fail(err, E_PEER, -ECANCELED,
+				 "the source was told that this copy is dropped");
+	(void)ckpt_fault("receive.decided");
+	for (size_t i = 0; i < r->slots.n; i++)
+		if (is_main(&r->slots.v[i]) && !r->slots.v[i].task->stopped)
+			(void)hold_take_back(r->slots.v[i].slot->tid);
+	restore_release(r);
+	(void)ckpt_fault("receive.released");
+	return 0;
+}
+
+static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_err *err)
+{
+	Ckpt__MigRestored done = CKPT__MIG_RESTORED__INIT;
+	struct ckpt_err late = { 0 };
+	uint64_t begin;
+	int rc;
+
+	rc = store_open(&p->store, err);
+	if (!rc)
+		rc = make_dir(p, err);
+	if (!rc && !(p->raw = malloc(MIG_PAGES_MAX * CKPT_PAGE)))
+		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	if (!rc)
+		rc = take_all(p, err);
+	begin = io_now_us();
+	if (!rc)
+		rc = build(p, err);
+	if (rc)
+		return rc;
+	ret->memory_bytes = p->memory_bytes;
+	ret->build_us = done.build_us = io_now_us() - begin;
+	ret->pid = done.pid = p->restore.root;
+	rc = ckpt_fault("receive.restored");
+	if (!rc)
+		rc = wire_send_msg(p->link, MIG_RESTORED, &done.base);
+	if (rc)
+		rc = wire_fail(p->link, &p->buf, rc, err);
+	else if (!wire_expect(p->link, &p->buf, MIG_RUN, NULL, err))
+		rc = err->code;
+	if (!rc)
+		rc = let_run(p, err);
+	if (rc) {
+		restore_drop(&p->restore);
+		return rc;
+	}
+	/* It runs. Whether the source heard it or not changes nothing here. */
+	ret->outcome = RECEIVE_UNCONFIRMED;
+	if (!wire_send(p->link, MIG_RUNNING, NULL, 0, NULL, 0) &&
+	    wire_expect(p->link, &p->buf, MIG_DONE, NULL, &late)) {
+		ret->outcome = RECEIVE_RUNS;
+		verdict_remove(p->id);
+	}
+	return 0;
+}
+
+/* A source in doubt. Without a verdict so far, there will never be one to run. */
+static int serve_ask(struct peer *p, const Ckpt__MigAsk *ask, struct receive_result *ret,
+		     struct ckpt_err *err)
+{
+	Ckpt__MigVerdict v = CKPT__MIG_VERDICT__INIT;
+	struct ckpt_err late = { 0 };
+	int rc;
+
+	if (ask->id.len != MIG_ID_BYTES)
+		return fail_frame(p, err, "a question about nothing");
+	decision_id(ask->id.data, p->id);
+	rc = verdict_make(p->id, CKPT__MIG_STATE__MIG_STATE_DROPPED, &v.state, err);
+	if (rc)
+		return rc;
+	rc = wire_send_msg(p->link, MIG_VERDICT, &v.base);
+	if (rc)
+		return wire_fail(p->link, &p->buf, rc, err);
+	ret->outcome = RECEIVE_ANSWERED;
+	/* The source has ended its copy. A verdict to drop stays: RUN may still be on its way. */
+	if (v.state == CKPT__MIG_STATE__MIG_STATE_RUNNING &&
+	    wire_expect(p->link, &p->buf, MIG_DONE, NULL, &late)) {
+		verdict_remove(p->id);
+		ret->outcome = RECEIVE_RUNS;
+	}
+	return 0;
+}
+
+static int serve(struct peer *p, struct receive_result *ret, struct ckpt_err *err)
+{
+	Ckpt__MigHello *hello = wire_hello(p->link, &p->buf, false, err);
+	enum mig_type type;
+	size_t len;
+	int rc;
+
+	if (!hello)
+		return err->code;
+	ckpt__mig_hello__free_unpacked(hello, NULL);
+	rc = wire_recv(p->link, &p->buf, &type, &len, err);
+	if (rc)
+		return rc;
+	if (type == MIG_OFFER) {
+		Ckpt__MigOffer *offer = ckpt__mig_offer__unpack(NULL, len, p->buf.data);
+
+		rc = offer ? answer_offer(p, offer, err) : fail_frame(p, err, "a broken offer");
+		if (offer)
+			ckpt__mig_offer__free_unpacked(offer, NULL);
+		return rc ? rc : serve_offer(p, ret, err);
+	}
+	if (type == MIG_ASK) {
+		Ckpt__MigAsk *ask = ckpt__mig_ask__unpack(NULL, len, p->buf.data);
+
+		rc = ask ? serve_ask(p, ask, ret, err) : fail_frame(p, err, "a broken question");
+		if (ask)
+			ckpt__mig_ask__free_unpacked(ask, NULL);
+		return rc;
+	}
+	return fail_frame(p, err, "no offer");
+}
+
+int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui *ui,
+		 struct receive_result *ret, struct ckpt_err *err)
+{
+	struct peer p = { .link = l,
+			  .opts = opts,
+			  .ui = ui,
+			  .dir_fd = -1,
+			  .records_fd = -1,
+			  .store = { .fd = -1 },
+			  .restore = { .pages_fd = -1 } };
+	int rc;
+
+	memset(ret, 0, sizeof(*ret));
+	rc = serve(&p, ret, err);
+	if (rc)
+		wire_send_error(l, err);
+	if (p.restore.img)
+		restore_end(&p.restore);
+	if (p.records_fd >= 0)
+		(void)close(p.records_fd);
+	if (p.dir_fd >= 0)
+		(void)close(p.dir_fd);
+	store_close(&p.store);
+	free(p.raw);
+	wire_buf_free(&p.buf);
+	return rc;
+}

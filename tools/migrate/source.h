@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* A migration at its source. Only tools/migrate looks inside. */
+#ifndef CKPT_MIGRATE_SOURCE_H
+#define CKPT_MIGRATE_SOURCE_H
+
+#include <pthread.h>
+
+#include "dump/dump.h"
+#include "migrate/decision.h"
+#include "migrate/migrate.h"
+#include "migrate/wire.h"
+
+struct source {
+	const struct migrate_opts *opts;
+	struct ckpt_ui *ui;
+	struct migrate_result *res;
+	struct link link;
+	struct wire_buf buf;
+	uint8_t id[MIG_ID_BYTES];
+	struct decision decision;
+	struct image_sink sink;
+	pthread_mutex_t lock; /* of the link, while several threads copy pages */
+	char *packed;         /* under lock: room for compressed pages */
+	struct dump_ctx dump;
+	struct ckpt_dump_opts dump_opts;
+	uint64_t lz4_try; /* frames until the next look whether packing pays */
+	bool lz4_pays;
+};
+
+/* Send pages: of task @pid at @addr, or of the page file (@pid 0). Zero pages cost a frame head.
+ * 0 or -errno of the link. */
+int source_send_pages(struct source *s, uint32_t pid, uint64_t addr, const void *data,
+		      uint32_t npages);
+void source_event(struct source *s, const struct migrate_event *e);
+
+#endif

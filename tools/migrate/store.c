@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "migrate/store.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/vec.h"
+
+int store_open(struct store *s, struct ckpt_err *err)
+{
+	memset(s, 0, sizeof(*s));
+	s->fd = memfd_create("ckpt-receive", MFD_CLOEXEC);
+	if (s->fd < 0)
+		return ckpt_fail_errno(err, E_NOMEM, -errno, "cannot make a memory file");
+	return 0;
+}
+
+void store_close(struct store *s)
+{
+	for (size_t i = 0; i < s->slots; i++)
+		free(s->hash[i]);
+	free(s->hash);
+	s->hash = NULL;
+	s->slots = s->n = 0;
+	if (s->fd >= 0)
+		(void)close(s->fd);
+	s->fd = -1;
+}
+
+static size_t hash_of(const struct store *s, uint32_t pid, uint64_t key)
+{
+	uint64_t h = (key ^ ((uint64_t)pid << 40)) * 0x9e3779b97f4a7c15ull;
+
+	return (size_t)(h >> 32) & (s->slots - 1);
+}
+
+static struct store_chunk *chunk_find(const struct store *s, uint32_t pid, uint64_t addr)
+{
+	uint64_t key = addr / STORE_CHUNK + 1;
+
+	if (!s->slots)
+		return NULL;
+	for (size_t i = hash_of(s, pid, key); s->hash[i]; i = (i + 1) & (s->slots - 1))
+		if (s->hash[i]->key == key && s->hash[i]->pid == pid)
+			return s->hash[i];
+	return NULL;
+}
+
+static int hash_grow(struct store *s)
+{
+	size_t slots = s->slots ? s->slots * 2 : 256, old = s->slots;
+	struct store_chunk **from = s->hash, **to = calloc(slots, sizeof(*to));
+
+	if (!to)
+		return -ENOMEM;
+	s->hash = to;
+	s->slots = slots;
+	for (size_t i = 0; i < old; i++) {
+		size_t at;
+
+		if (!from[i])
+			continue;
+		for (at = hash_of(s, from[i]->pid, from[i]->key); to[at];)
+			at = (at + 1) & (slots - 1);
+		to[at] = from[i];
+	}
+	free(from);
+	return 0;
+}
+
+static struct store_chunk *chunk_get(struct store *s, uint32_t pid, uint64_t addr)
+{
+	struct store_chunk *c = chunk_find(s, pid, addr);
+	size_t at;
+
+	if (c)
+		return c;
+	if (s->n * 2 >= s->slots && hash_grow(s))
+		return NULL;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return NULL;
+	c->key = addr / STORE_CHUNK + 1;
+	c->pid = pid;
+	c->index = (uint32_t)s->n++;
+	for (at = hash_of(s, pid, c->key); s->hash[at];)
+		at = (at + 1) & (s->slots - 1);
+	s->hash[at] = c;
+	return c;
+}
+
+static uint64_t chunk_off(const struct store_chunk *c, uint64_t addr)
+{
+	return STORE_ROUNDS + (uint64_t)c->index * STORE_CHUNK + addr % STORE_CHUNK;
+}
+
+static bool bit(const uint64_t *map, uint64_t page)
+{
+	return map[page / 64] >> (page % 64) & 1;
+}
+
+static int put_part(struct store *s, struct store_chunk *c, uint64_t addr, uint32_t npages,
+		    const void *data)
+{
+	uint64_t first = addr % STORE_CHUNK / CKPT_PAGE, off = chunk_off(c, addr);
+	uint64_t len = (uint64_t)npages * CKPT_PAGE;
+
+	for (uint64_t p = first; p < first + npages; p++) {
+		c->have[p / 64] |= 1ull << (p % 64);
+		if (data)
+			c->zero[p / 64] &= ~(1ull << (p % 64));
+		else
+			c->zero[p / 64] |= 1ull << (p % 64);
+	}
+	if (data)
+		return io_pwrite_full(s->fd, data, len, off);
+	if (fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len))
+		return -errno;
+	return 0;
+}
+
+int store_put(struct store *s, uint32_t pid, uint64_t addr, uint32_t npages, const void *data,
+	      struct ckpt_err *err)
+{
+	const char *p = data;
+
+	while (npages) {
+		uint64_t room = (STORE_CHUNK - addr % STORE_CHUNK) / CKPT_PAGE;
+		uint32_t n = npages < room ? npages : (uint32_t)room;
+		struct store_chunk *c = chunk_get(s, pid, addr);
+		int rc = c ? put_part(s, c, addr, n, p) : -ENOMEM;
+
+		if (rc)
+			return ckpt_fail_errno(err, E_NOMEM, rc,
+					       "cannot keep the memory of task %u", pid);
+		addr += (uint64_t)n * CKPT_PAGE;
+		npages -= n;
+		if (p)
+			p += (uint64_t)n * CKPT_PAGE;
+	}
+	return 0;
+}
+
+int store_put_final(struct store *s, uint64_t off, uint32_t npages, const void *data,
+		    struct ckpt_err *err)
+{
+	uint64_t len = (uint64_t)npages * CKPT_PAGE;
+	int rc;
+
+	if (off > STORE_ROUNDS - len || off % CKPT_PAGE)
+		return ckpt_fail(err, E_PEER, -EBADMSG, "pages at an impossible place");
+	rc = io_pwrite_full(s->fd, data, len, off);
+	return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot keep the last pages") : 0;
+}
+
+typedef VEC(struct ckpt_page_run) run_vec;
+
+static int run_push(run_vec *v, const struct ckpt_page_run *r)
+{
+	struct ckpt_page_run *last = v->n ? &v->v[v->n - 1] : NULL;
+
+	if (last && last->kind == r->kind &&
+	    last->vaddr + (uint64_t)last->npages * CKPT_PAGE == r->vaddr &&
+	    (r->kind != CKPT_RUN_DATA ||
+	     last->off + (uint64_t)last->npages * CKPT_PAGE == r->off)) {
+		last->npages += r->npages;
+		return 0;
+	}
+	last = vec_push(v);
+	if (!last)
+		return -ENOMEM;
+	*last = *r;
+	return 0;
+}
+
+/* One "unchanged" run as runs of what is kept. */
+static int resolve_run(const struct store *s, uint32_t pid, const struct ckpt_page_run *in,
+		       run_vec *out)
+{
+	for (uint32_t i = 0; i < in->npages; i++) {
+		uint64_t addr = in->vaddr + (uint64_t)i * CKPT_PAGE;
+		uint64_t page = addr % STORE_CHUNK / CKPT_PAGE;
+		const struct store_chunk *c = chunk_find(s, pid, addr);
+		struct ckpt_page_run r = { .vaddr = addr, .npages = 1 };
+
+		if (!c || !bit(c->have, page))
+			return -ENODATA;
+		r.kind = bit(c->zero, page) ? CKPT_RUN_ZERO : CKPT_RUN_DATA;
+		r.off = r.kind == CKPT_RUN_DATA ? chunk_off(c, addr) : 0;
+		if (run_push(out, &r))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static uint32_t pid_of_mm(const struct image *img, uint32_t mm)
+{
+	for (size_t i = 0; i < img->tasks.n; i++)
+		if (img->tasks.v[i]->mm == mm)
+			return (uint32_t)img->tasks.v[i]->pid;
+	return 0;
+}
+
+int store_resolve(struct store *s, struct image *img, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < img->maps.n; i++) {
+		Ckpt__PageMap *m = img->maps.v[i];
+		const struct ckpt_page_run *in = (const void *)m->runs.data;
+		uint32_t pid = m->mm ? pid_of_mm(img, m->mm) : 0;
+		run_vec out = { 0 };
+		int rc = 0;
+
+		for (size_t k = 0; !rc && k < m->runs.len / sizeof(*in); k++)
+			rc = in[k].kind == CKPT_RUN_PARENT ? resolve_run(s, pid, &in[k], &out)
+							   : run_push(&out, &in[k]);
+		if (rc) {
+			vec_free(&out);
+			return ckpt_fail(err, rc == -ENOMEM ? E_NOMEM : E_PEER, rc,
+					 "memory of task %u that was to stay the same never came",
+					 pid);
+		}
+		free(m->runs.data);
+		m->runs.data = (uint8_t *)out.v;
+		m->runs.len = out.n * sizeof(*out.v);
+	}
+	if (dup3(s->fd, img->pages_fd, O_CLOEXEC) < 0)
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot use the memory file");
+	return 0;
+}
