@@ -16,7 +16,7 @@ struct dump_object {
 	void *kmsg;                 /* the kind's message until it is packed */
 	int pid, fd;                /* a descriptor of the target that shows it */
 	int local;                  /* ckpt's duplicate, -1 when not needed any longer */
-	char *link, *fdinfo; /* facts, kept for dump_late */
+	char *link, *fdinfo;        /* facts, kept for dump_late */
 	struct stat st;
 };
 
@@ -60,7 +60,11 @@ struct dump_ctx {
 	struct {
 		int *v;
 		size_t n, cap;
-	} kept;                   /* descriptors that are open until the end */
+	} kept; /* descriptors that are open until the end */
+	struct {
+		int *v;
+		size_t n, cap;
+	} masters;                /* numbers of pseudo-terminals whose master the tree holds */
 	struct unix_diags *diags; /* NULL until asked for */
 	struct {
 		struct dump_anon {

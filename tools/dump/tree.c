@@ -5,17 +5,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/vec.h"
 #include "dump/dump.h"
+#include "kern/getfd.h"
 
 static int anon_cmp(const void *a, const void *b)
 {
 	ino_t x = ((const struct dump_anon *)a)->ino, y = ((const struct dump_anon *)b)->ino;
 
 	return x < y ? -1 : x > y;
+}
+
+static void master_add(struct dump_ctx *d, int pid, int fd)
+{
+	auto_fd own = fd_take(pid, fd);
+	int index, *slot;
+
+	if (own < 0 || ioctl(own, TIOCGPTN, &index))
+		return;
+	slot = vec_push(&d->masters);
+	if (slot)
+		*slot = index;
 }
 
 /* Remember the inodes behind "socket:[N]" and "pipe:[N]" of one process. */
@@ -35,6 +50,8 @@ static void anon_add(struct dump_ctx *d, int pid)
 		if (n <= 0)
 			continue;
 		link[n] = 0;
+		if (n >= 5 && !strcmp(link + n - 5, "/ptmx"))
+			master_add(d, pid, atoi(e->d_name));
 		if (strncmp(link, "socket:[", 8) != 0 && strncmp(link, "pipe:[", 6) != 0)
 			continue;
 		slot = vec_push(&d->anon);
@@ -132,16 +149,30 @@ static void anon_sort(struct dump_ctx *d)
 	d->anon.n = n + 1;
 }
 
+static void anon_look(struct dump_ctx *d)
+{
+	if (d->anon.known)
+		return;
+	d->anon.known = true;
+	tree_walk(d, d->opts->pid, anon_add);
+	anon_sort(d);
+}
+
+bool dump_tree_has_master(struct dump_ctx *d, int index)
+{
+	anon_look(d);
+	for (size_t i = 0; i < d->masters.n; i++)
+		if (d->masters.v[i] == index)
+			return true;
+	return false;
+}
+
 unsigned int dump_tree_anon(struct dump_ctx *d, ino_t ino)
 {
 	struct dump_anon key = { .ino = ino };
 	const struct dump_anon *found;
 
-	if (!d->anon.known) {
-		d->anon.known = true;
-		tree_walk(d, d->opts->pid, anon_add);
-		anon_sort(d);
-	}
+	anon_look(d);
 	found = d->anon.n ? bsearch(&key, d->anon.v, d->anon.n, sizeof(key), anon_cmp) : NULL;
 	return found ? found->ends : 0;
 }
@@ -176,6 +207,7 @@ int dump_pid_image(const struct dump_ctx *d, int pid)
 void dump_tree_free(struct dump_ctx *d)
 {
 	vec_free(&d->anon);
+	vec_free(&d->masters);
 	d->anon.known = d->anon.flying_known = d->anon.flying = false;
 	if (d->diags)
 		sockdiag_unix_free(d->diags);

@@ -184,6 +184,8 @@ int dump_keep_fd(struct dump_ctx *d, int fd, struct ckpt_err *err) __must_check;
  */
 enum { DUMP_ANON_READ = 1, DUMP_ANON_WRITE = 2 };
 unsigned int dump_tree_anon(struct dump_ctx *d, ino_t ino);
+/* Does it hold the master of this pseudo-terminal? */
+bool dump_tree_has_master(struct dump_ctx *d, int index);
 /* All AF_UNIX sockets, asked for once. */
 int dump_unix_diags(struct dump_ctx *d, const struct unix_diags **ret,
 		    struct ckpt_err *err) __must_check;

@@ -26,6 +26,8 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_signalfd,
 	&fd_kind_inotify,
 	&fd_kind_pidfd,
+	&fd_kind_pty_end,
+	&fd_kind_pty,
 	&fd_kind_refused, /* matches everything */
 	NULL,
 };

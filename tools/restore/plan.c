@@ -23,6 +23,7 @@
 #include "base/vec.h"
 #include "kern/arch.h"
 #include "kind/fd/lock.h"
+#include "kind/fd/pty.h"
 #include "restore/restore.h"
 
 enum { BARRIER_BORN, BARRIER_GROUPS, BARRIER_OBJECTS };
@@ -263,8 +264,10 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 	rc = plan_children(r, at, BIRTH_OLD_SESSION, s, err);
 	if (rc)
 		return rc;
-	if (t->sid == t->pid)
+	if (t->sid == t->pid) {
 		(void)steps_call(s, "become a session leader", SYS_setsid, 0);
+		pty_plan_session(r, t, s);
+	}
 	rc = plan_children(r, at, BIRTH_EARLY, s, err);
 	if (!rc)
 		rc = restore_plan_mm(r, mm, r->slots.v[r->first_slot[at]].base, s, err);
@@ -278,6 +281,8 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 		(void)steps_call(s, "leave the parking area", SYS_munmap, r->parked.area,
 				 r->parked.area_len);
 	plan_groups(r, t, s);
+	if (t->sid == t->pid)
+		pty_plan_group(r, t, s);
 	rc = plan_phase(r, t, t->threads[0], PHASE_MM, s, err);
 	if (!rc)
 		rc = plan_fds(r, t, s, err);

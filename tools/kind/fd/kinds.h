@@ -11,6 +11,8 @@ extern const struct fd_kind fd_kind_chr;
 extern const struct fd_kind fd_kind_shmem;
 extern const struct fd_kind fd_kind_shmem_inode;
 extern const struct fd_kind fd_kind_reg;
+extern const struct fd_kind fd_kind_pty;
+extern const struct fd_kind fd_kind_pty_end;
 extern const struct fd_kind fd_kind_unix;
 extern const struct fd_kind fd_kind_inet;
 extern const struct fd_kind fd_kind_refused;
