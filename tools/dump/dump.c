@@ -78,6 +78,10 @@ void dump_end(struct dump_ctx *d)
 	vec_free(&d->tables);
 	vec_free(&d->pages);
 	vec_free(&d->segs);
+	dump_drop_snapshots(d);
+	vec_free(&d->snapshots);
+	free(d->copied[0].zero);
+	free(d->copied[1].zero);
 	target_free(&d->target);
 	free(d->boot_id);
 	d->boot_id = NULL;
@@ -140,8 +144,12 @@ int dump_frozen(struct dump_ctx *d, struct ckpt_err *err)
 
 int dump_commit(struct dump_ctx *d, uint64_t begin, struct ckpt_err *err)
 {
-	int rc = put_records(d, err);
+	uint64_t at = io_now_us();
+	int rc = dump_write_pages_later(d, err);
 
+	d->stats.pages_us += io_now_us() - at;
+	if (!rc)
+		rc = put_records(d, err);
 	if (!rc && (rc = ckpt_fault("dump.thawed")))
 		rc = ckpt_fail_errno(err, E_IMAGE_WRITE, rc, "fault point dump.thawed");
 	d->stats.tasks = d->tasks.n;

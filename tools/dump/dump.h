@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "image/writer.h"
+#include "kern/snapshot.h"
 #include "kind/kind.h"
 
 /* One open file description or shared thing. */
@@ -53,6 +54,14 @@ struct dump_ctx {
 		size_t n, cap;
 	} tables;
 	struct page_segs segs;
+	struct {
+		struct snapshot *v;
+		size_t n, cap;
+	} snapshots;
+	struct {
+		uint64_t base; /* place of the first page in the page file */
+		unsigned char *zero;
+	} copied[2]; /* segments read while frozen, and later */
 	struct {
 		struct dump_pages *v;
 		size_t n, cap;
@@ -116,7 +125,13 @@ void dump_tree_free(struct dump_ctx *d);
 /* mem.c */
 int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
 		    struct ckpt_err *err) __must_check;
+/* While all is frozen: what cannot be read from a snapshot. */
 int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* When the target may run again: the rest, and the page maps. */
+int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* snapshot.c */
+int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+void dump_drop_snapshots(struct dump_ctx *d);
 /* cow.c: take pages that an earlier address space holds as well out of the segments */
 int dump_share_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 

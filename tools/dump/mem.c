@@ -21,6 +21,7 @@ struct anon_walk {
 	struct dump_pages *pages;
 	int mem_fd;
 	bool backed; /* a hole shows a file: a page of zeros is content */
+	bool frozen; /* a fork would not inherit it as it is */
 };
 
 static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
@@ -43,7 +44,7 @@ static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
 		return 0;
 	}
 	if (last && last->addr + (uint64_t)last->npages * CKPT_PAGE == addr &&
-	    last->backed == w->backed) {
+	    last->backed == w->backed && last->frozen == w->frozen) {
 		last->npages += (uint32_t)npages;
 		return 0;
 	}
@@ -54,6 +55,7 @@ static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
 	last->addr = addr;
 	last->npages = (uint32_t)npages;
 	last->backed = w->backed;
+	last->frozen = w->frozen;
 	w->pages->nsegs++;
 	return 0;
 }
@@ -136,6 +138,8 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *ms
 		if (!kind->private_pages)
 			continue;
 		walk.backed = mm->vmas[i]->object != 0;
+		walk.frozen =
+			v->shared || (v->flags & (PROC_VMF(dc) | PROC_VMF(wf) | PROC_VMF(ht)));
 		rc = pagemap_anon(&pm, v->start, v->end, anon_run, &walk);
 		if (rc)
 			(void)ckpt_fail_errno(
@@ -173,8 +177,7 @@ static int run_cmp(const void *a, const void *b)
 }
 
 /* The page map of one address space or object, now that zero pages are known. */
-static int put_pagemap(struct dump_ctx *d, const struct dump_pages *p, const unsigned char *zero,
-		       uint64_t base, struct ckpt_err *err)
+static int put_pagemap(struct dump_ctx *d, const struct dump_pages *p, struct ckpt_err *err)
 {
 	struct ckpt_page_run *runs = NULL;
 	size_t n = 0, cap = 0;
@@ -184,7 +187,8 @@ static int put_pagemap(struct dump_ctx *d, const struct dump_pages *p, const uns
 		rc = run_add(&runs, &n, &cap, &p->known[i]);
 	for (size_t i = p->first_seg; !rc && i < p->first_seg + p->nsegs; i++) {
 		const struct page_seg *s = &d->segs.v[i];
-		uint64_t first = (s->off - base) / CKPT_PAGE;
+		const unsigned char *zero = d->copied[s->later].zero;
+		uint64_t first = (s->off - d->copied[s->later].base) / CKPT_PAGE;
 
 		for (uint32_t k = 0; !rc && k < s->npages; k++) {
 			bool z = zero[(first + k) / 8] & (1u << ((first + k) % 8));
@@ -218,19 +222,51 @@ static int put_pagemap(struct dump_ctx *d, const struct dump_pages *p, const uns
 	return rc == -ENOMEM ? oom(err) : rc;
 }
 
+/* Copy the segments that are to be read now or @later. */
+static int write_part(struct dump_ctx *d, bool later, struct ckpt_err *err)
+{
+	struct page_segs part = { 0 };
+	size_t at = 0;
+	uint64_t written = 0;
+	int rc;
+
+	for (size_t i = 0; i < d->segs.n; i++) {
+		struct page_seg *s = d->segs.v[i].later == later ? vec_push(&part) : NULL;
+
+		if (s)
+			*s = d->segs.v[i];
+		else if (d->segs.v[i].later == later)
+			return oom(err);
+	}
+	d->copied[later].base = d->writer.pages_bytes;
+	rc = image_pages_write(&d->writer, &part, d->opts->threads, &d->copied[later].zero,
+			       &written, err);
+	for (size_t i = 0; !rc && i < d->segs.n; i++)
+		if (d->segs.v[i].later == later)
+			d->segs.v[i].off = part.v[at++].off;
+	vec_free(&part);
+	d->stats.pages_written += written;
+	return rc;
+}
+
 int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err)
 {
-	auto_free unsigned char *zero = NULL;
-	uint64_t base = d->writer.pages_bytes;
 	int rc = dump_share_pages(d, err);
 
-	if (rc)
-		return rc;
-	rc = image_pages_write(&d->writer, &d->segs, d->opts->threads, &zero,
-			       &d->stats.pages_written, err);
+	if (!rc)
+		rc = dump_take_snapshots(d, err);
+	return rc ? rc : write_part(d, false, err);
+}
 
+int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	if (d->snapshots.n)
+		rc = write_part(d, true, err);
+	dump_drop_snapshots(d);
 	for (size_t i = 0; !rc && i < d->pages.n; i++)
-		rc = put_pagemap(d, &d->pages.v[i], zero, base, err);
+		rc = put_pagemap(d, &d->pages.v[i], err);
 	d->stats.bytes_pages = d->stats.pages_written * CKPT_PAGE;
 	return rc;
 }

@@ -62,6 +62,8 @@ struct page_seg {
 	uint64_t addr;
 	uint64_t off; /* set by image_pages_write */
 	bool is_file; /* its last page may be cut by the end of the file */
+	bool frozen;  /* to be read before the target runs on, not from a snapshot */
+	bool later;   /* dump: read from a snapshot */
 	bool backed;  /* what is not saved shows a file: zeros are content */
 };
 struct page_segs {

@@ -303,18 +303,55 @@ static int slot_wait(struct ckpt_slot *slot, int tid, const uint32_t *lent)
 	}
 }
 
+/* A list that lends: what inject_run_lending() was given, and what came of it. */
+struct lending {
+	uint32_t *word;
+	int (*take)(void *arg);
+	void *arg;
+	int taken;
+};
+
+static int wait_plain(void *arg, struct ckpt_slot *slot, int tid)
+{
+	(void)arg;
+	return slot_wait(slot, tid, NULL);
+}
+
+static int wait_lending(void *arg, struct ckpt_slot *slot, int tid)
+{
+	struct lending *l = arg;
+	int rc = slot_wait(slot, tid, l->word);
+
+	if (rc != 1)
+		return rc;
+	l->taken = l->take(l->arg);
+	__atomic_store_n(l->word, CKPT_TAKEN, __ATOMIC_RELEASE);
+	(void)syscall(SYS_futex, l->word, FUTEX_WAKE, 1, NULL, NULL, 0);
+	return slot_wait(slot, tid, NULL);
+}
+
 int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
 	       struct ckpt_err *err)
 {
-	return inject_run_lending(in, th, slot, NULL, NULL, NULL, err);
+	return inject_run_wait(in, th, slot, wait_plain, NULL, err);
 }
 
 int inject_run_lending(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
 		       uint32_t *word, int (*take)(void *arg), void *arg, struct ckpt_err *err)
 {
+	struct lending l = { word, take, arg, 0 };
+	int rc = inject_run_wait(in, th, slot, wait_lending, &l, err);
+
+	return rc ? rc : l.taken;
+}
+
+int inject_run_wait(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
+		    int (*wait)(void *arg, struct ckpt_slot *slot, int tid), void *arg,
+		    struct ckpt_err *err)
+{
 	const struct ckpt_step *steps = arena_local(&in->arena, slot->steps);
 	struct user_regs_struct r;
-	int rc = tramp_load(in, th), taken = 0;
+	int rc = tramp_load(in, th);
 
 	slot->leave = in->tramp + (uint64_t)(ckpt_tramp_leave - ckpt_tramp);
 	r = call_regs(th, arena_entry(&in->arena));
@@ -329,13 +366,7 @@ int inject_run_lending(struct inject *in, struct target_thread *th, struct ckpt_
 	if (!rc && ptrace(PTRACE_CONT, th->tid, 0, 0))
 		rc = -errno;
 	if (!rc)
-		rc = slot_wait(slot, th->tid, word);
-	if (rc == 1) {
-		taken = take(arg);
-		__atomic_store_n(word, CKPT_TAKEN, __ATOMIC_RELEASE);
-		(void)syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
-		rc = slot_wait(slot, th->tid, NULL);
-	}
+		rc = wait(arg, slot, th->tid);
 	if (!rc)
 		rc = thread_interrupt(th->tid);
 	if (!rc || rc == -EFAULT) {
@@ -349,7 +380,7 @@ int inject_run_lending(struct inject *in, struct target_thread *th, struct ckpt_
 	if (slot->state == CKPT_SLOT_FAILED)
 		return ckpt_fail_errno(err, E_INJECT, slot->err, "thread %d: %s", th->tid,
 				       arena_label(&in->arena, &steps[slot->pc]));
-	return taken;
+	return 0;
 }
 
 int inject_end(struct inject *in, struct ckpt_err *err)

@@ -30,6 +30,10 @@ int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *sl
 int inject_run_lending(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
 		       uint32_t *word, int (*take)(void *arg), void *arg,
 		       struct ckpt_err *err) __must_check;
+/* The same with a wait of one's own: @wait returns 0 once the slot's state is final. */
+int inject_run_wait(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
+		    int (*wait)(void *arg, struct ckpt_slot *slot, int tid), void *arg,
+		    struct ckpt_err *err) __must_check;
 /* Take the arena out again; the task is as it was. Also after a failed run. */
 int inject_end(struct inject *in, struct ckpt_err *err) __must_check;
 
