@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,14 +33,36 @@ static int write_pidfile(const char *path, pid_t pid, struct ckpt_err *err)
 	return 0;
 }
 
+/* The program was stopped from the terminal: so is this job of the shell. When the shell continues
+ * it, the program gets the terminal again. */
+static void stop_with(pid_t pid)
+{
+	auto_fd tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+	pid_t group = getpgid(pid);
+
+	if (tty < 0 || group < 0 || group == getpgrp() || getsid(pid) != getsid(0))
+		return;
+	(void)raise(SIGSTOP);
+	if (tcgetpgrp(tty) == getpgrp())
+		(void)tcsetpgrp(tty, group);
+	(void)kill(-group, SIGCONT);
+}
+
 /* Stay until the program ends, and end as it did. */
 static int wait_root(pid_t pid)
 {
 	int status;
 
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return 1;
+	for (;;) {
+		if (waitpid(pid, &status, WUNTRACED) < 0) {
+			if (errno != EINTR)
+				return 1;
+		} else if (WIFSTOPPED(status)) {
+			stop_with(pid);
+		} else {
+			break;
+		}
+	}
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 

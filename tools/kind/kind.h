@@ -228,6 +228,8 @@ int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd,
  * into place; false when this kernel has none. */
 bool restore_parked(struct restore_ctx *r, const char *name, uint64_t *ret_addr, uint64_t *ret_len);
 bool restore_has_pid(struct restore_ctx *r, int pid);
+pid_t restore_root(
+	const struct restore_ctx *r); /* the root task as ckpt sees it; 0 before it exists */
 const Ckpt__Inventory *restore_inventory(struct restore_ctx *r);
 const struct ckpt_restore_opts *restore_opts(const struct restore_ctx *r);
 struct ckpt_ui *restore_ui(const struct restore_ctx *r);

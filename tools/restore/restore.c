@@ -39,6 +39,11 @@ bool restore_has_pid(struct restore_ctx *r, int pid)
 	return image_task(r->img, pid, NULL) != NULL;
 }
 
+pid_t restore_root(const struct restore_ctx *r)
+{
+	return r->root;
+}
+
 /* The child never returns into C: it continues in the interpreter on its slot's stack. */
 static pid_t clone_root(struct restore_ctx *r)
 {

@@ -317,11 +317,12 @@ static int pty_restore(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 	return 0;
 }
 
-/* Settings of the real terminal are changed only for a program that gets it. */
+/* The real terminal is set and given away only for a program that had it. */
 static int pty_finish(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fd,
 		      struct ckpt_err *err)
 {
 	const Ckpt__FdPty *m = msg;
+	pid_t group = getpgid(restore_root(r));
 
 	(void)obj;
 	if (!m->own || !m->foreground || restore_opts(r)->detach)
@@ -331,6 +332,9 @@ static int pty_finish(struct restore_ctx *r, const Ckpt__Object *obj, const void
 				 m->termios.len);
 	if (ioctl(fd, TCSETS2, m->termios.data))
 		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot set the terminal");
+	if (group > 0 && ioctl(fd, TIOCSPGRP, &group))
+		return ckpt_fail_errno(err, E_RESTORE, -errno,
+				       "cannot make the program the foreground job");
 	return 0;
 }
 
