@@ -8,6 +8,9 @@
 
 KMOD_KERNELS = $(shell awk '!/^ *(\#|$$)/ {print $$1}' tests/vm/versions.list)
 KMOD_SRCS := $(wildcard kmod/*.[ch] kmod/compat/*.[ch] kmod/Kbuild include/uapi/linux/ckpt.h)
+# tools/kern/kmod.c is the module's client.
+PKGS += libnl-genl-3.0
+
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
 .PHONY: modules module modules_install modules-lint deps-vm

@@ -185,7 +185,7 @@ static int run(const struct test *t, char *why, size_t size)
 
 int main(int argc, char **argv)
 {
-	const struct test *const tables[] = { path_table(), session_tests, stress_tests, figure_tests };
+	const struct test *const tables[] = { path_table(), session_tests, client_tests, stress_tests, figure_tests };
 	int passed = 0, failed = 0, skipped = 0;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -12,7 +12,7 @@
 #define NETLINK_EXT_ACK 11
 #endif
 
-void nl_begin(struct nl *nl, struct nl_msg *m, int cmd, int flags)
+void vnl_begin(struct nl *nl, struct vnl_msg *m, int cmd, int flags)
 {
 	struct nlmsghdr *h = (struct nlmsghdr *)m->buf;
 	struct genlmsghdr *g = NLMSG_DATA(h);
@@ -26,7 +26,7 @@ void nl_begin(struct nl *nl, struct nl_msg *m, int cmd, int flags)
 	m->len = NLMSG_LENGTH(GENL_HDRLEN);
 }
 
-void nl_put(struct nl_msg *m, int attr, const void *data, size_t len)
+void vnl_put(struct vnl_msg *m, int attr, const void *data, size_t len)
 {
 	struct nlattr *a = (struct nlattr *)(m->buf + m->len);
 
@@ -36,9 +36,9 @@ void nl_put(struct nl_msg *m, int attr, const void *data, size_t len)
 	m->len += NLA_ALIGN(a->nla_len);
 }
 
-void nl_put_u32(struct nl_msg *m, int attr, uint32_t value)
+void vnl_put_u32(struct vnl_msg *m, int attr, uint32_t value)
 {
-	nl_put(m, attr, &value, sizeof(value));
+	vnl_put(m, attr, &value, sizeof(value));
 }
 
 static const struct nlattr *find(const void *data, size_t len, int attr)
@@ -58,13 +58,13 @@ static const struct nlattr *find(const void *data, size_t len, int attr)
 	return NULL;
 }
 
-const struct nlattr *nl_attr(const struct nlmsghdr *h, int attr)
+const struct nlattr *vnl_attr(const struct nlmsghdr *h, int attr)
 {
 	return find((const char *)NLMSG_DATA(h) + GENL_HDRLEN,
 		    h->nlmsg_len - NLMSG_LENGTH(GENL_HDRLEN), attr);
 }
 
-uint32_t nl_u32(const struct nlattr *a)
+uint32_t vnl_u32(const struct nlattr *a)
 {
 	uint32_t v = 0;
 
@@ -73,7 +73,7 @@ uint32_t nl_u32(const struct nlattr *a)
 	return v;
 }
 
-uint64_t nl_u64(const struct nlattr *a)
+uint64_t vnl_u64(const struct nlattr *a)
 {
 	uint64_t v = 0;
 
@@ -100,7 +100,7 @@ static void ext_ack(struct nl *nl, const struct nlmsghdr *h)
 		strncpy(nl->ext, (const char *)a + NLA_HDRLEN, sizeof(nl->ext) - 1);
 }
 
-int nl_talk(struct nl *nl, struct nl_msg *m, void (*fn)(const struct nlmsghdr *, void *), void *arg)
+int vnl_talk(struct nl *nl, struct vnl_msg *m, void (*fn)(const struct nlmsghdr *, void *), void *arg)
 {
 	static _Thread_local _Alignas(NLMSG_ALIGNTO) char buf[1 << 16];
 	struct nlmsghdr *h = (struct nlmsghdr *)m->buf;
@@ -136,25 +136,25 @@ int nl_talk(struct nl *nl, struct nl_msg *m, void (*fn)(const struct nlmsghdr *,
 
 static void got_family(const struct nlmsghdr *h, void *arg)
 {
-	const struct nlattr *id = nl_attr(h, CTRL_ATTR_FAMILY_ID);
-	const struct nlattr *groups = nl_attr(h, CTRL_ATTR_MCAST_GROUPS);
+	const struct nlattr *id = vnl_attr(h, CTRL_ATTR_FAMILY_ID);
+	const struct nlattr *groups = vnl_attr(h, CTRL_ATTR_MCAST_GROUPS);
 	struct nl *nl = arg;
 
 	nl->family = id ? *(uint16_t *)((char *)id + NLA_HDRLEN) : 0;
 	if (groups) {
 		const struct nlattr *g = (const void *)((const char *)groups + NLA_HDRLEN);
 
-		nl->events_group = nl_u32(find((const char *)g + NLA_HDRLEN,
+		nl->events_group = vnl_u32(find((const char *)g + NLA_HDRLEN,
 					       g->nla_len - NLA_HDRLEN, CTRL_ATTR_MCAST_GRP_ID));
 	}
 }
 
-int nl_open(struct nl *nl)
+int vnl_open(struct nl *nl)
 {
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK };
 	socklen_t len = sizeof(addr);
 	int one = 1, big = 4 << 20, err;
-	struct nl_msg m;
+	struct vnl_msg m;
 
 	memset(nl, 0, sizeof(*nl));
 	nl->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC);
@@ -171,15 +171,15 @@ int nl_open(struct nl *nl)
 	(void)setsockopt(nl->fd, SOL_SOCKET, SO_RCVBUF, &big, sizeof(big));
 
 	nl->family = GENL_ID_CTRL;
-	nl_begin(nl, &m, CTRL_CMD_GETFAMILY, 0);
-	nl_put(&m, CTRL_ATTR_FAMILY_NAME, CKPT_GENL_NAME, sizeof(CKPT_GENL_NAME));
-	err = nl_talk(nl, &m, got_family, nl);
+	vnl_begin(nl, &m, CTRL_CMD_GETFAMILY, 0);
+	vnl_put(&m, CTRL_ATTR_FAMILY_NAME, CKPT_GENL_NAME, sizeof(CKPT_GENL_NAME));
+	err = vnl_talk(nl, &m, got_family, nl);
 	if (err)
 		close(nl->fd);
 	return err;
 }
 
-void nl_close(struct nl *nl)
+void vnl_close(struct nl *nl)
 {
 	close(nl->fd);
 	nl->fd = -1;
@@ -187,36 +187,36 @@ void nl_close(struct nl *nl)
 
 static void got_session(const struct nlmsghdr *h, void *arg)
 {
-	*(uint32_t *)arg = nl_u32(nl_attr(h, CKPT_A_SESSION));
+	*(uint32_t *)arg = vnl_u32(vnl_attr(h, CKPT_A_SESSION));
 }
 
-int nl_session(struct nl *nl, uint32_t flags, uint32_t *ret_session)
+int vnl_session(struct nl *nl, uint32_t flags, uint32_t *ret_session)
 {
-	struct nl_msg m;
+	struct vnl_msg m;
 
-	nl_begin(nl, &m, CKPT_CMD_OPEN, 0);
+	vnl_begin(nl, &m, CKPT_CMD_OPEN, 0);
 	if (flags)
-		nl_put_u32(&m, CKPT_A_SESSION_FLAGS, flags);
-	return nl_talk(nl, &m, got_session, ret_session);
+		vnl_put_u32(&m, CKPT_A_SESSION_FLAGS, flags);
+	return vnl_talk(nl, &m, got_session, ret_session);
 }
 
 static void got_track(const struct nlmsghdr *h, void *arg)
 {
-	*(uint32_t *)arg = nl_u32(nl_attr(h, CKPT_A_TRACK));
+	*(uint32_t *)arg = vnl_u32(vnl_attr(h, CKPT_A_TRACK));
 }
 
-int nl_attach(struct nl *nl, uint32_t session, int32_t pid, uint32_t *ret_track)
+int vnl_attach(struct nl *nl, uint32_t session, int32_t pid, uint32_t *ret_track)
 {
-	struct nl_msg m;
+	struct vnl_msg m;
 
-	nl_begin(nl, &m, CKPT_CMD_ATTACH, 0);
-	nl_put_u32(&m, CKPT_A_SESSION, session);
-	nl_put(&m, CKPT_A_PID, &pid, sizeof(pid));
-	return nl_talk(nl, &m, got_track, ret_track);
+	vnl_begin(nl, &m, CKPT_CMD_ATTACH, 0);
+	vnl_put_u32(&m, CKPT_A_SESSION, session);
+	vnl_put(&m, CKPT_A_PID, &pid, sizeof(pid));
+	return vnl_talk(nl, &m, got_track, ret_track);
 }
 
 struct results {
-	struct nl_result *r;
+	struct vnl_result *r;
 	int n, max;
 };
 
@@ -232,58 +232,58 @@ static void got_results(const struct nlmsghdr *h, void *arg)
 		size_t len = a->nla_len - NLA_HDRLEN;
 
 		if ((a->nla_type & NLA_TYPE_MASK) == CKPT_A_RESULT && res->n < res->max) {
-			struct nl_result *r = &res->r[res->n++];
+			struct vnl_result *r = &res->r[res->n++];
 
 			memset(r, 0, sizeof(*r));
-			r->track = nl_u32(find(in, len, CKPT_A_TRACK));
-			r->pid = nl_u32(find(in, len, CKPT_A_PID));
-			r->flags = nl_u32(find(in, len, CKPT_A_RESULT_FLAGS));
-			r->epoch = nl_u64(find(in, len, CKPT_A_EPOCH));
-			r->pages = nl_u64(find(in, len, CKPT_A_PAGES));
-			r->nruns = nl_u64(find(in, len, CKPT_A_RUNS));
-			r->wall_ns = nl_u64(find(in, len, CKPT_A_WALL_NS));
+			r->track = vnl_u32(find(in, len, CKPT_A_TRACK));
+			r->pid = vnl_u32(find(in, len, CKPT_A_PID));
+			r->flags = vnl_u32(find(in, len, CKPT_A_RESULT_FLAGS));
+			r->epoch = vnl_u64(find(in, len, CKPT_A_EPOCH));
+			r->pages = vnl_u64(find(in, len, CKPT_A_PAGES));
+			r->nruns = vnl_u64(find(in, len, CKPT_A_RUNS));
+			r->wall_ns = vnl_u64(find(in, len, CKPT_A_WALL_NS));
 		}
 		p += NLA_ALIGN(a->nla_len);
 	}
 }
 
-static int scan(struct nl *nl, int cmd, uint32_t session, uint32_t flags, struct nl_result *r, int max)
+static int scan(struct nl *nl, int cmd, uint32_t session, uint32_t flags, struct vnl_result *r, int max)
 {
 	struct results res = { r, 0, max };
-	struct nl_msg m;
+	struct vnl_msg m;
 	int err;
 
-	nl_begin(nl, &m, cmd, 0);
-	nl_put_u32(&m, CKPT_A_SESSION, session);
+	vnl_begin(nl, &m, cmd, 0);
+	vnl_put_u32(&m, CKPT_A_SESSION, session);
 	if (flags)
-		nl_put_u32(&m, CKPT_A_COLLECT_FLAGS, flags);
-	err = nl_talk(nl, &m, got_results, &res);
+		vnl_put_u32(&m, CKPT_A_COLLECT_FLAGS, flags);
+	err = vnl_talk(nl, &m, got_results, &res);
 	return err ? err : res.n;
 }
 
-int nl_arm(struct nl *nl, uint32_t session, struct nl_result *r, int max)
+int vnl_arm(struct nl *nl, uint32_t session, struct vnl_result *r, int max)
 {
 	return scan(nl, CKPT_CMD_ARM, session, 0, r, max);
 }
 
-int nl_collect(struct nl *nl, uint32_t session, uint32_t flags, struct nl_result *r, int max)
+int vnl_collect(struct nl *nl, uint32_t session, uint32_t flags, struct vnl_result *r, int max)
 {
 	return scan(nl, CKPT_CMD_COLLECT, session, flags, r, max);
 }
 
 struct runs {
-	struct nl_result *r;
+	struct vnl_result *r;
 	uint64_t got;
 	int err;
 };
 
 static void got_runs(const struct nlmsghdr *h, void *arg)
 {
-	const struct nlattr *a = nl_attr(h, CKPT_A_RUN_DATA);
+	const struct nlattr *a = vnl_attr(h, CKPT_A_RUN_DATA);
 	struct runs *runs = arg;
 	size_t n = a ? (a->nla_len - NLA_HDRLEN) / sizeof(struct ckpt_run) : 0;
 
-	if (runs->got + n > runs->r->nruns || nl_u64(nl_attr(h, CKPT_A_EPOCH)) != runs->r->epoch) {
+	if (runs->got + n > runs->r->nruns || vnl_u64(vnl_attr(h, CKPT_A_EPOCH)) != runs->r->epoch) {
 		runs->err = -EBADMSG;
 		return;
 	}
@@ -292,17 +292,17 @@ static void got_runs(const struct nlmsghdr *h, void *arg)
 	runs->got += n;
 }
 
-int nl_runs(struct nl *nl, uint32_t session, struct nl_result *r)
+int vnl_runs(struct nl *nl, uint32_t session, struct vnl_result *r)
 {
 	struct runs runs = { .r = r };
-	struct nl_msg m;
+	struct vnl_msg m;
 	int err;
 
 	r->runs = calloc(r->nruns + 1, sizeof(*r->runs));
-	nl_begin(nl, &m, CKPT_CMD_RUNS, NLM_F_DUMP);
-	nl_put_u32(&m, CKPT_A_SESSION, session);
-	nl_put_u32(&m, CKPT_A_TRACK, r->track);
-	err = nl_talk(nl, &m, got_runs, &runs);
+	vnl_begin(nl, &m, CKPT_CMD_RUNS, NLM_F_DUMP);
+	vnl_put_u32(&m, CKPT_A_SESSION, session);
+	vnl_put_u32(&m, CKPT_A_TRACK, r->track);
+	err = vnl_talk(nl, &m, got_runs, &runs);
 	if (!err)
 		err = runs.err;
 	if (!err && runs.got != r->nruns)
@@ -310,13 +310,13 @@ int nl_runs(struct nl *nl, uint32_t session, struct nl_result *r)
 	return err;
 }
 
-int nl_detach(struct nl *nl, uint32_t session, uint32_t track)
+int vnl_detach(struct nl *nl, uint32_t session, uint32_t track)
 {
-	struct nl_msg m;
+	struct vnl_msg m;
 
-	nl_begin(nl, &m, CKPT_CMD_DETACH, 0);
-	nl_put_u32(&m, CKPT_A_SESSION, session);
+	vnl_begin(nl, &m, CKPT_CMD_DETACH, 0);
+	vnl_put_u32(&m, CKPT_A_SESSION, session);
 	if (track)
-		nl_put_u32(&m, CKPT_A_TRACK, track);
-	return nl_talk(nl, &m, NULL, NULL);
+		vnl_put_u32(&m, CKPT_A_TRACK, track);
+	return vnl_talk(nl, &m, NULL, NULL);
 }

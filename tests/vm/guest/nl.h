@@ -20,13 +20,13 @@ struct nl {
 	char ext[256]; /* text of the last extended acknowledgement */
 };
 
-struct nl_msg {
+struct vnl_msg {
 	_Alignas(NLMSG_ALIGNTO) unsigned char buf[4096];
 	size_t len;
 };
 
 /* One track's answer to ARM or COLLECT. */
-struct nl_result {
+struct vnl_result {
 	uint32_t track;
 	int32_t pid;
 	uint32_t flags;
@@ -34,27 +34,27 @@ struct nl_result {
 	uint64_t pages;
 	uint64_t nruns;
 	uint64_t wall_ns;
-	struct ckpt_run *runs; /* nl_runs() fills it; free() */
+	struct ckpt_run *runs; /* vnl_runs() fills it; free() */
 };
 
-int nl_open(struct nl *nl); /* 0 or -errno; -ENOENT: no such family */
-void nl_close(struct nl *nl);
+int vnl_open(struct nl *nl); /* 0 or -errno; -ENOENT: no such family */
+void vnl_close(struct nl *nl);
 
-void nl_begin(struct nl *nl, struct nl_msg *m, int cmd, int flags);
-void nl_put(struct nl_msg *m, int attr, const void *data, size_t len);
-void nl_put_u32(struct nl_msg *m, int attr, uint32_t value);
+void vnl_begin(struct nl *nl, struct vnl_msg *m, int cmd, int flags);
+void vnl_put(struct vnl_msg *m, int attr, const void *data, size_t len);
+void vnl_put_u32(struct vnl_msg *m, int attr, uint32_t value);
 /* Send, and call @fn for each answer. Returns 0 or the kernel's -errno. */
-int nl_talk(struct nl *nl, struct nl_msg *m, void (*fn)(const struct nlmsghdr *, void *), void *arg);
-const struct nlattr *nl_attr(const struct nlmsghdr *h, int attr);
-uint32_t nl_u32(const struct nlattr *a);
-uint64_t nl_u64(const struct nlattr *a);
+int vnl_talk(struct nl *nl, struct vnl_msg *m, void (*fn)(const struct nlmsghdr *, void *), void *arg);
+const struct nlattr *vnl_attr(const struct nlmsghdr *h, int attr);
+uint32_t vnl_u32(const struct nlattr *a);
+uint64_t vnl_u64(const struct nlattr *a);
 
-int nl_session(struct nl *nl, uint32_t flags, uint32_t *ret_session);
-int nl_attach(struct nl *nl, uint32_t session, int32_t pid, uint32_t *ret_track);
+int vnl_session(struct nl *nl, uint32_t flags, uint32_t *ret_session);
+int vnl_attach(struct nl *nl, uint32_t session, int32_t pid, uint32_t *ret_track);
 /* Both return the number of results or -errno; @max is how many @r can hold. */
-int nl_arm(struct nl *nl, uint32_t session, struct nl_result *r, int max);
-int nl_collect(struct nl *nl, uint32_t session, uint32_t flags, struct nl_result *r, int max);
-int nl_runs(struct nl *nl, uint32_t session, struct nl_result *r);
-int nl_detach(struct nl *nl, uint32_t session, uint32_t track);
+int vnl_arm(struct nl *nl, uint32_t session, struct vnl_result *r, int max);
+int vnl_collect(struct nl *nl, uint32_t session, uint32_t flags, struct vnl_result *r, int max);
+int vnl_runs(struct nl *nl, uint32_t session, struct vnl_result *r);
+int vnl_detach(struct nl *nl, uint32_t session, uint32_t track);
 
 #endif

@@ -117,7 +117,7 @@ void image_free(struct image *img)
 	free(img);
 }
 
-bool run_covers(const struct nl_result *r, uintptr_t addr, uint32_t *ret_state)
+bool run_covers(const struct vnl_result *r, uintptr_t addr, uint32_t *ret_state)
 {
 	size_t lo = 0, hi = r->nruns;
 
@@ -140,7 +140,7 @@ bool run_covers(const struct nl_result *r, uintptr_t addr, uint32_t *ret_state)
 	return false;
 }
 
-void runs_check_order(const struct nl_result *r)
+void runs_check_order(const struct vnl_result *r)
 {
 	uint64_t end = 0, pages = 0;
 
@@ -192,7 +192,7 @@ static void contains(uintptr_t start, uintptr_t end, const char *perms, bool fil
 	l->found |= l->addr >= start && l->addr < end;
 }
 
-void image_check(const struct image *before, const struct image *after, const struct nl_result *r)
+void image_check(const struct image *before, const struct image *after, const struct vnl_result *r)
 {
 	uint64_t hash;
 

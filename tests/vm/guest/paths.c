@@ -858,7 +858,7 @@ static const struct path paths[] = {
 	{ "clear-refs-by-another", setup_filled, step_clear_refs, 3, 1024, 0 },
 };
 
-static void check_region(const struct path *p, struct target *t, const struct nl_result *r,
+static void check_region(const struct path *p, struct target *t, const struct vnl_result *r,
 			 const bool *soft_dirty, int step)
 {
 	size_t extra = 0;
@@ -881,18 +881,18 @@ static void check_region(const struct path *p, struct target *t, const struct nl
 static void walk_path(const struct path *p)
 {
 	static bool soft_dirty[REGION_PAGES_MAX];
-	struct nl_result r, arm;
+	struct vnl_result r, arm;
 	struct image *before, *after;
 	uint32_t session, track;
 	struct target t;
 	struct nl nl;
 	bool vma_sd;
 
-	CHECK(!nl_open(&nl));
+	CHECK(!vnl_open(&nl));
 	target_start(&t, p);
-	CHECK(!nl_session(&nl, 0, &session));
-	CHECK(!nl_attach(&nl, session, t.pid, &track));
-	CHECK(nl_arm(&nl, session, &arm, 1) == 1 && arm.epoch == 1 && !arm.flags);
+	CHECK(!vnl_session(&nl, 0, &session));
+	CHECK(!vnl_attach(&nl, session, t.pid, &track));
+	CHECK(vnl_arm(&nl, session, &arm, 1) == 1 && arm.epoch == 1 && !arm.flags);
 	before = image_take(t.pid);
 	for (int step = 0; step < p->steps; step++) {
 		memset(t.sh->touched, 0, sizeof(t.sh->touched));
@@ -901,10 +901,10 @@ static void walk_path(const struct path *p)
 		vma_sd = vma_has_flag(t.pid, t.sh->base, " sd");
 		for (size_t i = 0; i < t.sh->pages; i++)
 			soft_dirty[i] = !vma_sd && page_soft_dirty(t.pid, t.sh->base + i * PAGE);
-		CHECK(nl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) == 1);
+		CHECK(vnl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) == 1);
 		CHECK(r.track == track && r.epoch == 2 + (uint64_t)step);
 		CHECK(!(r.flags & (CKPT_RESULT_GONE | CKPT_RESULT_UNARMED | CKPT_RESULT_ALL)));
-		CHECK(!nl_runs(&nl, session, &r));
+		CHECK(!vnl_runs(&nl, session, &r));
 		runs_check_order(&r);
 		image_check(before, after, &r);
 		check_region(p, &t, &r, soft_dirty, step);
@@ -912,10 +912,10 @@ static void walk_path(const struct path *p)
 		image_free(before);
 		before = after;
 	}
-	CHECK(!nl_detach(&nl, session, 0));
+	CHECK(!vnl_detach(&nl, session, 0));
 	target_stop(&t);
 	image_free(before);
-	nl_close(&nl);
+	vnl_close(&nl);
 }
 
 static void run_path(const void *arg)

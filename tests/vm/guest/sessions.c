@@ -52,30 +52,30 @@ struct armed {
 
 static void arm_target(struct armed *a, const struct path *p, uint32_t flags)
 {
-	struct nl_result r;
+	struct vnl_result r;
 
 	/* In this order, or the target inherits the socket and keeps it open. */
 	target_start(&a->t, p);
-	CHECK(!nl_open(&a->nl));
-	CHECK(!nl_session(&a->nl, flags, &a->session));
-	CHECK(!nl_attach(&a->nl, a->session, a->t.pid, &a->track));
-	CHECK(nl_arm(&a->nl, a->session, &r, 1) == 1);
+	CHECK(!vnl_open(&a->nl));
+	CHECK(!vnl_session(&a->nl, flags, &a->session));
+	CHECK(!vnl_attach(&a->nl, a->session, a->t.pid, &a->track));
+	CHECK(vnl_arm(&a->nl, a->session, &r, 1) == 1);
 }
 
-static void collect(struct armed *a, uint32_t flags, struct nl_result *r)
+static void collect(struct armed *a, uint32_t flags, struct vnl_result *r)
 {
-	CHECK(nl_collect(&a->nl, a->session, flags, r, 1) == 1);
-	CHECK(!nl_runs(&a->nl, a->session, r));
+	CHECK(vnl_collect(&a->nl, a->session, flags, r, 1) == 1);
+	CHECK(!vnl_runs(&a->nl, a->session, r));
 	runs_check_order(r);
 }
 
 static void disarm(struct armed *a)
 {
-	nl_close(&a->nl);
+	vnl_close(&a->nl);
 	target_stop(&a->t);
 }
 
-static bool covers_step(struct armed *a, const struct nl_result *r, int step)
+static bool covers_step(struct armed *a, const struct vnl_result *r, int step)
 {
 	return run_covers(r, a->t.sh->base + step * PAGE, NULL) &&
 	       run_covers(r, a->t.sh->base + (400 + step) * PAGE, NULL);
@@ -95,27 +95,27 @@ static void got_info(const struct nlmsghdr *h, void *arg)
 {
 	uint64_t *out = arg;
 
-	out[0] = nl_u32(nl_attr(h, CKPT_A_VERSION));
-	out[1] = nl_u64(nl_attr(h, CKPT_A_FEATURES));
+	out[0] = vnl_u32(vnl_attr(h, CKPT_A_VERSION));
+	out[1] = vnl_u64(vnl_attr(h, CKPT_A_FEATURES));
 }
 
 static void info(const void *unused)
 {
 	uint64_t out[2] = {};
-	struct nl_msg m;
+	struct vnl_msg m;
 	struct nl nl;
 
 	(void)unused;
-	CHECK(!nl_open(&nl));
-	nl_begin(&nl, &m, CKPT_CMD_INFO, 0);
-	CHECK(!nl_talk(&nl, &m, got_info, out));
+	CHECK(!vnl_open(&nl));
+	vnl_begin(&nl, &m, CKPT_CMD_INFO, 0);
+	CHECK(!vnl_talk(&nl, &m, got_info, out));
 	CHECK(out[0] == CKPT_ABI_VERSION && out[0] == read_number("/sys/kernel/ckpt/version"));
 	CHECK(out[1] & CKPT_FEATURE_TRACK && out[1] == read_number("/sys/kernel/ckpt/features"));
 }
 
 static void peek(const void *unused)
 {
-	struct nl_result r;
+	struct vnl_result r;
 	struct armed a;
 
 	(void)unused;
@@ -137,14 +137,14 @@ static void peek(const void *unused)
 
 static void unarmed(const void *unused)
 {
-	struct nl_result r;
+	struct vnl_result r;
 	struct armed a;
 
 	(void)unused;
-	CHECK(!nl_open(&a.nl));
+	CHECK(!vnl_open(&a.nl));
 	target_start(&a.t, &small);
-	CHECK(!nl_session(&a.nl, 0, &a.session));
-	CHECK(!nl_attach(&a.nl, a.session, a.t.pid, &a.track));
+	CHECK(!vnl_session(&a.nl, 0, &a.session));
+	CHECK(!vnl_attach(&a.nl, a.session, a.t.pid, &a.track));
 	collect(&a, 0, &r);
 	CHECK(r.flags & CKPT_RESULT_UNARMED);
 	for (size_t i = 0; i < a.t.sh->pages; i++)
@@ -155,59 +155,59 @@ static void unarmed(const void *unused)
 static void two_owners(const void *unused)
 {
 	uint32_t session, track, again;
-	struct nl_result r;
+	struct vnl_result r;
 	struct armed a;
 	struct nl nl;
 
 	(void)unused;
 	arm_target(&a, &small, 0);
-	CHECK(!nl_attach(&a.nl, a.session, a.t.pid, &again) && again == a.track);
-	CHECK(!nl_open(&nl) && !nl_session(&nl, 0, &session));
-	CHECK(nl_attach(&nl, session, a.t.pid, &track) == -EBUSY && strstr(nl.ext, "another session"));
+	CHECK(!vnl_attach(&a.nl, a.session, a.t.pid, &again) && again == a.track);
+	CHECK(!vnl_open(&nl) && !vnl_session(&nl, 0, &session));
+	CHECK(vnl_attach(&nl, session, a.t.pid, &track) == -EBUSY && strstr(nl.ext, "another session"));
 	/* Nobody but its owner uses a session. */
-	CHECK(nl_collect(&nl, a.session, 0, &r, 1) == -EPERM && nl.ext[0]);
-	CHECK(nl_detach(&nl, a.session, 0) == -EPERM);
+	CHECK(vnl_collect(&nl, a.session, 0, &r, 1) == -EPERM && nl.ext[0]);
+	CHECK(vnl_detach(&nl, a.session, 0) == -EPERM);
 	/* With the owner's socket the session goes, and the target is free. */
 	CHECK(session_exists(a.session));
-	nl_close(&a.nl);
+	vnl_close(&a.nl);
 	CHECK(!session_exists(a.session));
-	CHECK(!nl_attach(&nl, session, a.t.pid, &track));
-	CHECK(!nl_detach(&nl, session, track));
-	CHECK(!nl_attach(&nl, session, a.t.pid, &track));
-	CHECK(!nl_detach(&nl, session, 0) && !session_exists(session));
+	CHECK(!vnl_attach(&nl, session, a.t.pid, &track));
+	CHECK(!vnl_detach(&nl, session, track));
+	CHECK(!vnl_attach(&nl, session, a.t.pid, &track));
+	CHECK(!vnl_detach(&nl, session, 0) && !session_exists(session));
 	target_stop(&a.t);
 }
 
 static void bad_requests(const void *unused)
 {
 	uint32_t track, zero = 0;
-	struct nl_result r;
-	struct nl_msg m;
+	struct vnl_result r;
+	struct vnl_msg m;
 	struct armed a;
 
 	(void)unused;
 	arm_target(&a, &small, 0);
-	CHECK(nl_attach(&a.nl, a.session, 2, &track) == -ESRCH && strstr(a.nl.ext, "kernel thread"));
-	CHECK(nl_attach(&a.nl, a.session, 999999, &track) == -ESRCH && a.nl.ext[0]);
-	CHECK(nl_attach(&a.nl, a.session, -5, &track) == -ERANGE);
-	CHECK(nl_attach(&a.nl, a.session + 100, a.t.pid, &track) == -ENOENT);
-	CHECK(nl_detach(&a.nl, a.session, 12345) == -ENOENT && a.nl.ext[0]);
-	CHECK(nl_collect(&a.nl, a.session, 0x80, &r, 1) == -EINVAL);
-	nl_begin(&a.nl, &m, CKPT_CMD_COLLECT, 0);
-	CHECK(nl_talk(&a.nl, &m, NULL, NULL) == -EINVAL && strstr(a.nl.ext, "SESSION"));
+	CHECK(vnl_attach(&a.nl, a.session, 2, &track) == -ESRCH && strstr(a.nl.ext, "kernel thread"));
+	CHECK(vnl_attach(&a.nl, a.session, 999999, &track) == -ESRCH && a.nl.ext[0]);
+	CHECK(vnl_attach(&a.nl, a.session, -5, &track) == -ERANGE);
+	CHECK(vnl_attach(&a.nl, a.session + 100, a.t.pid, &track) == -ENOENT);
+	CHECK(vnl_detach(&a.nl, a.session, 12345) == -ENOENT && a.nl.ext[0]);
+	CHECK(vnl_collect(&a.nl, a.session, 0x80, &r, 1) == -EINVAL);
+	vnl_begin(&a.nl, &m, CKPT_CMD_COLLECT, 0);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL && strstr(a.nl.ext, "SESSION"));
 	/* An attribute that the command does not know. */
-	nl_begin(&a.nl, &m, CKPT_CMD_ARM, 0);
-	nl_put_u32(&m, CKPT_A_SESSION, a.session);
-	nl_put_u32(&m, CKPT_A_PID, 1);
-	CHECK(nl_talk(&a.nl, &m, NULL, NULL) == -EINVAL);
-	nl_begin(&a.nl, &m, CKPT_CMD_OPEN, 0);
-	nl_put_u32(&m, CKPT_A_SESSION_FLAGS, 0xff00);
-	CHECK(nl_talk(&a.nl, &m, NULL, NULL) == -EINVAL);
-	nl_begin(&a.nl, &m, CKPT_CMD_ARM, 0);
-	nl_put(&m, CKPT_A_SESSION, &zero, 2);
-	CHECK(nl_talk(&a.nl, &m, NULL, NULL) < 0);
-	nl_begin(&a.nl, &m, 77, 0);
-	CHECK(nl_talk(&a.nl, &m, NULL, NULL) == -EOPNOTSUPP);
+	vnl_begin(&a.nl, &m, CKPT_CMD_ARM, 0);
+	vnl_put_u32(&m, CKPT_A_SESSION, a.session);
+	vnl_put_u32(&m, CKPT_A_PID, 1);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL);
+	vnl_begin(&a.nl, &m, CKPT_CMD_OPEN, 0);
+	vnl_put_u32(&m, CKPT_A_SESSION_FLAGS, 0xff00);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL);
+	vnl_begin(&a.nl, &m, CKPT_CMD_ARM, 0);
+	vnl_put(&m, CKPT_A_SESSION, &zero, 2);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) < 0);
+	vnl_begin(&a.nl, &m, 77, 0);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EOPNOTSUPP);
 	/* And the session has not noticed. */
 	target_step(&a.t, 1);
 	collect(&a, CKPT_COLLECT_REARM, &r);
@@ -238,13 +238,13 @@ static void access_check(const void *unused)
 	SYS(setresuid(1000, 1000, 1000));
 	/* The family is open to this capability, somebody else's process is not. */
 	drop_caps(1ULL << CAP_CHECKPOINT_RESTORE);
-	CHECK(!nl_open(&nl));
-	CHECK(!nl_session(&nl, 0, &session));
-	CHECK(nl_attach(&nl, session, t.pid, &track) == -EPERM && strstr(nl.ext, "traced"));
-	nl_close(&nl);
+	CHECK(!vnl_open(&nl));
+	CHECK(!vnl_session(&nl, 0, &session));
+	CHECK(vnl_attach(&nl, session, t.pid, &track) == -EPERM && strstr(nl.ext, "traced"));
+	vnl_close(&nl);
 	drop_caps(0);
-	CHECK(!nl_open(&nl));
-	CHECK(nl_session(&nl, 0, &session) == -EPERM && strstr(nl.ext, "CAP_"));
+	CHECK(!vnl_open(&nl));
+	CHECK(vnl_session(&nl, 0, &session) == -EPERM && strstr(nl.ext, "CAP_"));
 }
 
 /* A socket that root opened gives nothing to whoever inherits it without rights. */
@@ -254,16 +254,16 @@ static void access_inherited(const void *unused)
 	struct nl nl;
 
 	(void)unused;
-	CHECK(!nl_open(&nl));
+	CHECK(!vnl_open(&nl));
 	drop_caps(0);
-	CHECK(nl_session(&nl, 0, &session) == -EPERM);
+	CHECK(vnl_session(&nl, 0, &session) == -EPERM);
 }
 
 /* ---- targets come and go ------------------------------------------------------------------ */
 
 static int events_open(struct nl *nl)
 {
-	CHECK(!nl_open(nl));
+	CHECK(!vnl_open(nl));
 	CHECK(nl->events_group);
 	SYS(setsockopt(nl->fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &nl->events_group, sizeof(int)));
 	return nl->fd;
@@ -281,17 +281,17 @@ static void expect_event(struct nl *nl, uint32_t type, int32_t *ret_child)
 		if (poll(&p, 1, 20000) != 1)
 			FAIL("event %u did not come", type);
 		SYS(recv(nl->fd, buf, sizeof(buf), 0));
-		if (h->nlmsg_type != nl->family || nl_u32(nl_attr(h, CKPT_A_EVENT_TYPE)) != type)
+		if (h->nlmsg_type != nl->family || vnl_u32(vnl_attr(h, CKPT_A_EVENT_TYPE)) != type)
 			continue;
 		if (ret_child)
-			*ret_child = nl_u32(nl_attr(h, CKPT_A_CHILD_PID));
+			*ret_child = vnl_u32(vnl_attr(h, CKPT_A_CHILD_PID));
 		return;
 	}
 }
 
 static void target_exits(const void *unused)
 {
-	struct nl_result r;
+	struct vnl_result r;
 	struct nl events;
 	struct armed a;
 
@@ -302,8 +302,8 @@ static void target_exits(const void *unused)
 	expect_event(&events, CKPT_EVENT_GONE, NULL);
 	collect(&a, CKPT_COLLECT_REARM, &r);
 	CHECK(r.flags & CKPT_RESULT_GONE && !r.nruns);
-	CHECK(!nl_detach(&a.nl, a.session, a.track));
-	nl_close(&a.nl);
+	CHECK(!vnl_detach(&a.nl, a.session, a.track));
+	vnl_close(&a.nl);
 }
 
 static void step_exec(struct env *e, int step)
@@ -317,7 +317,7 @@ static void step_exec(struct env *e, int step)
 static void target_execs(const void *unused)
 {
 	static const struct path p = { "exec", setup_small, step_exec, 0, 0, 0 };
-	struct nl_result r;
+	struct vnl_result r;
 	struct nl events;
 	uint32_t track;
 	struct armed a;
@@ -331,7 +331,7 @@ static void target_execs(const void *unused)
 	collect(&a, CKPT_COLLECT_REARM, &r);
 	CHECK(r.flags & CKPT_RESULT_GONE);
 	/* The new program is a new target. */
-	CHECK(!nl_attach(&a.nl, a.session, a.t.pid, &track) && track != a.track);
+	CHECK(!vnl_attach(&a.nl, a.session, a.t.pid, &track) && track != a.track);
 	disarm(&a);
 }
 
@@ -366,7 +366,7 @@ static void step_fork_child(struct env *e, int step)
 static void follow_forks(const void *unused)
 {
 	static const struct path p = { "forks", setup_small, step_fork_child, 0, 0, 0 };
-	struct nl_result r[2];
+	struct vnl_result r[2];
 	struct image *before;
 	int32_t child = 0;
 	struct nl events;
@@ -379,16 +379,16 @@ static void follow_forks(const void *unused)
 	target_step(&a.t, 0);
 	expect_event(&events, CKPT_EVENT_FORK, &child);
 	CHECK(child == (int32_t)a.t.sh->counters[0]);
-	n = nl_collect(&a.nl, a.session, CKPT_COLLECT_REARM, r, 2);
+	n = vnl_collect(&a.nl, a.session, CKPT_COLLECT_REARM, r, 2);
 	CHECK(n == 2 && r[1].pid == child && r[1].flags & CKPT_RESULT_UNARMED);
-	CHECK(!nl_runs(&a.nl, a.session, &r[1]));
+	CHECK(!vnl_runs(&a.nl, a.session, &r[1]));
 	for (size_t i = 0; i < 512; i++)
 		CHECK(run_covers(&r[1], a.t.sh->base + i * PAGE, NULL));
 	/* From here on the child is tracked like its parent. */
 	before = image_take(child);
 	target_step(&a.t, 1);
-	CHECK(nl_collect(&a.nl, a.session, CKPT_COLLECT_REARM, r, 2) == 2);
-	CHECK(!nl_runs(&a.nl, a.session, &r[0]) && !nl_runs(&a.nl, a.session, &r[1]));
+	CHECK(vnl_collect(&a.nl, a.session, CKPT_COLLECT_REARM, r, 2) == 2);
+	CHECK(!vnl_runs(&a.nl, a.session, &r[0]) && !vnl_runs(&a.nl, a.session, &r[1]));
 	image_check(before, image_take(child), &r[1]);
 	CHECK(run_covers(&r[0], a.t.sh->base + PAGE, NULL));
 	CHECK(!run_covers(&r[0], a.t.sh->base + 110 * PAGE, NULL));
@@ -428,7 +428,7 @@ static void step_reservation(struct env *e, int step)
 static void reservation(const void *unused)
 {
 	static const struct path p = { "reservation", setup_reservation, step_reservation, 0, 0, 0 };
-	struct nl_result r;
+	struct vnl_result r;
 	struct armed a;
 	uint32_t state;
 
@@ -474,7 +474,7 @@ static void step_many(struct env *e, int step)
 static void many_vmas(const void *unused)
 {
 	static const struct path p = { "many", setup_many, step_many, 0, 0, 0 };
-	struct nl_result r;
+	struct vnl_result r;
 	struct armed a;
 
 	(void)unused;
@@ -516,7 +516,7 @@ static void step_wide(struct env *e, int step)
 static void log_overflow(const void *unused)
 {
 	static const struct path p = { "wide", setup_wide, step_wide, 0, 0, 0 };
-	struct nl_result r;
+	struct vnl_result r;
 	struct nl events;
 	struct armed a;
 
@@ -573,7 +573,7 @@ static void bad_settings(const void *unused)
 /* Switching ftrace off would lose every write: it must be refused. */
 static void ftrace_stays_on(const void *unused)
 {
-	struct nl_result r;
+	struct vnl_result r;
 	struct armed a;
 
 	(void)unused;
@@ -620,7 +620,7 @@ static void granule(const void *arg)
 	static const struct path p = { "granule", setup_granule, step_granule, 0, 0, 0 };
 	uint64_t before, faults, most_faults, most_pages, touched_pages;
 	char mode[16], bytes[16];
-	struct nl_result r;
+	struct vnl_result r;
 	struct image *img, *now;
 	struct armed a;
 
@@ -664,13 +664,13 @@ static void granule(const void *arg)
 static void garbage(const void *unused)
 {
 	uint64_t state = 20260101, n = 0;
-	struct nl_result r;
+	struct vnl_result r;
 	struct armed a;
 	struct nl nl;
 
 	(void)unused;
 	arm_target(&a, &small, 0);
-	CHECK(!nl_open(&nl));
+	CHECK(!vnl_open(&nl));
 	SYS(fcntl(nl.fd, F_SETFL, O_NONBLOCK));
 	for (int round = 0; round < 20000; round++) {
 		_Alignas(NLMSG_ALIGNTO) unsigned char buf[512];
@@ -702,7 +702,7 @@ static void garbage(const void *unused)
 		while (recv(nl.fd, drain, sizeof(drain), MSG_DONTWAIT) > 0)
 			;
 	}
-	nl_close(&nl);
+	vnl_close(&nl);
 	CHECK(n > 10000);
 	target_step(&a.t, 2);
 	collect(&a, CKPT_COLLECT_REARM, &r);

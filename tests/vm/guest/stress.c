@@ -116,7 +116,7 @@ struct mirror {
 };
 
 /* Copy the reported pages' numbers, a thousand at a time. */
-static void mirror_update(struct mirror *m, struct target *t, const struct nl_result *r)
+static void mirror_update(struct mirror *m, struct target *t, const struct vnl_result *r)
 {
 	static struct iovec local[1024], remote[1024];
 	int n = 0;
@@ -147,7 +147,7 @@ static void live(const void *arg)
 	struct mirror *m = calloc(1, sizeof(*m)), *end = calloc(1, sizeof(*end));
 	int swaps = atoi(arg), lost = 0;
 	uint32_t session, track;
-	struct nl_result r;
+	struct vnl_result r;
 	struct target t;
 	struct nl nl;
 
@@ -158,18 +158,18 @@ static void live(const void *arg)
 			CHECK(!write_file("/sys/kernel/ckpt/granule_mode", "adaptive"));
 	}
 	target_start(&t, &busy);
-	CHECK(!nl_open(&nl));
+	CHECK(!vnl_open(&nl));
 	run_first();
-	CHECK(!nl_session(&nl, 0, &session) && !nl_attach(&nl, session, t.pid, &track));
+	CHECK(!vnl_session(&nl, 0, &session) && !vnl_attach(&nl, session, t.pid, &track));
 	for (int i = 0; i < swaps; i++) {
-		if (nl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) != 1 ||
-		    r.epoch != (uint64_t)i + 1 || nl_runs(&nl, session, &r))
+		if (vnl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) != 1 ||
+		    r.epoch != (uint64_t)i + 1 || vnl_runs(&nl, session, &r))
 			FAIL("collect %d failed", i);
 		mirror_update(m, &t, &r);
 		free(r.runs);
 	}
 	target_step(&t, 0);
-	CHECK(nl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) == 1 && !nl_runs(&nl, session, &r));
+	CHECK(vnl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) == 1 && !vnl_runs(&nl, session, &r));
 	mirror_update(m, &t, &r);
 	r.flags |= CKPT_RESULT_ALL; /* everything */
 	mirror_update(end, &t, &r);
@@ -180,7 +180,7 @@ static void live(const void *arg)
 	CHECK(t.sh->counters[WRITES] > (uint64_t)swaps);
 	test_note("%d swaps, %" PRIu64 " writes, %" PRIu64 " pages copied", swaps,
 		  (uint64_t)t.sh->counters[WRITES], m->copied);
-	nl_close(&nl);
+	vnl_close(&nl);
 	target_stop(&t);
 }
 
@@ -191,22 +191,22 @@ static pid_t start_owner(pid_t target, int ready)
 {
 	pid_t pid = SYS(fork());
 	uint32_t session, track;
-	struct nl_result r;
+	struct vnl_result r;
 	struct nl nl;
 	int err;
 
 	if (pid)
 		return pid;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	err = nl_open(&nl);
-	err = err ?: nl_session(&nl, CKPT_SESSION_FOLLOW_FORKS, &session);
-	err = err ?: nl_attach(&nl, session, target, &track);
+	err = vnl_open(&nl);
+	err = err ?: vnl_session(&nl, CKPT_SESSION_FOLLOW_FORKS, &session);
+	err = err ?: vnl_attach(&nl, session, target, &track);
 	if (write(ready, &err, sizeof(err)) != sizeof(err) || err)
 		_exit(1);
 	for (;;) {
-		if (nl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) < 0)
+		if (vnl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) < 0)
 			_exit(0);
-		if (!nl_runs(&nl, session, &r))
+		if (!vnl_runs(&nl, session, &r))
 			free(r.runs);
 	}
 }
@@ -324,7 +324,7 @@ static void attach_detach(const void *unused)
 {
 	struct target t[3];
 	uint32_t session, track[3];
-	struct nl_result r[8];
+	struct vnl_result r[8];
 	uint64_t state = 45;
 	struct nl nl;
 
@@ -332,18 +332,18 @@ static void attach_detach(const void *unused)
 	wild_writers = true;
 	for (int i = 0; i < 3; i++)
 		target_start(&t[i], &busy);
-	CHECK(!nl_open(&nl) && !nl_session(&nl, CKPT_SESSION_FOLLOW_FORKS, &session));
+	CHECK(!vnl_open(&nl) && !vnl_session(&nl, CKPT_SESSION_FOLLOW_FORKS, &session));
 	run_first();
 	for (int i = 0; i < 3; i++)
-		CHECK(!nl_attach(&nl, session, t[i].pid, &track[i]));
+		CHECK(!vnl_attach(&nl, session, t[i].pid, &track[i]));
 	for (int round = 0; round < 100; round++) {
 		int i = rnd(&state) % 3;
 
-		CHECK(!nl_detach(&nl, session, track[i]));
-		CHECK(!nl_attach(&nl, session, t[i].pid, &track[i]));
-		CHECK(nl_collect(&nl, session, rnd(&state) % 2, r, 8) >= 3);
+		CHECK(!vnl_detach(&nl, session, track[i]));
+		CHECK(!vnl_attach(&nl, session, t[i].pid, &track[i]));
+		CHECK(vnl_collect(&nl, session, rnd(&state) % 2, r, 8) >= 3);
 	}
-	nl_close(&nl);
+	vnl_close(&nl);
 	for (int i = 0; i < 3; i++)
 		target_stop(&t[i]);
 }

@@ -45,7 +45,7 @@ struct test {
 };
 
 const struct test *path_table(void);
-extern const struct test session_tests[], stress_tests[], figure_tests[];
+extern const struct test session_tests[], client_tests[], stress_tests[], figure_tests[];
 
 /* ---- target.c: a program that changes its pages on command ------------------- */
 
@@ -104,9 +104,9 @@ struct image; /* every page of every private mapping: a hash */
 struct image *image_take(pid_t pid);
 void image_free(struct image *img);
 /* Each page that differs between the images must be in a run. */
-void image_check(const struct image *before, const struct image *after, const struct nl_result *r);
-bool run_covers(const struct nl_result *r, uintptr_t addr, uint32_t *ret_state);
-void runs_check_order(const struct nl_result *r);
+void image_check(const struct image *before, const struct image *after, const struct vnl_result *r);
+bool run_covers(const struct vnl_result *r, uintptr_t addr, uint32_t *ret_state);
+void runs_check_order(const struct vnl_result *r);
 bool page_soft_dirty(pid_t pid, uintptr_t addr);
 bool vma_has_flag(pid_t pid, uintptr_t addr, const char *flag);
 bool pid_maps(pid_t pid, void (*fn)(uintptr_t start, uintptr_t end, const char *perms, bool file,

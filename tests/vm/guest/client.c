@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The tools' client of the module (tools/kern/kmod.c), against the module. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kern/kmod.h"
+#include "vm.h"
+
+static void setup(struct env *e)
+{
+	e->pages = 4096;
+	e->base = (uintptr_t)mmap(NULL, e->pages * PAGE, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	madvise((void *)e->base, e->pages * PAGE, MADV_NOHUGEPAGE);
+	for (size_t i = 0; i < e->pages; i++)
+		touch(e, i);
+}
+
+/* Every other page: as many runs as there can be, more than one message holds. */
+static void step(struct env *e, int nr)
+{
+	for (size_t i = nr; i < e->pages; i += 2)
+		touch(e, i);
+}
+
+static const struct path path = { "client", setup, step, 0, 0, 0 };
+
+struct seen {
+	uintptr_t base;
+	uint8_t page[4096];
+	int calls;
+	struct kmod_result result;
+	int stop_at;
+};
+
+static int see(const struct kmod_result *result, const struct ckpt_run *runs, size_t n, void *arg,
+	       struct ckpt_err *err)
+{
+	struct seen *s = arg;
+
+	(void)err;
+	s->result = *result;
+	if (++s->calls == s->stop_at)
+		return -ECANCELED;
+	for (size_t i = 0; i < n; i++)
+		for (uint32_t p = 0; p < runs[i].pages; p++) {
+			uintptr_t a = runs[i].start + p * PAGE;
+
+			if (a >= s->base && a < s->base + 4096 * PAGE)
+				s->page[(a - s->base) / PAGE]++;
+		}
+	return 0;
+}
+
+static void client(const void *unused)
+{
+	struct ckpt_err err = {};
+	struct kmod *k, *other;
+	struct kmod_event event;
+	struct seen *s = calloc(1, sizeof(*s));
+	uint32_t track, again;
+	struct target t;
+	int ret;
+
+	(void)unused;
+	target_start(&t, &path);
+	CHECK(kmod_present());
+	if (kmod_open(true, &k, &err))
+		FAIL("kmod_open: %s", err.msg);
+	CHECK(kmod_features(k) & CKPT_FEATURE_TRACK && kmod_session(k));
+	CHECK(!kmod_attach(k, t.pid, &track, &err) && !kmod_attach(k, t.pid, &again, &err) && track == again);
+	CHECK(!kmod_arm(k, 0, &err));
+	CHECK(kmod_event_fd(k) >= 0 && kmod_event(k, &event, &err) == 0);
+
+	s->base = t.sh->base;
+	target_step(&t, 1);
+	CHECK(!kmod_collect(k, 0, true, see, s, &err));
+	CHECK(s->result.pid == t.pid && s->result.epoch == 2 && s->calls > 1);
+	for (size_t i = 0; i < 4096; i++)
+		CHECK(s->page[i] == (i & 1));
+
+	/* The callback's refusal is the answer, and the session goes on. */
+	target_step(&t, 0);
+	s->calls = 0;
+	s->stop_at = 1;
+	CHECK(kmod_collect(k, track, false, see, s, &err) == -ECANCELED);
+	s->stop_at = 0;
+	memset(s->page, 0, sizeof(s->page));
+	CHECK(!kmod_collect(k, track, true, see, s, &err));
+	for (size_t i = 0; i < 4096; i++)
+		CHECK(s->page[i] == !(i & 1));
+
+	/* Errors name the object and the cause. */
+	ret = kmod_attach(k, 999999, &again, &err);
+	if (ret != -ESRCH || err.id != E_NO_SUCH_PID)
+		FAIL("attach to no process: %d %s: %s", ret, ckpt_err_name(err.id), err.msg);
+	CHECK(strstr(err.msg, "process 999999") && strstr(err.msg, "no process"));
+	ckpt_err_clear(&err);
+	CHECK(!kmod_open(false, &other, &err));
+	CHECK(kmod_attach(other, t.pid, &again, &err) == -EBUSY && err.id == E_ALREADY_TRACED);
+	ckpt_err_clear(&err);
+	CHECK(kmod_collect(k, 4711, false, see, s, &err) == -ENOENT && err.id == E_TRACK);
+	ckpt_err_clear(&err);
+	kmod_close(other);
+
+	target_stop(&t);
+	struct pollfd p = { .fd = kmod_event_fd(k), .events = POLLIN };
+	do
+		CHECK(poll(&p, 1, 20000) == 1);
+	while (kmod_event(k, &event, &err) == 0);
+	CHECK(event.type == CKPT_EVENT_GONE && event.track == track);
+	CHECK(!kmod_collect(k, 0, true, see, s, &err) && s->result.flags & CKPT_RESULT_GONE);
+	CHECK(!kmod_detach(k, 0, &err));
+	kmod_close(k);
+}
+
+const struct test client_tests[] = {
+	{ "client/session", client, NULL, 0 },
+	{}
+};
