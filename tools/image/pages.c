@@ -12,6 +12,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/aio.h"
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/io.h"
@@ -77,13 +78,51 @@ static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char 
 	return 0;
 }
 
-static int put_pages(struct image_writer *w, const void *buf, size_t len, uint64_t off)
+/* Where one worker's pages go: its own queue on the page file, or the stream that all share. */
+struct out {
+	struct image_sink *sink;
+	struct aio queue;
+	unsigned char *buf; /* of a stream */
+	int nr;             /* the queue's number of the current buffer */
+};
+
+static int out_open(struct out *o, struct image_writer *w)
 {
-	return w->sink ? w->sink->pages(w->sink, buf, len, off)
-		       : io_pwrite_full(w->pages_fd, buf, len, off);
+	o->sink = w->sink;
+	if (!o->sink)
+		return aio_open(&o->queue, w->pages_fd, CKPT_PAGE_SUM_BYTES);
+	o->buf = aligned_alloc(CKPT_PAGE, CKPT_PAGE_SUM_BYTES);
+	return o->buf ? 0 : -ENOMEM;
 }
 
-static int block_write(struct copy *c, uint64_t first, uint64_t n, const unsigned char *buf)
+static int out_close(struct out *o)
+{
+	int rc = o->sink ? 0 : aio_flush(&o->queue);
+
+	if (!o->sink)
+		aio_close(&o->queue);
+	free(o->buf);
+	return rc;
+}
+
+static int out_buffer(struct out *o, unsigned char **ret)
+{
+	if (o->sink) {
+		*ret = o->buf;
+		return 0;
+	}
+	o->nr = aio_buffer(&o->queue, ret);
+	return o->nr < 0 ? o->nr : 0;
+}
+
+static int out_put(struct out *o, unsigned char *data, size_t len, uint64_t off)
+{
+	return o->sink ? o->sink->pages(o->sink, data, len, off)
+		       : aio_write(&o->queue, o->nr, data, len, off);
+}
+
+static int block_write(struct copy *c, struct out *o, uint64_t first, uint64_t n,
+		       unsigned char *buf)
 {
 	uint64_t i = 0;
 
@@ -99,43 +138,53 @@ static int block_write(struct copy *c, uint64_t first, uint64_t n, const unsigne
 		}
 		while (i < n && !page_is_zero(buf + i * CKPT_PAGE))
 			i++;
-		rc = put_pages(c->w, buf + run * CKPT_PAGE, (i - run) * CKPT_PAGE,
-			       c->base + (first + run) * CKPT_PAGE);
+		rc = out_put(o, buf + run * CKPT_PAGE, (i - run) * CKPT_PAGE,
+			     c->base + (first + run) * CKPT_PAGE);
 		if (rc)
 			return rc;
 		atomic_fetch_add(&c->written, i - run);
 	}
-	return 0;
+	return o->sink ? 0 : aio_submit(&o->queue);
+}
+
+static int block_copy(struct copy *c, struct out *o, uint64_t block)
+{
+	uint64_t first = block * BLOCK_PAGES, n = c->pages - first;
+	unsigned char *buf;
+	int rc = out_buffer(o, &buf);
+
+	if (n > BLOCK_PAGES)
+		n = BLOCK_PAGES;
+	if (!rc)
+		rc = block_read(c, first, n, buf);
+	if (rc)
+		return rc;
+	/* The file is cut to whole blocks: the last one ends in zeros. */
+	memset(buf + n * CKPT_PAGE, 0, CKPT_PAGE_SUM_BYTES - n * CKPT_PAGE);
+	c->sums[block] = XXH3_64bits(buf, CKPT_PAGE_SUM_BYTES);
+	rc = block_write(c, o, first, n, buf);
+	if (!rc && block % 64 == 63)
+		ui_progress(c->w->ui, "memory", first * CKPT_PAGE, c->pages * CKPT_PAGE);
+	return rc;
 }
 
 static void *copy_worker(void *arg)
 {
 	struct copy *c = arg;
-	unsigned char *buf = aligned_alloc(CKPT_PAGE, CKPT_PAGE_SUM_BYTES);
-	int rc = buf ? 0 : -ENOMEM;
+	struct out out = { 0 };
+	int rc = out_open(&out, c->w), flushed;
 
 	while (!rc && !atomic_load(&c->rc)) {
 		uint64_t block = atomic_fetch_add(&c->next, 1);
-		uint64_t first = block * BLOCK_PAGES;
-		uint64_t n = c->pages - first;
 
 		if (block >= c->blocks)
 			break;
-		if (n > BLOCK_PAGES)
-			n = BLOCK_PAGES;
-		rc = block_read(c, first, n, buf);
-		if (rc)
-			break;
-		/* The file is cut to whole blocks: the last one ends in zeros. */
-		memset(buf + n * CKPT_PAGE, 0, CKPT_PAGE_SUM_BYTES - n * CKPT_PAGE);
-		c->sums[block] = XXH3_64bits(buf, CKPT_PAGE_SUM_BYTES);
-		rc = block_write(c, first, n, buf);
-		if (!rc && block % 64 == 63)
-			ui_progress(c->w->ui, "memory", first * CKPT_PAGE, c->pages * CKPT_PAGE);
+		rc = block_copy(c, &out, block);
 	}
+	flushed = out_close(&out);
+	rc = rc ? rc : flushed;
 	if (rc)
 		atomic_store(&c->rc, rc);
-	free(buf);
 	return NULL;
 }
 
