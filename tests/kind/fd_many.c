@@ -17,10 +17,9 @@ int main(int argc, char **argv)
 
 	fd_init(argc, argv);
 	MUST(getrlimit(RLIMIT_NOFILE, &rl));
-	/* ckpt itself needs a number for each object, and for pipes two, beside those of the
-	 * program. */
-	if (rl.rlim_max < 3 * N)
-		n = (int)rl.rlim_max / 3 & ~3;
+	/* ckpt needs numbers of its own, for pipes two. */
+	if (rl.rlim_max < 2 * N)
+		n = (int)rl.rlim_max / 2 & ~3;
 	rl.rlim_cur = rl.rlim_max;
 	MUST(setrlimit(RLIMIT_NOFILE, &rl));
 	ep = (int)MUST(epoll_create1(0));

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/io.h"
 #include "kind/fd/lock.h"
 #include "restore/restore.h"
@@ -77,20 +78,58 @@ int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt
 	return rc;
 }
 
-/* Move @fd to r->fd_base or above. */
-static int lift(struct restore_ctx *r, int *fd, struct ckpt_err *err)
+/* Move @fd to the number that the tasks want it at, or to r->fd_base or above. */
+static int lift(struct restore_ctx *r, uint32_t id, int *fd, struct ckpt_err *err)
 {
-	int high;
+	int home = r->object_homes[id - 1], want = r->fd_base, high;
 
-	if (*fd >= r->fd_base)
+	if (home >= 0 && (*fd == home || fcntl(home, F_GETFD) < 0))
+		want = home;
+	if (*fd == want || (want >= r->fd_base && *fd >= want))
 		return 0;
-	high = fcntl(*fd, F_DUPFD_CLOEXEC, r->fd_base);
+	high = fcntl(*fd, F_DUPFD_CLOEXEC, want);
 	if (high < 0)
 		return ckpt_fail_errno(err, E_LIMIT, -errno,
 				       "cannot keep %zu objects open (RLIMIT_NOFILE)",
 				       r->img->objects.n);
 	(void)close(*fd);
 	*fd = high;
+	return 0;
+}
+
+/*
+ * A number is an object's home when every table that has the object has it there, and no table has
+ * something else there. Then ckpt opens it there, and tasks inherit it in its place.
+ */
+static int find_homes(struct restore_ctx *r, struct ckpt_err *err)
+{
+	const struct image *img = r->img;
+	size_t n = img->objects.n, numbers = (size_t)r->fd_base;
+	auto_free uint32_t *owner = calloc(numbers, sizeof(uint32_t)); /* ~0: several */
+	auto_free uint32_t *times = calloc(numbers, sizeof(uint32_t));
+	auto_free uint32_t *tables = calloc(n + 1, sizeof(uint32_t));
+	auto_free size_t *last = calloc(n + 1, sizeof(size_t));
+
+	r->object_homes = malloc((n + 1) * sizeof(int));
+	if (!owner || !times || !tables || !last || !r->object_homes)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	memset(r->object_homes, 0xff, (n + 1) * sizeof(int));
+	for (size_t t = 0; t < img->tables.n; t++)
+		for (size_t i = 0; i < img->tables.v[t]->n_fds; i++) {
+			uint32_t fd = img->tables.v[t]->fds[i]->fd;
+			uint32_t id = img->tables.v[t]->fds[i]->object;
+
+			if (!id || id > n)
+				return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+						 "descriptor %u is of object %u", fd, id);
+			owner[fd] = !owner[fd] || owner[fd] == id ? id : ~0u;
+			times[fd]++;
+			tables[id] += last[id] != t + 1;
+			last[id] = t + 1;
+		}
+	for (size_t fd = numbers; fd-- > 0;)
+		if (owner[fd] && owner[fd] != ~0u && times[fd] == tables[owner[fd]])
+			r->object_homes[owner[fd] - 1] = (int)fd;
 	return 0;
 }
 
@@ -130,7 +169,7 @@ int restore_object_give(struct restore_ctx *r, uint32_t id, int fd, struct ckpt_
 	}
 	rc = set_flags(obj, fd, err);
 	if (!rc)
-		rc = lift(r, &fd, err);
+		rc = lift(r, id, &fd, err);
 	if (rc) {
 		(void)close(fd);
 		return rc;
@@ -203,6 +242,9 @@ int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 		return ckpt_fail_errno(
 			err, E_LIMIT, -errno,
 			"descriptor %d and those above it are needed (RLIMIT_NOFILE)", r->fd_base);
+	/* Behind the check above the numbers are bounded by RLIMIT_NOFILE. */
+	if (find_homes(r, err))
+		return err->code;
 	for (uint32_t id = 1; id <= n; id++) {
 		int fd;
 
@@ -261,8 +303,10 @@ void restore_objects_close(struct restore_ctx *r)
 	r->pages_fd = -1;
 	free(r->object_fds);
 	free(r->object_spares);
+	free(r->object_homes);
 	free(r->object_msgs);
 	r->object_fds = NULL;
 	r->object_spares = NULL;
+	r->object_homes = NULL;
 	r->object_msgs = NULL;
 }

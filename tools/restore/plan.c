@@ -144,8 +144,12 @@ static int plan_fds(struct restore_ctx *r, const Ckpt__Task *t, struct steps *s,
 			return rc;
 		if (f->fd > next)
 			(void)steps_call(s, NULL, SYS_close_range, next, f->fd - 1, 0);
-		(void)steps_call(s, "put a descriptor in place", SYS_dup3, (uint64_t)fd, f->fd,
-				 f->cloexec ? 02000000 : 0);
+		if ((uint32_t)fd != f->fd)
+			(void)steps_call(s, "put a descriptor in place", SYS_dup3, (uint64_t)fd,
+					 f->fd, f->cloexec ? 02000000 : 0);
+		else if (!f->cloexec) /* as all of ckpt's own are */
+			(void)steps_call(s, "keep a descriptor over exec", SYS_fcntl, f->fd,
+					 F_SETFD, 0);
 		next = f->fd + 1;
 	}
 	(void)steps_call(s, "close ckpt's descriptors", SYS_close_range, next, 0xffffffffu, 0);

@@ -50,6 +50,7 @@ struct restore_ctx {
 	} parked;
 	int *object_fds; /* by id - 1; -1 not open */
 	int *object_spares;
+	int *object_homes; /* the number all tasks want it at; -1: none */
 	void **object_msgs;
 	int fd_base;  /* ckpt's own descriptors are at or above it */
 	int pages_fd; /* the page file, at or above fd_base */

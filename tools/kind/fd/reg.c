@@ -46,7 +46,7 @@ static bool is_mqueue(const struct fd_facts *f)
 	struct statfs fs;
 	char path[64];
 
-	if (f->fd < 0)
+	if (f->fd < 0 || strrchr(f->link, '/') != f->link) /* its names have no directories */
 		return false;
 	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", f->pid, f->fd);
 	return !statfs(path, &fs) && fs.f_type == MQUEUE_MAGIC;
