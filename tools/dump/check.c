@@ -14,23 +14,29 @@
 #include "dump/dump.h"
 #include "kind/fd/lock.h"
 
-struct checker {
-	struct dump_ctx d; /* enough of one for kinds' check functions */
-	void (*found)(void *arg, const struct ckpt_err *why);
-	void *arg;
-	struct ckpt_err *first; /* the first thing found */
-	int count;
+struct findings {
+	struct ckpt_err *v;
+	size_t n, cap;
+	bool incomplete; /* out of memory for more */
 };
 
-/* Report what stops it; things that ended meanwhile stop nothing. */
-static void report(struct checker *c, struct ckpt_err *why)
+struct checker {
+	struct dump_ctx d; /* enough of one for kinds' check functions */
+	struct findings found;
+};
+
+/* Note what stops it; things that ended meanwhile stop nothing. */
+static void report(struct checker *c, const struct ckpt_err *why)
 {
+	struct ckpt_err *slot;
+
 	if (why->id == E_NONE || why->id == E_TARGET_GONE)
 		return;
-	if (!c->count++)
-		*c->first = *why;
-	if (c->found)
-		c->found(c->arg, why);
+	slot = vec_push(&c->found);
+	if (slot)
+		*slot = *why;
+	else
+		c->found.incomplete = true;
 }
 
 static bool is_ancestor(int pid)
@@ -217,31 +223,75 @@ static void check_tree(struct checker *c, int pid)
 	vec_free(&kids);
 }
 
+/* The target runs: what one look finds may be gone in the next instant (a shell between fork and
+ * exec holds ends of pipes that it is about to close). Only what is there in every look counts;
+ * the dump itself looks once more while all stand still. */
+#define LOOKS 3
+
+static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui)
+{
+	*c = (struct checker) { .d = { .opts = opts, .ui = ui } };
+	check_tree(c, opts->pid);
+	dump_tree_free(&c->d);
+}
+
+static bool has(const struct findings *f, const struct ckpt_err *why)
+{
+	for (size_t i = 0; i < f->n; i++)
+		if (f->v[i].id == why->id && !strcmp(f->v[i].msg, why->msg) &&
+		    !strcmp(f->v[i].where, why->where))
+			return true;
+	return false;
+}
+
+static void find(struct findings *ret, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui)
+{
+	struct checker c;
+
+	look(&c, opts, ui);
+	*ret = c.found;
+	for (int again = 1; ret->n && again < LOOKS; again++) {
+		size_t n = 0;
+
+		look(&c, opts, ui);
+		for (size_t i = 0; i < ret->n; i++)
+			if (has(&c.found, &ret->v[i]))
+				ret->v[n++] = ret->v[i];
+		ret->n = n;
+		vec_free(&c.found);
+	}
+}
+
 int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		    struct ckpt_err *err)
 {
-	struct ckpt_err first = { 0 };
-	struct checker c = {
-		.d = { .opts = opts, .ui = ui }, .found = found, .arg = arg, .first = &first
-	};
-	int rc = check_root(opts->pid, &first);
+	struct findings f = { 0 };
+	struct ckpt_err root = { 0 };
+	int rc = check_root(opts->pid, &root), n;
 
-	if (rc) {
-		*err = first;
-		if (found)
-			found(arg, &first);
-		return found ? 1 : rc;
+	if (rc && !found) {
+		*err = root;
+		return rc;
 	}
-	check_tree(&c, opts->pid);
-	dump_tree_free(&c.d);
-	if (!c.count)
-		return 0;
-	if (found)
-		return c.count;
-	*err = first;
-	if (c.count > 1)
-		(void)ckpt_remedy(err, "%d things stop this dump; see them all: ckpt check -t %d",
-				  c.count, opts->pid);
-	return err->code;
+	if (rc) {
+		found(arg, &root);
+		return 1;
+	}
+	find(&f, opts, ui);
+	n = (int)f.n;
+	for (size_t i = 0; found && i < f.n; i++)
+		found(arg, &f.v[i]);
+	if (n && !found) {
+		*err = f.v[0];
+		n = err->code;
+		if (f.n > 1)
+			(void)ckpt_remedy(
+				err, "%zu things stop this dump; see them all: ckpt check -t %d",
+				f.n, opts->pid);
+	}
+	if (f.incomplete)
+		n = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory for all that stops this dump");
+	vec_free(&f);
+	return n;
 }
