@@ -25,7 +25,7 @@ def lives(box, target, why):
     for tid in threads(target.pid):
         status = read(f"/proc/{target.pid}/task/{tid}/status")
         check(not status or "TracerPid:\t0\n" in status, f"thread {tid} is traced {why}")
-        check(state(target.pid, tid) not in "tT" or not status, f"thread {tid} is stopped {why}")
+        check(state(target.pid, tid) not in ("t", "T"), f"thread {tid} is stopped {why}")
 
 
 def foreign_maps(target):

@@ -276,7 +276,10 @@ class Target:
 
     def finish(self):
         """Go; wait for the end; the program's own verdict decides."""
+        self.box.reap()
         check(alive(self.pid), f"{self.name} (pid {self.pid}) is gone{self.why()}")
+        # An earlier process of this number, killed by a dump or by a restore that failed.
+        self.box.status.pop(self.pid, None)
         os.kill(self.pid, signal.SIGTERM)
         status = self.box.wait_pid(self.pid, f"end of {self.name}{self.why()}")
         if status != 0:
@@ -287,6 +290,8 @@ class Target:
 
 def main(body):
     """Run a flow or apps script: body(box); the outcome goes to the runner."""
+    # What ckpt restores and detaches becomes a child of this script.
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)     # PR_SET_CHILD_SUBREAPER
     box = Sandbox()
     outcome, text = 0, ""
     try:

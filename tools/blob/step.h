@@ -103,6 +103,8 @@ _Static_assert(__builtin_offsetof(struct ckpt_slot, leave) == CKPT_SLOT_OFF_LEAV
 _Static_assert(__builtin_offsetof(struct ckpt_slot, arena) == CKPT_SLOT_OFF_ARENA, "asm");
 _Static_assert(__builtin_offsetof(struct ckpt_slot, arena_len) == CKPT_SLOT_OFF_ARENA_LEN, "asm");
 
+#define CKPT_ARENA_MAGIC 0x414b5043u /* "CPKA" */
+
 struct ckpt_arena {
 	/* A robust, process-shared pthread mutex of ckpt. Its first word is a
 	 * futex that holds ckpt's tid; the kernel marks it when ckpt dies. */
@@ -111,7 +113,7 @@ struct ckpt_arena {
 	uint32_t events; /* a futex: counts slots that ended in any way */
 	uint32_t abort;  /* restore: a step failed somewhere, everyone stop */
 	uint32_t go;     /* restore: never set; tasks wait here to be seized */
-	uint32_t reserved;
+	uint32_t magic;  /* CKPT_ARENA_MAGIC: tells an arena that a killed ckpt left */
 	uint64_t size;
 	uint64_t alloc; /* offset of the first free byte */
 };

@@ -133,13 +133,31 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	return 0;
 }
 
+/* A task that was killed while it stood still fails the dump in any way it likes: say what it was. */
+static int blame_gone(struct dump_ctx *d, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < d->target.tasks.n; i++) {
+		const struct target_task *task = &d->target.tasks.v[i];
+		struct ckpt_err gone = { 0 };
+		struct proc_stat st;
+
+		if (task->zombie || (!proc_stat_read(task->pid, &st, &gone) && st.state != 'Z' &&
+				     st.state != 'X' && !(st.flags & PROC_PF_EXITING)))
+			continue;
+		ckpt_err_clear(err);
+		return ckpt_fail(err, E_TARGET_GONE, -ESRCH, "task %d ended during the dump", task->pid);
+	}
+	return err->code;
+}
+
 int dump_frozen(struct dump_ctx *d, struct ckpt_err *err)
 {
 	int rc = frozen_part(d, err);
 
-	if (!rc)
-		fill_inventory(d, &d->un, d->boot_id);
-	return rc;
+	if (rc)
+		return blame_gone(d, err);
+	fill_inventory(d, &d->un, d->boot_id);
+	return 0;
 }
 
 int dump_commit(struct dump_ctx *d, uint64_t begin, struct ckpt_err *err)

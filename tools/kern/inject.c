@@ -32,26 +32,19 @@ struct tramp_data {
 #define VDSO_MAX (64u * 1024)
 
 /* The vDSO of the task and the offset behind the last byte that its segments use. */
-static int find_vdso_tail(struct target_task *task, uint64_t *ret_addr, size_t *ret_room,
-			  struct ckpt_err *err)
+static int find_vdso_tail(struct target_task *task, const char *maps, uint64_t *ret_addr,
+			  size_t *ret_room, struct ckpt_err *err)
 {
-	static const char need[] = "[vdso]";
-	auto_free char *maps = NULL;
 	auto_free unsigned char *img = NULL;
 	uint64_t start = 0, end = 0, tail = 0;
 	const Elf64_Ehdr *eh;
-	int rc = proc_read(task->pid, "maps", &maps, NULL, err);
-	char *line;
+	const char *line = strstr(maps, "[vdso]");
+	int rc;
 
-	if (rc)
-		return rc;
-	for (char *save = NULL, *p = strtok_r(maps, "\n", &save); p;
-	     p = strtok_r(NULL, "\n", &save)) {
-		line = strstr(p, need);
-		if (line && sscanf(p, "%lx-%lx", &start, &end) == 2)
-			break;
+	while (line && line > maps && line[-1] != '\n')
+		line--;
+	if (!line || sscanf(line, "%lx-%lx", &start, &end) != 2)
 		start = 0;
-	}
 	if (!start || end - start > VDSO_MAX || end - start < 4096)
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "task %d has no vDSO mapping to enter it by", task->pid);
@@ -209,8 +202,39 @@ static void tramp_restore(struct inject *in)
 	in->saved = NULL;
 }
 
+/* A ckpt that was killed between two threads of a process had nobody in the arena to unmap it. It
+ * harms nobody, but it is ours: the next dump takes it away. */
+static int drop_stale(struct inject *in, const char *maps, struct ckpt_err *err)
+{
+	struct ckpt_slot *slot;
+	struct steps s;
+	int rc = 0;
+
+	steps_init(&s, &in->arena);
+	for (const char *p = maps; p && *p; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
+		struct ckpt_arena head;
+		uint64_t start, end;
+		char prot[5] = "";
+
+		if (sscanf(p, "%lx-%lx %4s", &start, &end, prot) != 3 || strcmp(prot, "rwxs") != 0 ||
+		    start == in->arena.remote || io_pread_full(in->task->mem_fd, &head, sizeof(head), start))
+			continue;
+		if (head.magic == CKPT_ARENA_MAGIC && head.size == end - start)
+			(void)steps_call(&s, "unmap what a killed ckpt left", SYS_munmap, start, end - start);
+	}
+	if (s.n) {
+		slot = arena_slot(&in->arena);
+		rc = slot ? steps_commit(&s, slot, err) : ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is full");
+		if (!rc)
+			rc = inject_run(in, &in->task->threads.v[0], slot, err);
+	}
+	steps_free(&s);
+	return rc;
+}
+
 int inject_begin(struct inject *in, struct target_task *task, uint64_t size, struct ckpt_err *err)
 {
+	auto_free char *maps = NULL;
 	struct target_thread *th = &task->threads.v[0];
 	struct user_regs_struct r;
 	int64_t addr = 0;
@@ -220,7 +244,9 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 	memset(in, 0, sizeof(*in));
 	in->task = task;
 	in->arena.size = size;
-	rc = find_vdso_tail(task, &in->tramp, &room, err);
+	rc = proc_read(task->pid, "maps", &maps, NULL, err);
+	if (!rc)
+		rc = find_vdso_tail(task, maps, &in->tramp, &room, err);
 	if (rc)
 		return rc;
 	in->tramp_len = (size_t)(ckpt_tramp_end - ckpt_tramp);
@@ -261,6 +287,8 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 	}
 	arena_init(&in->arena, in->map, (uint64_t)addr, size);
 	rc = arena_own(&in->arena, err);
+	if (!rc)
+		rc = drop_stale(in, maps, err);
 	if (rc) {
 		struct ckpt_err ignore = { 0 };
 

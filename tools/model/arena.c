@@ -17,6 +17,7 @@ void arena_init(struct arena *a, void *base, uint64_t remote, uint64_t size)
 	a->remote = remote;
 	a->size = size;
 	memset(base, 0, sizeof(*a->base));
+	a->base->magic = CKPT_ARENA_MAGIC;
 	a->base->size = size;
 	a->base->alloc = ARENA_SLOT_AREA;
 	memcpy((char *)base + CKPT_ARENA_CODE, ckpt_blob, (size_t)(ckpt_blob_end - ckpt_blob));
