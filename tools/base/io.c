@@ -39,6 +39,9 @@ int io_pwrite_full(int fd, const void *buf, size_t len, uint64_t off)
 			continue;
 		if (n < 0)
 			return -errno;
+		/* /proc/PID/mem of a process that has ended takes nothing. */
+		if (n == 0)
+			return -ENODATA;
 		p += n;
 		off += (uint64_t)n;
 		len -= (size_t)n;

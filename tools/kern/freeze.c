@@ -469,6 +469,8 @@ int target_freeze(struct target *t, int pid, struct ckpt_err *err)
 
 	t->frozen_at_us = io_now_us();
 	rc = task_add(t, pid, -1, err);
+	if (!rc && t->tasks.v[0].zombie)
+		rc = ckpt_fail(err, E_TARGET_GONE, -ESRCH, "task %d has just ended", pid);
 	if (!rc)
 		rc = tree_settle(t, err);
 	if (!rc)
