@@ -45,6 +45,7 @@ const struct task_kind *const task_kinds[] = {
 	/* PHASE_TASK */
 	&task_kind_fs,
 	&task_kind_sigaction,
+	&task_kind_memlock,
 	/* PHASE_THREAD */
 	&task_kind_sched,
 	&task_kind_comm,

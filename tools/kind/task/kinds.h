@@ -5,6 +5,7 @@
 #include "kind/kind.h"
 
 extern const struct task_kind task_kind_layout;
+extern const struct task_kind task_kind_memlock;
 extern const struct task_kind task_kind_fs;
 extern const struct task_kind task_kind_sigaction;
 extern const struct task_kind task_kind_comm;
