@@ -224,6 +224,9 @@ int restore_object_keep(struct restore_ctx *r, uint32_t id, int fd) __must_check
 /* Write the object's saved pages into @fd (dump_object_pages). */
 int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd,
 			 struct ckpt_err *err) __must_check;
+/* The same into memory: @bytes that begin as zeros. */
+int restore_object_pages_into(struct restore_ctx *r, uint32_t id, void *to, uint64_t bytes,
+			      struct ckpt_err *err) __must_check;
 /* Where a task-to-be finds this kernel's mapping @name ("[vdso]", "[vvar]", …) before it is moved
  * into place; false when this kernel has none. */
 bool restore_parked(struct restore_ctx *r, const char *name, uint64_t *ret_addr, uint64_t *ret_len);

@@ -16,6 +16,7 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_chr,
 	&fd_kind_shmem,
 	&fd_kind_shmem_inode,
+	&fd_kind_sysv_shm,
 	&fd_kind_reg,
 	&fd_kind_ghost,
 	&fd_kind_unix,
@@ -33,7 +34,8 @@ const struct fd_kind *const fd_kinds[] = {
 };
 
 const struct vma_kind *const vma_kinds[] = {
-	&vma_kind_vdso, &vma_kind_vvar, &vma_kind_vsyscall, &vma_kind_anon, &vma_kind_shmem,
+	&vma_kind_vdso, &vma_kind_vvar, &vma_kind_vsyscall, &vma_kind_sysv,
+	&vma_kind_hugetlb, &vma_kind_anon, &vma_kind_shmem,
 	&vma_kind_file, NULL,
 };
 

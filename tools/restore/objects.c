@@ -78,6 +78,33 @@ int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt
 	return rc;
 }
 
+int restore_object_pages_into(struct restore_ctx *r, uint32_t id, void *to, uint64_t bytes,
+			      struct ckpt_err *err)
+{
+	struct image_maps maps = image_maps_of_object(r->img, id);
+
+	for (size_t i = 0; i < maps.n; i++) {
+		const struct ckpt_page_run *run = (const void *)maps.v[i]->runs.data;
+
+		for (size_t k = 0; k < maps.v[i]->runs.len / sizeof(*run); k++) {
+			uint64_t len = (uint64_t)run[k].npages * CKPT_PAGE;
+			int rc;
+
+			if (run[k].kind != CKPT_RUN_DATA)
+				continue;
+			if (run[k].vaddr > bytes || len > bytes - run[k].vaddr)
+				return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+						 "object %u has pages behind its end", id);
+			rc = io_pread_full(r->img->pages_fd, (char *)to + run[k].vaddr, len,
+					   run[k].off);
+			if (rc)
+				return ckpt_fail_errno(err, E_RESTORE, rc, "cannot fill object %u",
+						       id);
+		}
+	}
+	return 0;
+}
+
 /* Move @fd to the number that the tasks want it at, or to r->fd_base or above. */
 static int lift(struct restore_ctx *r, uint32_t id, int *fd, struct ckpt_err *err)
 {

@@ -7,12 +7,14 @@
 #include "kind/fd/shmem.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/memfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "fd_basic.pb-c.h"
@@ -24,7 +26,7 @@
 static bool is_shmem_link(const char *link)
 {
 	return !strncmp(link, MEMFD_PREFIX, strlen(MEMFD_PREFIX)) ||
-	       !strcmp(link, "/dev/zero" DELETED);
+	       !strcmp(link, "/dev/zero" DELETED) || !strcmp(link, "/anon_hugepage" DELETED);
 }
 
 static bool shmem_match(const struct fd_facts *f)
@@ -37,6 +39,7 @@ int shmem_inode_dump(struct dump_ctx *d, int local, const char *link, uint32_t *
 {
 	Ckpt__ShmemInode m = CKPT__SHMEM_INODE__INIT;
 	Ckpt__Object *obj;
+	struct statfs fs;
 	struct stat st;
 	char name[256] = "";
 	bool is_new;
@@ -62,6 +65,8 @@ int shmem_inode_dump(struct dump_ctx *d, int local, const char *link, uint32_t *
 	m.mode = st.st_mode & 07777;
 	m.uid = st.st_uid;
 	m.gid = st.st_gid;
+	if (!fstatfs(local, &fs) && fs.f_type == HUGETLBFS_MAGIC)
+		m.hugetlb = (uint32_t)__builtin_ctzll((unsigned long long)fs.f_bsize);
 	seals = fcntl(local, F_GET_SEALS);
 	m.seals = seals > 0 ? (uint32_t)seals : 0;
 	rc = dump_object_set(obj, "shmem-inode", &m.base, err);
@@ -107,10 +112,10 @@ const struct fd_kind fd_kind_shmem = {
 };
 
 /* Shared anonymous memory has no path; its file is reached through map_files. */
-static int zero_inode(uint64_t bytes, int *ret_fd, struct ckpt_err *err)
+static int zero_inode(uint64_t bytes, int huge, int *ret_fd, struct ckpt_err *err)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		       MAP_SHARED | MAP_ANONYMOUS | (huge ? huge : MAP_NORESERVE), -1, 0);
 	char path[96];
 	int fd;
 
@@ -129,22 +134,45 @@ static int zero_inode(uint64_t bytes, int *ret_fd, struct ckpt_err *err)
 	return 0;
 }
 
+/* hugetlbfs knows no write(2): fill it through a mapping. */
+static int huge_fill(struct restore_ctx *r, const Ckpt__Object *obj, const Ckpt__ShmemInode *m,
+		     int fd, struct ckpt_err *err)
+{
+	void *p = mmap(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	int rc;
+
+	if (p == MAP_FAILED)
+		return ckpt_fail_errno(err, E_NOMEM, -errno, "cannot map %llu bytes of huge pages",
+				       (unsigned long long)m->bytes);
+	rc = restore_object_pages_into(r, obj->id, p, m->bytes, err);
+	(void)munmap(p, m->bytes);
+	return rc;
+}
+
 static int inode_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
 			 int *ret_fd, struct ckpt_err *err)
 {
 	const Ckpt__ShmemInode *m = msg;
-	int fd = -1, rc = 0;
+	int fd = -1, rc = 0, huge = 0;
 
+	if (m->hugetlb) {
+		if (m->hugetlb < 12 || m->hugetlb > 40 || m->bytes & ((1ull << m->hugetlb) - 1))
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "impossible huge pages");
+		huge = (int)(MFD_HUGETLB | m->hugetlb << MFD_HUGE_SHIFT);
+	}
 	if (m->memfd) {
-		fd = memfd_create(m->name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		fd = memfd_create(m->name, MFD_CLOEXEC | MFD_ALLOW_SEALING | (unsigned int)huge);
 		if (fd < 0 || ftruncate(fd, (off_t)m->bytes))
 			rc = ckpt_fail_errno(err, E_RESTORE, -errno,
 					     "cannot make the memory file \"%s\"", m->name);
 	} else {
-		rc = zero_inode(m->bytes, &fd, err);
+		if (huge)
+			huge = (int)(MAP_HUGETLB | m->hugetlb << MAP_HUGE_SHIFT);
+		rc = zero_inode(m->bytes, huge, &fd, err);
 	}
 	if (!rc)
-		rc = restore_object_pages(r, obj->id, fd, err);
+		rc = m->hugetlb ? huge_fill(r, obj, m, fd, err)
+				: restore_object_pages(r, obj->id, fd, err);
 	if (!rc && m->memfd && (fchown(fd, m->uid, m->gid) || fchmod(fd, m->mode & 07777)))
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno,
 				     "cannot set the owner of the memory file \"%s\"", m->name);

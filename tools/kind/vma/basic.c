@@ -25,7 +25,6 @@ static int refuse_flags(struct dump_ctx *d, const struct target_task *task,
 		{ PROC_VMF(uw), "write-protected by a userfaultfd" },
 		{ PROC_VMF(ui), "registered with a userfaultfd" },
 		{ PROC_VMF(ss), "a shadow stack" },
-		{ PROC_VMF(ht), "huge pages (hugetlb)" },
 	};
 
 	(void)d;
@@ -96,10 +95,43 @@ const struct vma_kind vma_kind_anon = {
 	.inherits = true,
 };
 
+/* Private anonymous memory of huge pages has a file, but nobody else can reach it. */
+static bool hugetlb_match(const struct proc_vma *v)
+{
+	return !v->shared && v->path && !strcmp(v->path, "/anon_hugepage (deleted)");
+}
+
+static int hugetlb_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
+			Ckpt__Vma *vma, struct ckpt_err *err)
+{
+	unsigned int shift = 0;
+
+	(void)d;
+	(void)task;
+	while (shift < 40 && 1ull << shift < v->page_kb)
+		shift++;
+	if (1ull << shift != v->page_kb)
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "huge pages of %llu KiB",
+				 (unsigned long long)v->page_kb);
+	vma->map |= MAP_HUGETLB | (shift + 10) << MAP_HUGE_SHIFT;
+	vma->pgoff = 0;
+	return 0;
+}
+
+const struct vma_kind vma_kind_hugetlb = {
+	.name = "hugetlb",
+	.match = hugetlb_match,
+	.check = refuse_flags,
+	.dump = hugetlb_dump,
+	.plan = anon_plan,
+	.private_pages = true,
+};
+
 static bool shmem_match(const struct proc_vma *v)
 {
 	return v->path &&
 	       (!strncmp(v->path, "/memfd:", 7) || !strcmp(v->path, "/dev/zero (deleted)") ||
+		!strcmp(v->path, "/anon_hugepage (deleted)") ||
 		!strncmp(v->path, "[anon_shmem:", 12));
 }
 
@@ -147,6 +179,10 @@ static int file_check(struct dump_ctx *d, const struct target_task *task, const 
 	if (!strncmp(v->path, "/[aio]", 6))
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "a kernel AIO context (io_setup) cannot be saved");
+	if ((v->flags & PROC_VMF(ht)) && strstr(v->path, " (deleted)"))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "%s: huge pages of a file without a name cannot be saved",
+				 v->path);
 	return refuse_flags(d, task, v, err);
 }
 

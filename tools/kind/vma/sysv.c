@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * System V shared memory. A segment outlives its processes, like a file: when it is still there it
+ * is attached as it is. Otherwise, and always when it was marked for removal, it is made again
+ * under its number, with its contents.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "kind/fd/kinds.h"
+#include "kind/vma/kinds.h"
+#include "vma_sysv.pb-c.h"
+
+#define PAGE 4096ull
+#define NEXT_ID "/proc/sys/kernel/shm_next_id"
+
+static bool sysv_match(const struct proc_vma *v)
+{
+	return v->shared && v->path && !strncmp(v->path, "/SYSV", 5);
+}
+
+static uint64_t round_up(uint64_t bytes)
+{
+	return (bytes + PAGE - 1) & ~(PAGE - 1);
+}
+
+/* The inode number of a segment is its id. */
+static int sysv_check(struct dump_ctx *d, const struct target_task *task, const struct proc_vma *v,
+		      struct ckpt_err *err)
+{
+	char path[64];
+	struct stat own, theirs;
+	struct shmid_ds ds;
+
+	(void)d;
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/ipc", task->pid);
+	if (stat("/proc/self/ns/ipc", &own) || stat(path, &theirs) || own.st_ino != theirs.st_ino)
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "a System V segment (%s) of another IPC namespace cannot be saved",
+				 v->path);
+	if (shmctl((int)v->ino, IPC_STAT, &ds))
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno,
+				       "cannot look at the System V segment %d", (int)v->ino);
+	if (v->flags & PROC_VMF(ht))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "the System V segment %d of huge pages cannot be saved",
+				 (int)v->ino);
+	if (v->pgoff || v->end - v->start != round_up(ds.shm_segsz))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "a part of the System V segment %d cannot be saved", (int)v->ino);
+	return 0;
+}
+
+static int sysv_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
+		     Ckpt__Vma *vma, struct ckpt_err *err)
+{
+	Ckpt__SysvShm m = CKPT__SYSV_SHM__INIT;
+	Ckpt__Object *obj;
+	struct shmid_ds ds;
+	char path[96];
+	auto_fd fd = -1;
+	bool is_new;
+	int rc = dump_object_keyed(d, "sysv-shm", v->ino, 0, &obj, &is_new, err);
+
+	if (rc)
+		return rc;
+	vma->object = obj->id;
+	/* An attachment for reading cannot become writable. */
+	if (!(v->flags & PROC_VMF(mw)))
+		vma->map |= MAP_DENYWRITE;
+	if (!is_new)
+		return 0;
+	if (shmctl((int)v->ino, IPC_STAT, &ds))
+		return ckpt_fail_errno(err, E_FREEZE, -errno,
+				       "cannot look at the System V segment %d", (int)v->ino);
+	m.id = (int32_t)v->ino;
+	m.key = ds.shm_perm.__key;
+	m.bytes = ds.shm_segsz;
+	m.mode = ds.shm_perm.mode & 0777;
+	m.uid = ds.shm_perm.uid;
+	m.gid = ds.shm_perm.gid;
+	m.removed = ds.shm_perm.mode & SHM_DEST;
+	rc = dump_object_set(obj, "sysv-shm", &m.base, err);
+	if (rc)
+		return rc;
+	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", task->pid,
+		       (unsigned long)v->start, (unsigned long)v->end);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot open the System V segment %d",
+				       m.id);
+	return dump_object_pages(d, obj, fd, m.bytes, err);
+}
+
+static bool same_segment(const Ckpt__SysvShm *m, const struct shmid_ds *ds)
+{
+	return ds->shm_perm.__key == m->key && ds->shm_segsz == m->bytes &&
+	       ds->shm_perm.uid == m->uid && ds->shm_perm.gid == m->gid &&
+	       (ds->shm_perm.mode & 0777) == m->mode && !(ds->shm_perm.mode & SHM_DEST);
+}
+
+/* Contents through our own attachment, which holds a removed segment until the tasks have theirs.
+ */
+static int segment_fill(struct restore_ctx *r, const Ckpt__Object *obj, const Ckpt__SysvShm *m,
+			struct ckpt_err *err)
+{
+	void *p = shmat(m->id, NULL, 0);
+	uint64_t end = (uint64_t)p + round_up(m->bytes);
+	char path[96];
+	auto_fd fd = -1;
+	int rc;
+
+	if (p == (void *)-1)
+		return ckpt_fail_errno(err, E_RESTORE, -errno,
+				       "cannot attach the System V segment %d", m->id);
+	(void)snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)p,
+		       (unsigned long)end);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	rc = fd < 0 ? ckpt_fail_errno(err, E_RESTORE, -errno, "cannot open the System V segment %d",
+				      m->id)
+		    : restore_object_pages(r, obj->id, fd, err);
+	if (!m->removed)
+		(void)shmdt(p);
+	return rc;
+}
+
+static int segment_make(struct restore_ctx *r, const Ckpt__Object *obj, const Ckpt__SysvShm *m,
+			struct ckpt_err *err)
+{
+	auto_fd next = open(NEXT_ID, O_WRONLY | O_CLOEXEC);
+	struct shmid_ds ds = { .shm_perm = { .uid = m->uid,
+					     .gid = m->gid,
+					     .mode = (unsigned short)(m->mode & 0777) } };
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", m->id), id, rc;
+
+	if (next < 0 || write(next, text, (size_t)len) != len)
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot write " NEXT_ID);
+	id = shmget(m->removed ? IPC_PRIVATE : m->key, m->bytes,
+		    IPC_CREAT | IPC_EXCL | (int)(m->mode & 0777));
+	if (id < 0)
+		return ckpt_fail_errno(err, E_RESTORE, -errno,
+				       "cannot make the System V segment %d", m->id);
+	rc = id == m->id ? segment_fill(r, obj, m, err)
+			 : ckpt_fail(err, E_RESTORE, -EEXIST,
+				     "the number %d of a System V segment is taken", m->id);
+	if (!rc && shmctl(id, IPC_SET, &ds))
+		rc = ckpt_fail_errno(err, E_RESTORE, -errno,
+				     "cannot set the owner of the System V segment %d", id);
+	if (rc || m->removed)
+		(void)shmctl(id, IPC_RMID, NULL);
+	return rc;
+}
+
+static int segment_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
+			   int *ret_fd, struct ckpt_err *err)
+{
+	const Ckpt__SysvShm *m = msg;
+	struct shmid_ds ds;
+	int rc = 0, fd;
+
+	if (!m->bytes || m->id < 0)
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "an impossible System V segment");
+	if (!shmctl(m->id, IPC_STAT, &ds)) {
+		if (m->removed || !same_segment(m, &ds))
+			return ckpt_fail(err, E_RESTORE, -EEXIST,
+					 "the number %d of a System V segment is taken", m->id);
+	} else {
+		rc = segment_make(r, obj, m, err);
+	}
+	if (rc)
+		return rc;
+	/* Attached by number: the descriptor only stands for it. */
+	fd = open("/", O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_LIMIT, -errno, "cannot open /");
+	*ret_fd = fd;
+	return 0;
+}
+
+const struct fd_kind fd_kind_sysv_shm = {
+	.name = "sysv-shm",
+	.desc = &ckpt__sysv_shm__descriptor,
+	.restore = segment_restore,
+};
+
+static int sysv_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma,
+		     struct steps *s, struct ckpt_err *err)
+{
+	const Ckpt__Object *obj = restore_object(r, vma->object);
+	bool readonly = vma->map & MAP_DENYWRITE;
+	int prot = PROT_READ | (readonly ? 0 : PROT_WRITE) | (vma->prot & PROT_EXEC);
+	const Ckpt__SysvShm *m;
+
+	(void)mm;
+	if (!obj || strcmp(obj->state->kind, "sysv-shm") != 0)
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "it is of no System V segment");
+	m = restore_object_msg(r, vma->object, err);
+	if (!m)
+		return err->code;
+	if (vma->end - vma->start != round_up(m->bytes))
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+				 "it has not the size of its segment");
+	(void)steps_add(s,
+			&(struct ckpt_step) {
+				.op = CKPT_OP_SYSCALL,
+				.nr = SYS_shmat,
+				.flags = CKPT_STEP_EXPECT,
+				.want = (int64_t)vma->start,
+				.arg = { (uint64_t)m->id, vma->start,
+					 (uint64_t)((readonly ? SHM_RDONLY : 0) |
+						    (vma->prot & PROT_EXEC ? SHM_EXEC : 0)) } },
+			"attach a System V segment");
+	if ((int)vma->prot != prot)
+		(void)steps_call(s, "protect a System V segment", SYS_mprotect, vma->start,
+				 vma->end - vma->start, (uint64_t)vma->prot);
+	return 0;
+}
+
+const struct vma_kind vma_kind_sysv = {
+	.name = "sysv",
+	.match = sysv_match,
+	.check = sysv_check,
+	.dump = sysv_dump,
+	.plan = sysv_plan,
+};
