@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
 #include "dump/dump.h"
@@ -150,8 +151,8 @@ int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 {
 	bool asked = false, adopted = false;
 	uint64_t all = 0;
+	int rc;
 
-	(void)err;
 	if (d->opts->end != TARGET_RUN)
 		return 0;
 	for (size_t i = 0; i < d->pages.n; i++) {
@@ -187,6 +188,8 @@ int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 				d->segs.v[k].later = true;
 			}
 	}
+	if (d->snapshots.n && (rc = ckpt_fault("dump.snapshot")))
+		return ckpt_fail_errno(err, E_FREEZE, rc, "fault point dump.snapshot");
 	return 0;
 }
 
