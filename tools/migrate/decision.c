@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/vec.h"
+#include "kern/procfs.h"
 
 #define RUN_DIR "/run/ckpt"
 
@@ -67,6 +69,50 @@ static int put_tmp(int dir, const char *tmp, const char *text)
 	return rc;
 }
 
+static void put_pids(FILE *f, const struct decision *d)
+{
+	for (size_t i = 0; i < d->pids.n; i++)
+		(void)fprintf(f, "pid %d %llu %d\n", d->pids.v[i].pid,
+			      (unsigned long long)d->pids.v[i].start_time, d->pids.v[i].stopped);
+}
+
+/* A line of put_pids(); false when it is another one. */
+static bool parse_pid(const char *line, struct decision *d)
+{
+	unsigned long long start;
+	struct decision_pid *p;
+	int pid, stopped;
+
+	if (sscanf(line, "pid %d %llu %d", &pid, &start, &stopped) != 3)
+		return false;
+	p = vec_push(&d->pids);
+	if (p)
+		*p = (struct decision_pid) { pid, start, stopped };
+	return true;
+}
+
+bool decision_same(const struct decision_pid *p)
+{
+	struct ckpt_err gone = { 0 };
+	struct proc_stat st;
+
+	return !proc_stat_read(p->pid, &st, &gone) && st.start_time == p->start_time;
+}
+
+int decision_add(struct decision *d, int pid, bool stopped, struct ckpt_err *err)
+{
+	struct decision_pid *p;
+	struct proc_stat st;
+
+	if (proc_stat_read(pid, &st, err))
+		return err->code;
+	p = vec_push(&d->pids);
+	if (!p)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	*p = (struct decision_pid) { pid, st.start_time, stopped };
+	return 0;
+}
+
 int decision_write(const struct decision *d, struct ckpt_err *err)
 {
 	auto_fd dir = open_dir(err);
@@ -83,9 +129,7 @@ int decision_write(const struct decision *d, struct ckpt_err *err)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	(void)fprintf(f, "run_sent %d\nto %s\nkey %s\ninsecure %d\n", d->run_sent, d->to, d->key,
 		      d->insecure);
-	for (size_t i = 0; i < d->pids.n; i++)
-		(void)fprintf(f, "pid %d %llu %d\n", d->pids.v[i].pid,
-			      (unsigned long long)d->pids.v[i].start_time, d->pids.v[i].stopped);
+	put_pids(f, d);
 	if (fclose(f))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	(void)snprintf(name, sizeof(name), "source-%s", d->id);
@@ -98,15 +142,20 @@ int decision_write(const struct decision *d, struct ckpt_err *err)
 	return rc ? ckpt_fail_errno(err, E_PERM, rc, "cannot record the decision %s", name) : 0;
 }
 
-void decision_remove(const char *id)
+static void remove_file(const char *what, const char *id)
 {
 	struct ckpt_err ignore = { 0 };
 	auto_fd dir = open_dir(&ignore);
 	char name[64];
 
-	(void)snprintf(name, sizeof(name), "source-%s", id);
+	(void)snprintf(name, sizeof(name), "%s-%s", what, id);
 	if (dir >= 0)
 		(void)unlinkat(dir, name, 0);
+}
+
+void decision_remove(const char *id)
+{
+	remove_file("source", id);
 }
 
 int decision_read(const char *id, struct decision *ret, struct ckpt_err *err)
@@ -126,17 +175,10 @@ int decision_read(const char *id, struct decision *ret, struct ckpt_err *err)
 	memcpy(ret->id, id, sizeof(ret->id));
 	for (char *save = NULL, *line = strtok_r(text, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save)) {
-		struct decision_pid p = { 0 }, *slot;
-		unsigned long long start;
-		int stopped, v;
+		int v;
 
-		if (sscanf(line, "pid %d %llu %d", &p.pid, &start, &stopped) == 3) {
-			slot = vec_push(&ret->pids);
-			if (!slot)
-				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-			p.start_time = start;
-			p.stopped = stopped;
-			*slot = p;
+		if (parse_pid(line, ret)) {
+			continue;
 		} else if (!strncmp(line, "to ", 3)) {
 			(void)snprintf(ret->to, sizeof(ret->to), "%s", line + 3);
 		} else if (!strncmp(line, "key ", 4)) {
@@ -186,7 +228,7 @@ int decision_list(char ***ret, size_t *ret_n, struct ckpt_err *err)
 int verdict_make(const char *id, Ckpt__MigState want, Ckpt__MigState *ret, struct ckpt_err *err)
 {
 	auto_fd dir = open_dir(err);
-	auto_free char *text = NULL;
+	auto_free char *have = NULL;
 	char name[64], tmp[96];
 	int rc;
 
@@ -200,22 +242,64 @@ int verdict_make(const char *id, Ckpt__MigState want, Ckpt__MigState *ret, struc
 	if (!rc && fsync(dir))
 		rc = -errno;
 	(void)unlinkat(dir, tmp, 0);
-	if (!rc && io_read_file(dir, name, &text) < 0)
+	if (!rc && io_read_file(dir, name, &have) < 0)
 		rc = -EIO;
 	if (rc)
 		return ckpt_fail_errno(err, E_PERM, rc, "cannot record the verdict %s", name);
-	*ret = !strcmp(text, "run\n") ? CKPT__MIG_STATE__MIG_STATE_RUNNING
+	*ret = !strcmp(have, "run\n") ? CKPT__MIG_STATE__MIG_STATE_RUNNING
 				      : CKPT__MIG_STATE__MIG_STATE_DROPPED;
 	return 0;
 }
 
 void verdict_remove(const char *id)
 {
+	remove_file("peer", id);
+}
+
+void held_remove(const char *id)
+{
+	remove_file("held", id);
+}
+
+int held_write(const char *id, const struct decision *pids, struct ckpt_err *err)
+{
+	auto_fd dir = open_dir(err);
+	auto_free char *text = NULL;
+	char name[64];
+	size_t len = 0;
+	FILE *f;
+	int rc;
+
+	if (dir < 0)
+		return dir;
+	f = open_memstream(&text, &len);
+	if (!f)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	put_pids(f, pids);
+	if (fclose(f))
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	(void)snprintf(name, sizeof(name), "held-%s", id);
+	rc = put_tmp(dir, name, text);
+	return rc ? ckpt_fail_errno(err, E_PERM, rc, "cannot record %s", name) : 0;
+}
+
+void held_settle(const char *id, bool run)
+{
 	struct ckpt_err ignore = { 0 };
 	auto_fd dir = open_dir(&ignore);
+	auto_free char *text = NULL;
+	struct decision d = { 0 };
 	char name[64];
 
-	(void)snprintf(name, sizeof(name), "peer-%s", id);
-	if (dir >= 0)
-		(void)unlinkat(dir, name, 0);
+	(void)snprintf(name, sizeof(name), "held-%s", id);
+	if (dir < 0 || io_read_file(dir, name, &text) < 0)
+		return;
+	for (char *save = NULL, *line = strtok_r(text, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save))
+		(void)parse_pid(line, &d);
+	for (size_t i = 0; i < d.pids.n; i++)
+		if (decision_same(&d.pids.v[i]) && (!run || !d.pids.v[i].stopped))
+			(void)kill(d.pids.v[i].pid, run ? SIGCONT : SIGKILL);
+	decision_free(&d);
+	held_remove(id);
 }

@@ -4,6 +4,7 @@
  * the processes they are about.
  *
  *   source-ID   the source's: where the tree may be, its processes, and whether RUN was sent
+ *   held-ID     the peer's: processes that would be left stopped if it died now
  *   peer-ID     the peer's verdict. It is made once, by linking a finished file to this name:
  *               whoever comes first, the one that lets it run or the one that answers a source
  *               in doubt, decides, and the other obeys.
@@ -43,6 +44,10 @@ int decision_write(const struct decision *d, struct ckpt_err *err) __must_check;
 void decision_remove(const char *id);
 int decision_read(const char *id, struct decision *ret, struct ckpt_err *err) __must_check;
 void decision_free(struct decision *d);
+/* Write down process @pid. */
+int decision_add(struct decision *d, int pid, bool stopped, struct ckpt_err *err) __must_check;
+/* Is it still the process that was written down? */
+bool decision_same(const struct decision_pid *p);
 /* Ids of all decisions of this source. */
 int decision_list(char ***ret, size_t *ret_n, struct ckpt_err *err) __must_check;
 
@@ -50,5 +55,10 @@ int decision_list(char ***ret, size_t *ret_n, struct ckpt_err *err) __must_check
 int verdict_make(const char *id, Ckpt__MigState want, Ckpt__MigState *ret,
 		 struct ckpt_err *err) __must_check;
 void verdict_remove(const char *id);
+/* Its processes from the moment on when our death would leave them stopped. */
+int held_write(const char *id, const struct decision *pids, struct ckpt_err *err) __must_check;
+void held_remove(const char *id);
+/* What is left of them goes on (@run) or ends, as the verdict is. */
+void held_settle(const char *id, bool run);
 
 #endif

@@ -214,9 +214,19 @@ static bool is_main(const struct task_slot *ts)
 static int let_run(struct peer *p, struct ckpt_err *err)
 {
 	struct restore_ctx *r = &p->restore;
+	struct decision who = { 0 };
 	Ckpt__MigState verdict;
 	int rc = 0;
 
+	for (size_t i = 0; !rc && i < r->slots.n; i++)
+		if (is_main(&r->slots.v[i]))
+			rc = decision_add(&who, r->slots.v[i].slot->tid,
+					  r->slots.v[i].task->stopped, err);
+	if (!rc)
+		rc = held_write(p->id, &who, err);
+	decision_free(&who);
+	if (rc)
+		return rc;
 	for (size_t i = 0; !rc && i < r->slots.n; i++)
 		if (is_main(&r->slots.v[i]))
 			rc = hold_pend(r->slots.v[i].slot->tid);
@@ -240,6 +250,7 @@ static int let_run(struct peer *p, struct ckpt_err *err)
 			(void)hold_take_back(r->slots.v[i].slot->tid);
 	restore_release(r);
 	(void)ckpt_fault("receive.released");
+	held_remove(p->id);
 	return 0;
 }
 
@@ -276,6 +287,7 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 		rc = let_run(p, err);
 	if (rc) {
 		restore_drop(&p->restore);
+		held_remove(p->id);
 		return rc;
 	}
 	/* It runs. Whether the source heard it or not changes nothing here. */
@@ -302,6 +314,7 @@ static int serve_ask(struct peer *p, const Ckpt__MigAsk *ask, struct receive_res
 	rc = verdict_make(p->id, CKPT__MIG_STATE__MIG_STATE_DROPPED, &v.state, err);
 	if (rc)
 		return rc;
+	held_settle(p->id, v.state == CKPT__MIG_STATE__MIG_STATE_RUNNING);
 	rc = wire_send_msg(p->link, MIG_VERDICT, &v.base);
 	if (rc)
 		return wire_fail(p->link, &p->buf, rc, err);

@@ -221,19 +221,9 @@ static int decision_fill(struct source *s, struct ckpt_err *err)
 	d->insecure = s->opts->auth.insecure;
 	for (size_t i = 0; i < s->dump.target.tasks.n; i++) {
 		const struct target_task *t = &s->dump.target.tasks.v[i];
-		struct decision_pid *p;
-		struct proc_stat st;
 
-		if (t->zombie)
-			continue;
-		if (proc_stat_read(t->pid, &st, err))
+		if (!t->zombie && decision_add(d, t->pid, t->threads.v[0].group_stopped, err))
 			return err->code;
-		p = vec_push(&d->pids);
-		if (!p)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-		p->pid = t->pid;
-		p->start_time = st.start_time;
-		p->stopped = t->threads.v[0].group_stopped;
 	}
 	return 0;
 }
@@ -462,15 +452,6 @@ int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct mig
 
 /* ---- afterwards ------------------------------------------------------------------------- */
 
-/* Is it still the process that was written down? */
-static bool still_there(const struct decision_pid *p)
-{
-	struct ckpt_err gone = { 0 };
-	struct proc_stat st;
-
-	return !proc_stat_read(p->pid, &st, &gone) && st.start_time == p->start_time;
-}
-
 /* Let it go on, or end it and wait for that. */
 static void act(const struct decision *d, bool there)
 {
@@ -479,11 +460,11 @@ static void act(const struct decision *d, bool there)
 	for (size_t i = 0; i < d->pids.n; i++) {
 		const struct decision_pid *p = &d->pids.v[i];
 
-		if (still_there(p) && (there || !p->stopped))
+		if (decision_same(p) && (there || !p->stopped))
 			(void)kill(p->pid, there ? SIGKILL : SIGCONT);
 	}
 	for (size_t i = 0; there && i < d->pids.n; i++)
-		while (still_there(&d->pids.v[i]) && io_now_us() < end)
+		while (decision_same(&d->pids.v[i]) && io_now_us() < end)
 			(void)usleep(1000);
 }
 
