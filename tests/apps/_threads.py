@@ -11,7 +11,7 @@ import threading
 import time
 
 THREADS = 6
-STEP = 2000
+STEP = 200
 ITEMS = 64
 
 

@@ -48,7 +48,7 @@ def body(app):
             for i in range(CHAINS):
                 before = state[i][0]
                 follow(line, i, when)
-                app.ready(lambda i=i, before=before: int(line.ask(f"chain {i}").split()[0]) > before + 2000,
+                app.ready(lambda i=i, before=before: int(line.ask(f"chain {i}").split()[0]) > before + 200,
                           f"chain {i} goes on {when}")
             check(line.ask("data") == f"20000 {h.hexdigest()}", f"the data is right {when}")
             app.ready(lambda: int(line.ask("hops")) > hops + 1000, f"the ring turns {when}")

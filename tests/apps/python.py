@@ -37,7 +37,7 @@ def body(app):
             counts = [r.count for r in replay]
             for i, r in enumerate(replay):
                 r.check(line.ask(f"chain {i}"), f"chain {i} {when}")
-                app.ready(lambda i=i: int(line.ask(f"chain {i}").split()[0]) > counts[i] + 4000,
+                app.ready(lambda i=i: int(line.ask(f"chain {i}").split()[0]) > counts[i] + 400,
                           f"chain {i} goes on {when}")
                 r.check(line.ask(f"chain {i}"), f"chain {i} later {when}")
             check(line.ask("data") == f"50000 {whole.hexdigest()}", f"the data is right {when}")

@@ -26,10 +26,10 @@ type chain struct {
 func (c *chain) run() {
 	for {
 		c.Lock()
-		for i := 0; i < 1000; i++ {
+		for i := 0; i < 100; i++ {
 			c.digest = sha256.Sum256(c.digest[:])
 		}
-		c.count += 1000
+		c.count += 100
 		c.Unlock()
 		time.Sleep(5 * time.Millisecond)
 	}
