@@ -226,6 +226,7 @@ void restore_end(struct restore_ctx *r)
 	restore_objects_close(r);
 	restore_runs_free(r);
 	vec_free(&r->slots);
+	free(r->first_slot);
 	if (r->img)
 		image_free(r->img);
 	free(r->img);

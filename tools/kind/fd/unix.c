@@ -649,6 +649,14 @@ static int unix_restore(struct restore_ctx *r, const Ckpt__Object *obj, const vo
 	bool mutual;
 	int rc;
 
+	if (restore_opts(r)->plan_only) {
+		/* Names are not taken from anybody for a look at the plan. */
+		fd = socket(AF_UNIX, (int)m->type | SOCK_CLOEXEC, 0);
+		*ret_fd = take_fd(&fd);
+		return *ret_fd < 0 ? ckpt_fail_errno(err, E_RESTORE, -errno,
+						     "cannot make a unix socket")
+				   : 0;
+	}
 	if (m->link == CKPT__FD_UNIX__LINK__PAIR && !(peer = peer_msg(r, m, err)))
 		return err->code;
 	mutual = peer && is_mutual(obj, m, peer);
