@@ -140,5 +140,7 @@ int thread_read_state(struct target_thread *th)
 				rc = thread_set_regs(th->tid, &th->regs);
 				break;
 			}
+	if (!rc)
+		rc = thread_rseq_abort(th);
 	return rc ? rc : thread_get_sigmask(th->tid, &th->sigmask);
 }

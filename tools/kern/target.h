@@ -15,10 +15,10 @@ struct target_thread {
 	int tid;  /* as ckpt sees it */
 	int vtid; /* in the innermost pid namespace of the target */
 	bool seized;
-	bool settled; /* its stop was waited for */
+	bool settled;                 /* its stop was waited for */
 	bool group_stopped;           /* job control had stopped it */
 	struct user_regs_struct regs; /* from which the kernel restarts what it interrupted */
-	long restarts; /* the call that restart_syscall is to continue; 0: none */
+	long restarts;                /* the call that restart_syscall is to continue; 0: none */
 	uint64_t sigmask;
 };
 
@@ -72,5 +72,8 @@ void thread_image_regs(const struct target_thread *th, struct user_regs_struct *
 /* Registers and signal mask of a thread that has just stopped; what the stop did to the system call
  * it was in is made good (restart.c). -EOPNOTSUPP: it cannot be told which call that is. */
 int thread_read_state(struct target_thread *th);
+/* Part of the above: a thread inside a restartable sequence continues at its abort handler. rseq.c
+ */
+int thread_rseq_abort(struct target_thread *th);
 
 #endif
