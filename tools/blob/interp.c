@@ -97,6 +97,7 @@ static long read_all(uint64_t fd, uint64_t addr, uint64_t len, uint64_t off)
 static long fill(struct ckpt_arena *arena, struct ckpt_fill *job)
 {
 	const struct ckpt_fill_part *part = (const struct ckpt_fill_part *)job->parts;
+	const int32_t *fds = (const int32_t *)job->fds;
 
 	for (;;) {
 		uint32_t i = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
@@ -104,7 +105,8 @@ static long fill(struct ckpt_arena *arena, struct ckpt_fill *job)
 
 		if (i >= job->count)
 			break;
-		err = read_all((uint64_t)job->fd, part[i].addr, part[i].len, part[i].off);
+		err = read_all((uint64_t)fds[part[i].off >> 48], part[i].addr, part[i].len,
+			       part[i].off & 0xffffffffffffull);
 		if (err)
 			__atomic_store_n(&job->err, (int32_t)err, __ATOMIC_RELAXED);
 		if (__atomic_add_fetch(&job->done, 1, __ATOMIC_SEQ_CST) == job->count)

@@ -62,7 +62,8 @@ struct ckpt_step {
 };
 _Static_assert(sizeof(struct ckpt_step) == 80, "step layout");
 
-/* Memory to be read from a file by any number of threads that share it. */
+/* Memory to be read from files by any number of threads that share it. The upper 16 bits of off
+ * are an index into fds: the page files of a chain (CKPT_RUN_SOURCE_SHIFT). */
 struct ckpt_fill_part {
 	uint64_t addr, len, off;
 };
@@ -70,10 +71,9 @@ struct ckpt_fill {
 	uint32_t next; /* first part that nobody took */
 	uint32_t done; /* parts that are complete; a futex */
 	int32_t err;   /* first -errno */
-	int32_t fd;
 	uint32_t count;
-	uint32_t reserved;
 	uint64_t parts; /* address of struct ckpt_fill_part[count] */
+	uint64_t fds;   /* address of int32_t[] */
 };
 _Static_assert(sizeof(struct ckpt_fill) == 32, "fill layout");
 

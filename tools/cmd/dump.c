@@ -7,11 +7,23 @@
 #include "cmd/cmd.h"
 #include "dump/dump.h"
 
-enum { OPT_KILL = 256, OPT_TCP, OPT_STORE, OPT_GHOST, OPT_THREADS };
+enum {
+	OPT_KILL = 256,
+	OPT_TCP,
+	OPT_STORE,
+	OPT_GHOST,
+	OPT_THREADS,
+	OPT_PARENT,
+	OPT_TRACK,
+	OPT_TRACKER
+};
 
 static const struct cmd_opt opts[] = {
 	{ 't', "pid", "PID", "the process, with its threads and descendants" },
 	{ 'D', "image", "DIR", "where to: a new or empty directory" },
+	{ OPT_TRACK, "track", NULL, "from now on, track what the program writes" },
+	{ OPT_PARENT, "parent", "DIR", "save what was written since this checkpoint" },
+	{ OPT_TRACKER, "tracker", "NAME", "how to track: wp-async or none (default: the best)" },
 	{ OPT_KILL, "kill", NULL, "end the program once the checkpoint is on disk" },
 	{ 's', "leave-stopped", NULL, "leave the program stopped (SIGSTOP)" },
 	{ 'R', "leave-running", NULL, "let it run on (this is the default)" },
@@ -52,6 +64,12 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			return cmd_usage(cmd, "\"%s\" is not a process id", optarg);
 		if (key == 'D')
 			o.dir = optarg;
+		if (key == OPT_TRACK)
+			o.track = true;
+		if (key == OPT_PARENT)
+			o.parent = optarg;
+		if (key == OPT_TRACKER)
+			o.tracker = optarg;
 		if (key == OPT_KILL)
 			o.end = TARGET_KILL;
 		if (key == 's')
@@ -71,6 +89,10 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (!o.pid || !o.dir)
 		return cmd_usage(cmd, "name the process with --pid and the directory with --image");
+	if (o.tracker && !o.track && !o.parent)
+		return cmd_usage(cmd, "--tracker goes with --track or --parent");
+	if (o.track && o.end == TARGET_KILL)
+		return cmd_usage(cmd, "--track and --kill exclude each other");
 	rc = ckpt_dump(&o, &c.ui, &st, &err);
 	cmd_progress_end();
 	if (rc)

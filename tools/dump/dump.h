@@ -6,9 +6,11 @@
 #include <sys/utsname.h>
 
 #include "base/err.h"
+#include "image/chain.h"
 #include "image/writer.h"
 #include "kern/snapshot.h"
 #include "kind/kind.h"
+#include "track/track.h"
 
 /* One open file description or shared thing. */
 struct dump_object {
@@ -29,6 +31,18 @@ struct dump_pages {
 	struct ckpt_page_run *known; /* runs without data of their own: zero, guards, shared */
 	size_t known_n, known_cap;
 };
+
+/* Who knows which pages were written. Whoever makes the dump provides it. */
+struct dump_tracking {
+	/* The tracker of a frozen task; *ret_fresh: attached just now. With @again the one given
+	 * before is of no use (-ESTALE). *ret may be NULL: then every page is saved. */
+	int (*tracker)(struct dump_tracking *tr, struct target_task *task, bool again,
+		       struct tracker **ret, bool *ret_fresh, struct ckpt_err *err);
+	bool arm;       /* begin the next epoch */
+	bool increment; /* pages that were not written are not saved: CKPT_RUN_PARENT */
+};
+
+struct dump_session;
 
 struct dump_ctx {
 	const struct ckpt_dump_opts *opts;
@@ -53,6 +67,11 @@ struct dump_ctx {
 		Ckpt__FdTable **v;
 		size_t n, cap;
 	} tables;
+	struct dump_tracking *tracking; /* NULL: every page is saved */
+	struct dump_session *session;   /* session.c: the keeper's; NULL without */
+	/* Where pages are that were not written. NULL in an increment: runs say CKPT_RUN_PARENT
+	 * and no more, for a peer that has them. */
+	const struct image *parent;
 	struct page_segs segs;
 	struct {
 		struct snapshot *v;
@@ -127,11 +146,24 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *ms
 		    struct ckpt_err *err) __must_check;
 /* While all is frozen: what cannot be read from a snapshot. */
 int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
-/* When the target may run again: the rest, and the page maps. */
+/* When the target may run again: the rest. */
 int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* snapshot.c */
 int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 void dump_drop_snapshots(struct dump_ctx *d);
+/* And the page maps. */
+int dump_put_pagemaps(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* session.c: tracking sessions of the keeper */
+/* Make a session of the tree below @pid and attach its trackers; the first checkpoint arms them. */
+int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui,
+		     struct ckpt_err *err) __must_check;
+int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* The checkpoint is on disk: the next one may be relative to it. Warns when it cannot be. */
+void dump_session_commit(struct dump_ctx *d);
+void dump_session_end(struct dump_ctx *d);
+/* Say where the pages are that the parent holds, in the lists that belong to d->pages. */
+int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists,
+			struct ckpt_err *err) __must_check;
 /* cow.c: take pages that an earlier address space holds as well out of the segments */
 int dump_share_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 

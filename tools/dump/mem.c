@@ -20,8 +20,9 @@ struct anon_walk {
 	struct dump_ctx *d;
 	struct dump_pages *pages;
 	int mem_fd;
-	bool backed; /* a hole shows a file: a page of zeros is content */
-	bool frozen; /* a fork would not inherit it as it is */
+	bool increment; /* what was not written is in the parent */
+	bool backed;    /* a hole shows a file: a page of zeros is content */
+	bool frozen;    /* a fork would not inherit it as it is */
 };
 
 static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
@@ -94,6 +95,121 @@ static int collect_vma(struct dump_ctx *d, struct target_task *task, const struc
 	return kind->dump ? kind->dump(d, task, v, vma, err) : 0;
 }
 
+/* Tracked pages: what was not written since the parent is there. */
+static int tracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct anon_walk *w = arg;
+	struct ckpt_page_run *known;
+
+	if ((flags & (TRACK_WRITTEN | TRACK_GUARD)) || ((flags & TRACK_ZERO) && !w->backed) ||
+	    !w->increment)
+		return anon_run(arg, addr, npages,
+				(flags & TRACK_ZERO ? PAGEMAP_ZERO : 0) |
+					(flags & TRACK_GUARD ? PAGEMAP_GUARD : 0));
+	w->d->stats.pages_scanned += npages;
+	w->d->stats.pages_parent += npages;
+	known = vec_grow((void **)&w->pages->known, &w->pages->known_n, &w->pages->known_cap,
+			 sizeof(*known));
+	if (!known)
+		return -ENOMEM;
+	*known = (struct ckpt_page_run) { .vaddr = addr,
+					  .npages = (uint32_t)npages,
+					  .kind = CKPT_RUN_PARENT };
+	return 0;
+}
+
+/* Program text is hardly ever written, and registered with a userfaultfd it would be paged in more
+ * slowly: it is looked at every time. */
+static bool vma_tracked(const struct proc_vma *v)
+{
+	if (v->shared || (v->flags & (PROC_VMF(dp) | PROC_VMF(ht))))
+		return false;
+	return (v->prot & PROT_WRITE) || !(v->prot & PROT_EXEC) || !v->ino;
+}
+
+static bool vma_frozen(const struct proc_vma *v)
+{
+	return v->shared || (v->flags & (PROC_VMF(dc) | PROC_VMF(wf) | PROC_VMF(ht)));
+}
+
+/* Pages of mappings [i, n) that are adjacent and alike, and how many mappings that are. */
+static size_t vma_group(const struct proc_vmas *vmas, const Ckpt__Mm *mm, size_t i, bool tracked)
+{
+	size_t end = i + 1;
+
+	for (; tracked && end < vmas->n; end++) {
+		const struct proc_vma *v = &vmas->v[end];
+
+		if (v->start != vmas->v[end - 1].end || !vma_kind_match(v)->private_pages ||
+		    !vma_tracked(v) || vma_frozen(v) != vma_frozen(&vmas->v[i]) ||
+		    !mm->vmas[end]->object != !mm->vmas[i]->object)
+			break;
+	}
+	return end;
+}
+
+static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_vmas *vmas,
+		     const Ckpt__Mm *mm, struct pagemap *pm, struct ckpt_err *err)
+{
+	int rc = t ? tracker_begin(t) : 0;
+	uint64_t start = 0, end = 0;
+
+	for (size_t i = 0, next; !rc && i < vmas->n; i = next) {
+		const struct proc_vma *v = &vmas->v[i];
+		bool tracked = t && vma_tracked(v);
+
+		next = i + 1;
+		if (!vma_kind_match(v)->private_pages)
+			continue;
+		next = vma_group(vmas, mm, i, tracked);
+		w->backed = mm->vmas[i]->object != 0;
+		w->frozen = vma_frozen(v);
+		start = v->start;
+		end = vmas->v[next - 1].end;
+		rc = tracked ? tracker_collect(t, start, end, w->d->tracking->arm, tracked_run, w)
+			     : pagemap_anon(pm, start, end, anon_run, w);
+	}
+	if (!rc && t && w->d->tracking->arm)
+		rc = tracker_armed(t);
+	if (rc == -EBUSY)
+		return ckpt_fail(
+			err, E_UNSUPPORTED, -EOPNOTSUPP,
+			"the mapping at %#llx is registered with a userfaultfd of the program",
+			(unsigned long long)start);
+	if (rc && rc != -ESTALE)
+		return ckpt_fail_errno(err, E_MEMORY, rc, "cannot read the page map of %#llx-%#llx",
+				       (unsigned long long)start, (unsigned long long)end);
+	return rc;
+}
+
+static int walk_pages(struct anon_walk *w, struct target_task *task, const struct proc_vmas *vmas,
+		      const Ckpt__Mm *mm, struct pagemap *pm, struct ckpt_err *err)
+{
+	struct dump_tracking *tr = w->d->tracking;
+	struct tracker *t = NULL;
+	bool fresh = false;
+	int rc = 0;
+
+	if (tr)
+		rc = tr->tracker(tr, task, false, &t, &fresh, err);
+	if (rc)
+		return rc;
+	w->increment = t && tr->increment && !fresh;
+	rc = walk_once(w, t, vmas, mm, pm, err);
+	if (rc != -ESTALE || !t)
+		return rc;
+	/* Another address space than the tracked one: the program was replaced (exec). */
+	w->d->segs.n = w->pages->first_seg;
+	w->pages->nsegs = w->pages->known_n = 0;
+	rc = tr->tracker(tr, task, true, &t, &fresh, err);
+	if (rc)
+		return rc;
+	w->increment = false;
+	rc = walk_once(w, t, vmas, mm, pm, err);
+	return rc == -ESTALE ? ckpt_fail(err, E_TRACK, rc, "task %d cannot be tracked", task->pid)
+			     : rc;
+}
+
 int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
 		    struct ckpt_err *err)
 {
@@ -131,42 +247,11 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *ms
 		walk.pages->pid = task->pid;
 		walk.pages->first_seg = d->segs.n;
 	}
-	for (size_t i = 0; !rc && i < vmas.n; i++) {
-		const struct proc_vma *v = &vmas.v[i];
-		const struct vma_kind *kind = vma_kind_match(v);
-
-		if (!kind->private_pages)
-			continue;
-		walk.backed = mm->vmas[i]->object != 0;
-		walk.frozen =
-			v->shared || (v->flags & (PROC_VMF(dc) | PROC_VMF(wf) | PROC_VMF(ht)));
-		rc = pagemap_anon(&pm, v->start, v->end, anon_run, &walk);
-		if (rc)
-			(void)ckpt_fail_errno(
-				err, E_MEMORY, rc, "cannot read the page map of %#llx-%#llx",
-				(unsigned long long)v->start, (unsigned long long)v->end);
-	}
+	if (!rc)
+		rc = walk_pages(&walk, task, &vmas, mm, &pm, err);
 	pagemap_close(&pm);
 	proc_vmas_free(&vmas);
 	return rc;
-}
-
-static int run_add(struct ckpt_page_run **v, size_t *n, size_t *cap, const struct ckpt_page_run *r)
-{
-	struct ckpt_page_run *last = *n ? &(*v)[*n - 1] : NULL;
-
-	if (last && last->kind == r->kind &&
-	    last->vaddr + (uint64_t)last->npages * CKPT_PAGE == r->vaddr &&
-	    (r->kind != CKPT_RUN_DATA ||
-	     last->off + (uint64_t)last->npages * CKPT_PAGE == r->off)) {
-		last->npages += r->npages;
-		return 0;
-	}
-	last = vec_grow((void **)v, n, cap, sizeof(*last));
-	if (!last)
-		return -ENOMEM;
-	*last = *r;
-	return 0;
 }
 
 static int run_cmp(const void *a, const void *b)
@@ -176,15 +261,13 @@ static int run_cmp(const void *a, const void *b)
 	return x->vaddr < y->vaddr ? -1 : x->vaddr > y->vaddr;
 }
 
-/* The page map of one address space or object, now that zero pages are known. */
-static int put_pagemap(struct dump_ctx *d, const struct dump_pages *p, struct ckpt_err *err)
+/* The runs of one address space or object, now that zero pages are known. 0 or -ENOMEM. */
+static int list_runs(struct dump_ctx *d, const struct dump_pages *p, struct run_list *ret)
 {
-	struct ckpt_page_run *runs = NULL;
-	size_t n = 0, cap = 0;
 	int rc = 0;
 
 	for (size_t i = 0; !rc && i < p->known_n; i++)
-		rc = run_add(&runs, &n, &cap, &p->known[i]);
+		rc = run_list_add(ret, &p->known[i]);
 	for (size_t i = p->first_seg; !rc && i < p->first_seg + p->nsegs; i++) {
 		const struct page_seg *s = &d->segs.v[i];
 		const unsigned char *zero = d->copied[s->later].zero;
@@ -202,24 +285,49 @@ static int put_pagemap(struct dump_ctx *d, const struct dump_pages *p, struct ck
 						   .kind = elide ? CKPT_RUN_ZERO : CKPT_RUN_DATA };
 
 			d->stats.pages_zero += z;
-			rc = run_add(&runs, &n, &cap, &r);
+			rc = run_list_add(ret, &r);
 		}
 	}
-	if (!rc && p->known_n && n)
-		qsort(runs, n, sizeof(*runs), run_cmp);
-	for (size_t at = 0; !rc && at < n;) {
+	if (!rc && p->known_n && ret->n)
+		qsort(ret->v, ret->n, sizeof(*ret->v), run_cmp);
+	return rc;
+}
+
+static int put_runs(struct dump_ctx *d, const struct dump_pages *p, const struct run_list *l,
+		    struct ckpt_err *err)
+{
+	int rc = 0;
+
+	for (size_t at = 0; !rc && at < l->n;) {
 		Ckpt__PageMap m = CKPT__PAGE_MAP__INIT;
-		size_t take = n - at > 65536 ? 65536 : n - at;
+		size_t take = l->n - at > 65536 ? 65536 : l->n - at;
 
 		m.mm = p->mm;
 		m.object = p->object;
-		m.runs.data = (uint8_t *)(runs + at);
-		m.runs.len = take * sizeof(*runs);
+		m.runs.data = (uint8_t *)(l->v + at);
+		m.runs.len = take * sizeof(*l->v);
 		rc = image_put(&d->writer, CKPT_REC_PAGEMAP, &m.base, err);
 		at += take;
 	}
-	free(runs);
-	return rc == -ENOMEM ? oom(err) : rc;
+	return rc;
+}
+
+int dump_put_pagemaps(struct dump_ctx *d, struct ckpt_err *err)
+{
+	struct run_list *lists = calloc(d->pages.n + 1, sizeof(*lists));
+	int rc = lists ? 0 : oom(err);
+
+	for (size_t i = 0; !rc && i < d->pages.n; i++)
+		if (list_runs(d, &d->pages.v[i], &lists[i]))
+			rc = oom(err);
+	if (!rc && d->parent)
+		rc = dump_resolve_parent(d, lists, err);
+	for (size_t i = 0; !rc && i < d->pages.n; i++)
+		rc = put_runs(d, &d->pages.v[i], &lists[i], err);
+	for (size_t i = 0; lists && i < d->pages.n; i++)
+		vec_free(&lists[i]);
+	free(lists);
+	return rc;
 }
 
 /* Copy the segments that are to be read now or @later. */
@@ -265,8 +373,6 @@ int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err)
 	if (d->snapshots.n)
 		rc = write_part(d, true, err);
 	dump_drop_snapshots(d);
-	for (size_t i = 0; !rc && i < d->pages.n; i++)
-		rc = put_pagemap(d, &d->pages.v[i], err);
 	d->stats.bytes_pages = d->stats.pages_written * CKPT_PAGE;
 	return rc;
 }

@@ -27,7 +27,8 @@ enum ckpt_record {
 	CKPT_REC_OBJECT = 5,
 	CKPT_REC_PAGEMAP = 6,
 	CKPT_REC_PAGESUMS = 7,
-	CKPT_REC_END = 8, /* last frame of records: a shorter file is truncated */
+	CKPT_REC_CHAIN = 9, /* of an increment: the checkpoints that hold its other pages */
+	CKPT_REC_END = 8,   /* last frame of records: a shorter file is truncated */
 };
 
 struct ckpt_frame {
@@ -42,7 +43,7 @@ _Static_assert(sizeof(struct ckpt_frame) == 16, "frame layout");
 enum ckpt_run_kind {
 	CKPT_RUN_DATA = 0, /* off: bytes into the page file */
 	CKPT_RUN_ZERO = 1,
-	CKPT_RUN_PARENT = 2, /* unchanged since the parent checkpoint */
+	CKPT_RUN_PARENT = 2, /* off: as ckpt_run_off(), in the page file of an ancestor */
 	CKPT_RUN_SHARED = 3, /* off: id of an earlier mm whose page at the same address it shares */
 	CKPT_RUN_GUARD = 4,  /* MADV_GUARD_INSTALL */
 };
@@ -54,6 +55,26 @@ struct ckpt_page_run {
 	uint32_t kind;
 };
 _Static_assert(sizeof(struct ckpt_page_run) == 24, "run layout");
+
+/* The upper bits of off number the checkpoint that holds the page: 0 this one, 1 and above the
+ * entries of its chain record. After image_read() such runs are CKPT_RUN_DATA like others. */
+#define CKPT_RUN_SOURCE_SHIFT 48
+#define CKPT_CHAIN_MAX 4096u
+
+static inline uint32_t ckpt_run_source(uint64_t off)
+{
+	return (uint32_t)(off >> CKPT_RUN_SOURCE_SHIFT);
+}
+
+static inline uint64_t ckpt_run_off(uint64_t off)
+{
+	return off & ((1ull << CKPT_RUN_SOURCE_SHIFT) - 1);
+}
+
+static inline uint64_t ckpt_run_at(uint32_t source, uint64_t off)
+{
+	return (uint64_t)source << CKPT_RUN_SOURCE_SHIFT | off;
+}
 
 #define CKPT_PAGE 4096u
 #define CKPT_PAGE_SUM_BYTES (256u << 10)

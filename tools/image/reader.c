@@ -46,7 +46,7 @@ static int frame_next(struct image *img, const unsigned char **p, size_t *left,
 
 static int read_inventory(struct image *img, struct ckpt_err *err)
 {
-	static const char *const known[] = { NULL };
+	static const char *const known[] = { "chain", NULL };
 	auto_fd fd = openat(img->dir_fd, CKPT_FILE_INVENTORY, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	auto_free unsigned char *buf = NULL;
 	const unsigned char *p, *payload;
@@ -157,6 +157,12 @@ static int take_record(struct image *img, const struct ckpt_frame *f, const unsi
 		if (m)
 			ckpt__page_sums__free_unpacked(m, NULL);
 		return rc;
+	}
+	if (f->type == CKPT_REC_CHAIN) {
+		if (img->chain)
+			return corrupt(img, err, "it has two chains");
+		img->chain = ckpt__chain__unpack(NULL, f->len, payload);
+		return img->chain ? 0 : corrupt(img, err, "its chain is malformed");
 	}
 	return ckpt_fail(err, E_IMAGE_VERSION, -EPROTO, "%s has a record of unknown type %u",
 			 img->path, f->type);
@@ -280,9 +286,14 @@ static int check_mm(struct image *img, const Ckpt__Mm *mm, size_t at, struct ckp
 	return 0;
 }
 
-static int check_runs(struct image *img, const Ckpt__PageMap *m, struct ckpt_err *err)
+static bool run_in_file(uint64_t off, uint64_t bytes, uint64_t file)
 {
-	const struct ckpt_page_run *r = (const void *)m->runs.data;
+	return off % CKPT_PAGE == 0 && off <= file && bytes <= file - off;
+}
+
+static int check_runs(struct image *img, Ckpt__PageMap *m, struct ckpt_err *err)
+{
+	struct ckpt_page_run *r = (void *)m->runs.data;
 	uint64_t last = 0;
 
 	if (m->runs.len % sizeof(*r) || !m->mm == !m->object || m->mm > img->mms.n ||
@@ -295,10 +306,17 @@ static int check_runs(struct image *img, const Ckpt__PageMap *m, struct ckpt_err
 		    r[i].vaddr + bytes < r[i].vaddr)
 			return corrupt(img, err, "page runs overlap");
 		last = r[i].vaddr + bytes;
-		if (r[i].kind == CKPT_RUN_DATA &&
-		    (r[i].off % CKPT_PAGE || r[i].off > img->pages_bytes ||
-		     bytes > img->pages_bytes - r[i].off))
+		if (r[i].kind == CKPT_RUN_DATA && !run_in_file(r[i].off, bytes, img->pages_bytes))
 			return corrupt(img, err, "a page run lies outside the page file");
+		if (r[i].kind == CKPT_RUN_PARENT) {
+			uint32_t source = ckpt_run_source(r[i].off);
+
+			if (!source || source >= img->sources.n ||
+			    !run_in_file(ckpt_run_off(r[i].off), bytes,
+					 img->sources.v[source].pages_bytes))
+				return corrupt(img, err, "a page run lies outside its ancestor");
+			r[i].kind = CKPT_RUN_DATA;
+		}
 		if (r[i].kind == CKPT_RUN_SHARED && (!r[i].off || r[i].off >= m->mm))
 			return corrupt(img, err, "a page is shared with no earlier address space");
 		if (r[i].kind > CKPT_RUN_GUARD)
@@ -381,10 +399,8 @@ struct image_maps image_maps_of_object(const struct image *img, uint32_t id)
 	return maps_at(img, img->mms.n + id - 1);
 }
 
-int image_read(struct image *img, const char *path, struct ckpt_err *err)
+int image_read_inventory(struct image *img, const char *path, struct ckpt_err *err)
 {
-	int rc;
-
 	memset(img, 0, sizeof(*img));
 	img->dir_fd = img->pages_fd = -1;
 	img->path = strdup(path);
@@ -394,11 +410,24 @@ int image_read(struct image *img, const char *path, struct ckpt_err *err)
 	if (img->dir_fd < 0)
 		return ckpt_fail_errno(err, E_IMAGE_MISSING, -errno,
 				       "cannot open the checkpoint %s", path);
-	rc = read_inventory(img, err);
+	return read_inventory(img, err);
+}
+
+int image_read_alone(struct image *img, const char *path, struct ckpt_err *err)
+{
+	int rc = image_read_inventory(img, path, err);
+
 	if (!rc)
 		rc = read_records(img, err);
+	return rc ? rc : open_pages(img, err);
+}
+
+int image_read(struct image *img, const char *path, struct ckpt_err *err)
+{
+	int rc = image_read_alone(img, path, err);
+
 	if (!rc)
-		rc = open_pages(img, err);
+		rc = image_open_chain(img, err);
 	if (!rc)
 		rc = check_all(img, err);
 	if (!rc)
@@ -425,6 +454,14 @@ void image_free(struct image *img)
 	free_list(&img->objects);
 	free_list(&img->maps);
 	vec_free(&img->sums);
+	for (size_t i = 0; i < img->sources.n; i++) {
+		if (i && img->sources.v[i].pages_fd >= 0)
+			(void)close(img->sources.v[i].pages_fd);
+		free(img->sources.v[i].path);
+	}
+	vec_free(&img->sources);
+	if (img->chain)
+		ckpt__chain__free_unpacked(img->chain, NULL);
 	free(img->by_pid);
 	free(img->child);
 	free(img->child_at);
@@ -500,7 +537,7 @@ static int index_tasks(struct image *img, struct ckpt_err *err)
 	return 0;
 }
 
-int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err)
+static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err)
 {
 	auto_free unsigned char *buf = malloc(CKPT_PAGE_SUM_BYTES);
 
@@ -527,4 +564,19 @@ int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *e
 		ui_progress(ui, "verify", off + len, img->pages_bytes);
 	}
 	return 0;
+}
+
+int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err)
+{
+	int rc = verify_own(img, ui, err);
+
+	for (size_t i = 1; !rc && i < img->sources.n; i++) {
+		struct image a;
+
+		rc = image_read_alone(&a, img->sources.v[i].path, err);
+		if (!rc)
+			rc = verify_own(&a, ui, err);
+		image_free(&a);
+	}
+	return rc;
 }

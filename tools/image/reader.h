@@ -21,6 +21,14 @@ struct image_maps {
 	size_t n;
 };
 
+/* A checkpoint whose page file holds pages of this one. */
+struct image_source {
+	char *path;
+	int pages_fd; /* of number 0: the image's own, borrowed */
+	uint64_t pages_bytes;
+	unsigned char id[16];
+};
+
 struct image {
 	char *path;
 	int dir_fd, pages_fd;
@@ -52,20 +60,46 @@ struct image {
 		uint64_t *v;
 		size_t n, cap;
 	} sums;
+	struct {
+		struct image_source *v; /* by ckpt_run_source(): 0 is this image itself */
+		size_t n, cap;
+	} sources;
+	Ckpt__Chain *chain; /* NULL: not an increment */
 	uint32_t *by_pid;   /* indexes of tasks, ascending by pid */
 	uint32_t *child;    /* indexes of tasks, grouped by parent in image order */
 	uint32_t *child_at; /* first entry in child for each task; one more at the end */
 	uint64_t pages_bytes;
 };
 
-/* E_IMAGE_MISSING, E_IMAGE_CORRUPT, E_IMAGE_VERSION */
+/*
+ * The inventory alone: img->inv and img->dir_fd. E_IMAGE_MISSING, E_IMAGE_CORRUPT, E_IMAGE_VERSION.
+ */
+int image_read_inventory(struct image *img, const char *path, struct ckpt_err *err) __must_check;
+/*
+ * All of it. Of an increment also the page files of the chain are opened, after their content ids
+ * were compared: E_PARENT when one is missing or another. Each page is then in one place, so
+ * nobody has to replay a chain.
+ */
 int image_read(struct image *img, const char *path, struct ckpt_err *err) __must_check;
 void image_free(struct image *img);
-/* Compare every block of the page file with its sum. E_IMAGE_CORRUPT names the block. */
+/* Compare every block of the page file, and of those of the chain, with its sum. E_IMAGE_CORRUPT
+ * names the block. */
 int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err) __must_check;
 /* NULL when the image has no task of this pid; *ret_index may be NULL. O(log n). */
 Ckpt__Task *image_task(const struct image *img, int pid, size_t *ret_index);
 struct image_maps image_maps_of_mm(const struct image *img, uint32_t id);
 struct image_maps image_maps_of_object(const struct image *img, uint32_t id);
+
+/* Iterate over all runs of an address space or object, in ascending order. */
+#define for_each_image_run(run, maps)                                                              \
+	for (size_t fe_map = 0; fe_map < (maps).n; fe_map++)                                       \
+		for (const struct ckpt_page_run *                                                  \
+			     run = (const void *)(maps).v[fe_map]->runs.data,                      \
+			    *fe_end = run + (maps).v[fe_map]->runs.len / sizeof(*run);             \
+		     run < fe_end; run++)
+
+/* chain.c, for the reader */
+int image_open_chain(struct image *img, struct ckpt_err *err) __must_check;
+int image_read_alone(struct image *img, const char *path, struct ckpt_err *err) __must_check;
 
 #endif

@@ -247,6 +247,7 @@ int image_commit(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *
 	inv->format = CKPT_IMAGE_FORMAT;
 	inv->n_files = ARRAY_SIZE(files);
 	inv->files = files;
+	memcpy(w->content_id, id.digest, sizeof(w->content_id));
 	inv->content_id = (ProtobufCBinaryData) { sizeof(id), id.digest };
 	if (!w->sink && ftruncate(w->pages_fd, (off_t)w->pages_bytes))
 		rc = -errno;

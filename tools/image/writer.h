@@ -33,8 +33,9 @@ struct image_writer {
 	unsigned char *buf; /* records not yet written */
 	size_t len, cap;
 	uint64_t records_bytes;
-	uint64_t pages_bytes; /* logical length of the page file so far */
-	void *sum_state;      /* XXH3 state over the record file */
+	uint64_t pages_bytes;         /* logical length of the page file so far */
+	unsigned char content_id[16]; /* once committed */
+	void *sum_state;              /* XXH3 state over the record file */
 	struct {
 		uint64_t *v;
 		size_t n, cap;

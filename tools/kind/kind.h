@@ -164,6 +164,8 @@ int dump_object_set(Ckpt__Object *obj, const char *kind, const ProtobufCMessage 
  * its own duplicate of the descriptor. */
 int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t bytes,
 		      struct ckpt_err *err) __must_check;
+/* Is the mapping write-protected by a userfaultfd of ckpt's own tracking, and of nobody else? */
+bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v);
 bool dump_has_pid(const struct dump_ctx *d, int pid); /* is it (as ckpt sees it) in the tree? */
 int dump_vpid(const struct dump_ctx *d, int pid);     /* its pid in the image; 0 when outside */
 /* The same for pids that are only remembered: one outside keeps its number unless pids are nested.
@@ -201,7 +203,8 @@ struct ckpt_dump_opts {
 	bool store_files;
 	uint64_t ghost_limit; /* bytes of an unlinked file that are saved without asking */
 	int threads;
-	bool track;
+	bool track;          /* keep track of what is written from this checkpoint on */
+	const char *tracker; /* name of a back end; NULL: the best there is */
 };
 
 /* ---- what kinds may ask of a restore (tools/restore) --------------------------------------- */

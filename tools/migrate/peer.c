@@ -368,8 +368,7 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 			  .ui = ui,
 			  .dir_fd = -1,
 			  .records_fd = -1,
-			  .store = { .fd = -1 },
-			  .restore = { .pages_fd = -1 } };
+			  .store = { .fd = -1 } };
 	int rc;
 
 	memset(ret, 0, sizeof(*ret));

@@ -113,7 +113,7 @@ int ckpt_restore_check(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 		       struct ckpt_err *err)
 {
 	struct image img;
-	struct restore_ctx r = { .opts = opts, .ui = ui, .img = &img, .pages_fd = -1 };
+	struct restore_ctx r = { .opts = opts, .ui = ui, .img = &img };
 	struct ckpt_err open_err = { 0 };
 	int rc = image_read(&img, opts->dir, err), n;
 

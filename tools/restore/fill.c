@@ -196,7 +196,7 @@ static int helpers_for(const struct mm_parts *l)
 static int plan_parts(struct restore_ctx *r, const struct mm_parts *l, struct steps *s,
 		      struct ckpt_err *err)
 {
-	struct ckpt_fill job = { .fd = r->pages_fd, .count = (uint32_t)l->n };
+	struct ckpt_fill job = { .count = (uint32_t)l->n };
 	uint64_t at, words[MAX_HELPERS] = { 0 };
 	int helpers = helpers_for(l), rc = 0;
 
@@ -204,6 +204,7 @@ static int plan_parts(struct restore_ctx *r, const struct mm_parts *l, struct st
 		return 0;
 	if (l->n > UINT32_MAX)
 		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "%zu parts of memory", l->n);
+	job.fds = steps_data(s, r->source_fds, r->nsources * sizeof(*r->source_fds));
 	job.parts = steps_data(s, l->v, l->n * sizeof(*l->v));
 	at = steps_data(s, &job, sizeof(job));
 	for (int i = 0; !rc && i < helpers; i++)

@@ -58,7 +58,8 @@ int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt
 				uint64_t at = run[k].vaddr + done;
 				uint64_t put = n;
 
-				rc = io_pread_full(r->img->pages_fd, buf, n, run[k].off + done);
+				rc = io_pread_full(r->source_fds[ckpt_run_source(run[k].off)], buf,
+						   n, ckpt_run_off(run[k].off) + done);
 				/* The last page may reach behind the end of the file. */
 				if (at >= (uint64_t)st.st_size)
 					break;
@@ -251,10 +252,34 @@ int restore_object_keep(struct restore_ctx *r, uint32_t id, int fd)
 	return rc;
 }
 
+/* The page files of the chain, out of the way of the descriptors of tasks. */
+static int open_sources(struct restore_ctx *r, struct ckpt_err *err)
+{
+	struct image *img = r->img;
+	size_t n = img->sources.n ? img->sources.n : 1;
+
+	r->source_fds = calloc(n, sizeof(*r->source_fds));
+	if (!r->source_fds)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (; r->nsources < n; r->nsources++) {
+		int fd = r->nsources ? img->sources.v[r->nsources].pages_fd : img->pages_fd;
+
+		fd = fcntl(fd, F_DUPFD_CLOEXEC, r->fd_base);
+		if (fd < 0)
+			return ckpt_fail_errno(
+				err, E_LIMIT, -errno,
+				"descriptor %d and those above it are needed (RLIMIT_NOFILE)",
+				r->fd_base);
+		r->source_fds[r->nsources] = fd;
+	}
+	return 0;
+}
+
 int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 {
 	struct image *img = r->img;
 	size_t n = img->objects.n;
+	int rc;
 
 	r->object_fds = malloc((n + 1) * sizeof(int));
 	r->object_spares = malloc((n + 1) * sizeof(int));
@@ -264,14 +289,12 @@ int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 	for (size_t i = 0; i < n; i++)
 		r->object_fds[i] = r->object_spares[i] = -1;
 	r->fd_base = max_fd(img) + 1;
-	r->pages_fd = fcntl(img->pages_fd, F_DUPFD_CLOEXEC, r->fd_base);
-	if (r->pages_fd < 0)
-		return ckpt_fail_errno(
-			err, E_LIMIT, -errno,
-			"descriptor %d and those above it are needed (RLIMIT_NOFILE)", r->fd_base);
+	rc = open_sources(r, err);
 	/* Behind the check above the numbers are bounded by RLIMIT_NOFILE. */
-	if (find_homes(r, err))
-		return err->code;
+	if (!rc)
+		rc = find_homes(r, err);
+	if (rc)
+		return rc;
 	for (uint32_t id = 1; id <= n; id++) {
 		int fd;
 
@@ -325,9 +348,11 @@ void restore_objects_close(struct restore_ctx *r)
 		if (r->object_msgs && r->object_msgs[i])
 			protobuf_c_message_free_unpacked(r->object_msgs[i], NULL);
 	}
-	if (r->pages_fd >= 0)
-		(void)close(r->pages_fd);
-	r->pages_fd = -1;
+	for (size_t i = 0; i < r->nsources; i++)
+		(void)close(r->source_fds[i]);
+	r->nsources = 0;
+	free(r->source_fds);
+	r->source_fds = NULL;
 	free(r->object_fds);
 	free(r->object_spares);
 	free(r->object_homes);

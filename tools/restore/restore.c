@@ -187,7 +187,6 @@ int restore_begin(struct restore_ctx *r, const struct ckpt_restore_opts *opts, s
 	memset(r, 0, sizeof(*r));
 	r->opts = opts;
 	r->ui = ui;
-	r->pages_fd = -1;
 	r->img = calloc(1, sizeof(*r->img));
 	if (!r->img)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");

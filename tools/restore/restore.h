@@ -52,8 +52,9 @@ struct restore_ctx {
 	int *object_spares;
 	int *object_homes; /* the number all tasks want it at; -1: none */
 	void **object_msgs;
-	int fd_base;  /* ckpt's own descriptors are at or above it */
-	int pages_fd; /* the page file, at or above fd_base */
+	int fd_base;         /* ckpt's own descriptors are at or above it */
+	int32_t *source_fds; /* page files by ckpt_run_source(), at or above fd_base */
+	size_t nsources;
 	struct {
 		struct task_slot *v;
 		size_t n, cap;

@@ -27,10 +27,9 @@ static int refuse_flags(struct dump_ctx *d, const struct target_task *task,
 		{ PROC_VMF(ss), "a shadow stack" },
 	};
 
-	(void)d;
-	(void)task;
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
-		if (v->flags & refused[i].flag)
+		if ((v->flags & refused[i].flag) &&
+		    !(refused[i].flag == PROC_VMF(uw) && dump_owns_uffd(d, task->pid, v)))
 			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "%s: %s cannot be saved",
 					 v->path ? v->path : "(anonymous)", refused[i].what);
 	return 0;

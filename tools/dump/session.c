@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Dumps of a tracked program: its session is taken from the keeper, every task
+ * gets its tracker, and when the checkpoint is on disk the keeper is told. A
+ * dump that ends in any other way leaves the session broken, if it may have
+ * armed anything: then the next checkpoint is a full one.
+ */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/vec.h"
+#include "dump/dump.h"
+#include "image/reader.h"
+#include "track/keeper.h"
+
+struct dump_session {
+	struct dump_tracking tracking;
+	int sock;
+	bool taken;   /* from the keeper, which waits for commit or release */
+	bool started; /* trackers were given out: something may be armed */
+	const struct track_ops *ops;
+	struct keeper_state state;
+	struct keeper_tasks known;
+	struct {
+		struct tracker **v;
+		size_t n, cap;
+	} trackers;
+	struct image parent;
+};
+
+static struct tracker *tracker_find(struct dump_session *s, int pid)
+{
+	for (size_t i = 0; i < s->trackers.n; i++)
+		if (s->trackers.v[i]->pid == pid)
+			return s->trackers.v[i];
+	return NULL;
+}
+
+static bool known(const struct dump_session *s, int pid)
+{
+	for (size_t i = 0; i < s->known.n; i++)
+		if (s->known.v[i].pid == pid)
+			return true;
+	return false;
+}
+
+/* A new entry, from the keeper's list when the task is the one it knows. */
+static int tracker_make(struct dump_session *s, struct target_task *task, struct tracker **ret,
+			bool *ret_fresh, struct ckpt_err *err)
+{
+	struct tracker **slot = vec_push(&s->trackers);
+	struct tracker *t = calloc(1, sizeof(*t));
+	struct proc_stat st;
+	int rc;
+
+	if (!slot || !t) {
+		free(t);
+		s->trackers.n -= slot != NULL;
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	}
+	*slot = *ret = t;
+	t->fd = t->pagemap_fd = -1;
+	t->pid = task->pid;
+	rc = proc_stat_read(task->pid, &st, err);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < s->known.n; i++) {
+		struct keeper_task *k = &s->known.v[i];
+
+		if (k->pid != task->pid || k->start_time != st.start_time)
+			continue;
+		tracker_adopt(t, s->ops, k->pid, k->start_time, k->fd);
+		k->fd = -1;
+		k->pid = 0;
+		*ret_fresh = false;
+		return 0;
+	}
+	*ret_fresh = true;
+	return tracker_attach(t, s->ops, task, err);
+}
+
+static int session_tracker(struct dump_tracking *tr, struct target_task *task, bool again,
+			   struct tracker **ret, bool *ret_fresh, struct ckpt_err *err)
+{
+	struct dump_session *s = (struct dump_session *)tr; /* its first member */
+	struct tracker *t = tracker_find(s, task->pid);
+
+	s->started = true;
+	/* The last checkpoint of a program that ends: nothing begins any more. */
+	if (!tr->arm && (again || (!t && !known(s, task->pid)))) {
+		*ret = NULL;
+		return 0;
+	}
+	if (!t)
+		return tracker_make(s, task, ret, ret_fresh, err);
+	*ret = t;
+	if (!again)
+		return 0;
+	*ret_fresh = true;
+	tracker_detach(t);
+	return tracker_attach(t, s->ops, task, err);
+}
+
+bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v)
+{
+	struct dump_session *s = d->session;
+	struct keeper_state state;
+	struct ckpt_err ignore = { 0 };
+	bool tracked;
+	int sock;
+
+	/* In a dump with a session: exactly. */
+	if (s) {
+		struct tracker *t = tracker_find(s, pid);
+
+		if (t)
+			return tracker_owns(t, v->start, v->end);
+		for (size_t i = 0; i < s->known.n; i++)
+			if (s->known.v[i].pid == pid) {
+				struct tracker k;
+
+				tracker_adopt(&k, s->ops, pid, 0, s->known.v[i].fd);
+				return tracker_owns(&k, v->start, v->end);
+			}
+		return false;
+	}
+	/* Before one, or without: as far as one can know. A userfaultfd of the program is refused
+	 * as a descriptor. */
+	if (d->tracking)
+		return true;
+	if (keeper_connect(d->opts->pid, &sock, &ignore))
+		return false;
+	tracked = !keeper_status(sock, &state, &ignore) && state.tasks &&
+		  !strcmp(state.backend, track_wp_async.name);
+	(void)close(sock);
+	return tracked;
+}
+
+/* ---- before the freeze ---------------------------------------------------------------------- */
+
+static void hex_id(const unsigned char *id, char *ret)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < 6; i++) {
+		ret[2 * i] = digits[id[i] >> 4];
+		ret[2 * i + 1] = digits[id[i] & 15];
+	}
+	ret[12] = 0;
+}
+
+static int read_parent(struct dump_ctx *d, struct dump_session *s, struct ckpt_err *err)
+{
+	struct ckpt_err why = { 0 };
+	int rc = image_read(&s->parent, d->opts->parent, &why);
+
+	if (!rc)
+		return 0;
+	(void)ckpt_fail(err, E_PARENT, rc, "%s cannot be the parent: %s", d->opts->parent, why.msg);
+	return rc;
+}
+
+/* Is the parent what the session is relative to? */
+static int check_parent(struct dump_ctx *d, struct dump_session *s, struct ckpt_err *err)
+{
+	const Ckpt__Inventory *inv = s->parent.inv;
+	char want[16], have[16];
+
+	if (inv->content_id.len == sizeof(s->state.armed_id) &&
+	    !memcmp(inv->content_id.data, s->state.armed_id, sizeof(s->state.armed_id)))
+		return 0;
+	hex_id(s->state.armed_id, want);
+	hex_id(s->parent.sources.v[0].id, have);
+	(void)ckpt_fail(err, E_PARENT, -ESTALE,
+			"%s is checkpoint %s, but process %d is tracked since checkpoint %s",
+			d->opts->parent, have, d->opts->pid, want);
+	return ckpt_remedy(err, "name %s as the parent, or make a full checkpoint with --track",
+			   s->state.armed_path);
+}
+
+static const char *why_full(const struct dump_session *s, bool existed)
+{
+	if (!existed)
+		return "it was not tracked";
+	if (s->state.broken)
+		return "the dump before was interrupted";
+	return "no checkpoint was made since tracking began";
+}
+
+static int session_open(struct dump_ctx *d, struct dump_session *s, struct ckpt_err *err)
+{
+	const struct ckpt_dump_opts *o = d->opts;
+	bool existed = true;
+	int rc = o->parent ? read_parent(d, s, err) : 0;
+
+	if (rc)
+		return rc;
+	rc = keeper_connect(o->pid, &s->sock, err);
+	if (rc == -ENOENT) {
+		existed = false;
+		s->ops = track_choose(o->tracker, err);
+		if (!s->ops)
+			return err->code;
+		rc = keeper_start(o->pid, s->ops->name, err);
+		if (!rc)
+			rc = keeper_connect(o->pid, &s->sock, err);
+	}
+	if (rc)
+		return rc;
+	rc = keeper_begin(s->sock, &s->state, &s->known, err);
+	if (rc)
+		return rc;
+	s->taken = true;
+	if (o->tracker && strcmp(o->tracker, s->state.backend) != 0)
+		return ckpt_remedy(
+			(ckpt_fail(err, E_TRACK, -EEXIST, "process %d is tracked by \"%s\"", o->pid,
+				   s->state.backend),
+			 err),
+			"end that session first: ckpt track stop -t %d", o->pid);
+	s->ops = track_choose(s->state.backend, err);
+	if (!s->ops)
+		return err->code;
+	s->tracking.tracker = session_tracker;
+	s->tracking.arm = o->end != TARGET_KILL;
+	if (!o->parent)
+		return 0;
+	if (!s->state.armed || s->state.broken) {
+		ui_warn(d->ui, "this is a full checkpoint of process %d: %s", o->pid,
+			why_full(s, existed));
+		return 0;
+	}
+	s->tracking.increment = true;
+	return check_parent(d, s, err);
+}
+
+int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err)
+{
+	static char *required[] = { (char *)"chain" };
+	struct dump_session *s;
+	int rc;
+
+	if (!d->opts->parent && !d->opts->track)
+		return 0;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	s->sock = -1;
+	s->parent.dir_fd = s->parent.pages_fd = -1;
+	d->session = s;
+	rc = session_open(d, s, err);
+	if (rc)
+		return rc;
+	d->tracking = &s->tracking;
+	if (s->tracking.increment) {
+		d->parent = &s->parent;
+		d->inv.parent_id = s->parent.inv->content_id;
+		d->inv.parent_path = s->parent.path;
+		d->inv.required = required;
+		d->inv.n_required = 1;
+	}
+	d->stats.tracker = (char *)s->ops->name;
+	return 0;
+}
+
+/* ---- after it ------------------------------------------------------------------------------- */
+
+static void tasks_of(struct dump_session *s, struct keeper_tasks *ret)
+{
+	for (size_t i = 0; i < s->trackers.n; i++) {
+		const struct tracker *t = s->trackers.v[i];
+		struct keeper_task *k = t->ops ? vec_push(ret) : NULL;
+
+		if (k)
+			*k = (struct keeper_task) { t->pid, t->fd, t->start_time };
+	}
+}
+
+void dump_session_commit(struct dump_ctx *d)
+{
+	struct dump_session *s = d->session;
+	struct keeper_tasks tasks = { 0 };
+	struct ckpt_err err = { 0 };
+	char path[PATH_MAX];
+	int rc;
+
+	/* A program that ends takes its session along. */
+	if (!s || !s->taken || !s->tracking.arm)
+		return;
+	rc = ckpt_fault("track.commit");
+	tasks_of(s, &tasks);
+	if (!rc)
+		rc = keeper_commit(s->sock, d->writer.content_id,
+				   realpath(d->opts->dir, path) ? path : d->opts->dir, &tasks,
+				   &err);
+	vec_free(&tasks); /* the descriptors are the trackers' */
+	if (rc)
+		ui_warn(d->ui, "tracking was lost, the next checkpoint will be a full one: %s",
+			err.msg);
+	s->taken = false;
+}
+
+void dump_session_end(struct dump_ctx *d)
+{
+	struct dump_session *s = d->session;
+	struct ckpt_err ignore = { 0 };
+
+	if (!s)
+		return;
+	d->session = NULL;
+	d->tracking = NULL;
+	if (s->taken && (!s->started || !s->tracking.arm))
+		(void)keeper_release(s->sock, &ignore);
+	if (s->sock >= 0)
+		(void)close(s->sock);
+	for (size_t i = 0; i < s->trackers.n; i++) {
+		tracker_detach(s->trackers.v[i]);
+		free(s->trackers.v[i]);
+	}
+	vec_free(&s->trackers);
+	keeper_tasks_free(&s->known);
+	d->parent = NULL;
+	image_free(&s->parent);
+	free(s);
+}
+
+/* Attach every task of the frozen tree and give the trackers to the keeper. */
+static int attach_all(struct target *t, const struct track_ops *ops, int sock, struct ckpt_err *err)
+{
+	struct tracker *v = calloc(t->tasks.n + 1, sizeof(*v));
+	struct keeper_tasks tasks = { 0 };
+	size_t n = 0;
+	int rc = v ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+
+	for (size_t i = 0; !rc && i < t->tasks.n; i++) {
+		struct keeper_task *k;
+
+		if (t->tasks.v[i].zombie)
+			continue;
+		rc = tracker_attach(&v[n], ops, &t->tasks.v[i], err);
+		k = rc ? NULL : vec_push(&tasks);
+		n += !rc;
+		if (k)
+			*k = (struct keeper_task) { v[n - 1].pid, v[n - 1].fd,
+						    v[n - 1].start_time };
+	}
+	if (!rc)
+		rc = keeper_commit(sock, NULL, NULL, &tasks, err);
+	vec_free(&tasks);
+	while (n)
+		tracker_detach(&v[--n]);
+	free(v);
+	return rc;
+}
+
+int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui, struct ckpt_err *err)
+{
+	struct ckpt_dump_opts opts = { .pid = pid };
+	const struct track_ops *ops;
+	struct target t = { .ui = ui };
+	struct keeper_state state;
+	struct keeper_tasks none = { 0 };
+	struct ckpt_err ignore = { 0 };
+	int sock = -1, rc = ckpt_dump_check(&opts, ui, NULL, NULL, err);
+
+	if (rc)
+		return rc;
+	ops = track_choose(tracker, err);
+	if (!ops)
+		return err->code;
+	rc = keeper_start(pid, ops->name, err);
+	if (!rc)
+		rc = keeper_connect(pid, &sock, err);
+	if (!rc)
+		rc = keeper_begin(sock, &state, &none, err);
+	if (!rc)
+		rc = target_freeze(&t, pid, err);
+	if (!rc) {
+		rc = attach_all(&t, ops, sock, err);
+		target_thaw(&t, TARGET_RUN);
+	}
+	target_free(&t);
+	keeper_tasks_free(&none);
+	if (rc && sock >= 0)
+		(void)keeper_stop(sock, &ignore);
+	if (sock >= 0)
+		(void)close(sock);
+	return rc;
+}
+
+/* ---- pages of the parent -------------------------------------------------------------------- */
+
+static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct run_list *l,
+		       struct ckpt_err *err)
+{
+	const Ckpt__Task *was = image_task(d->parent, dump_vpid(d, p->pid), NULL);
+	struct run_list out = { 0 };
+	struct chain_map map = { 0 };
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < l->n; i++) {
+		const struct ckpt_page_run *r = &l->v[i];
+
+		if (r->kind != CKPT_RUN_PARENT) {
+			rc = run_list_add(&out, r);
+			continue;
+		}
+		if (!map.img) {
+			if (!was || !was->mm)
+				rc = -ENOENT;
+			else
+				chain_map_init(&map, d->parent, was->mm);
+		}
+		if (!rc)
+			rc = chain_resolve(&map, r->vaddr, r->npages, &out);
+		if (rc == -ENOENT)
+			rc = ckpt_fail(
+				err, E_INTERNAL, rc,
+				"task %d: the unwritten page at %#llx is not in the parent %s",
+				p->pid, (unsigned long long)r->vaddr, d->parent->path);
+	}
+	if (rc) {
+		vec_free(&out);
+		return rc == -ENOMEM ? ckpt_fail(err, E_NOMEM, rc, "out of memory") : rc;
+	}
+	vec_free(l);
+	*l = out;
+	return 0;
+}
+
+int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists, struct ckpt_err *err)
+{
+	struct run_list **all = calloc(d->pages.n + 1, sizeof(struct run_list *));
+	int rc = all ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+
+	for (size_t i = 0; !rc && i < d->pages.n; i++) {
+		all[i] = &lists[i];
+		if (d->pages.v[i].mm)
+			rc = resolve_one(d, &d->pages.v[i], &lists[i], err);
+	}
+	if (!rc)
+		rc = chain_put(&d->writer, d->parent, all, d->pages.n, err);
+	free(all);
+	return rc;
+}

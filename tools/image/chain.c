@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The chain of an increment: which other checkpoints hold its pages. An
+ * increment has an index of all its pages, each with the one place where it is;
+ * so reading a long chain costs as much as reading one image. Paths come from
+ * the image: only directories whose inventory has the expected content id are
+ * used, and only their page files are read.
+ */
+#include "image/chain.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/vec.h"
+
+static int missing(struct image *img, const char *path, struct ckpt_err *err, const char *what)
+{
+	(void)ckpt_fail(err, E_PARENT, -ENOENT, "the checkpoint in %s needs pages of %s, which %s",
+			img->path, path, what);
+	return ckpt_remedy(err, "put the directory back where it was, as it was");
+}
+
+static int open_ancestor(struct image *img, const Ckpt__Ancestor *a, struct ckpt_err *err)
+{
+	struct image_source *s = vec_push(&img->sources);
+	struct ckpt_err why = { 0 };
+	struct image other;
+	struct stat st;
+	int rc;
+
+	if (!s)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	s->pages_fd = -1;
+	if (a->content_id.len != sizeof(s->id) || !a->path || !a->path[0])
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+				 "the checkpoint in %s is damaged: a nameless ancestor", img->path);
+	memcpy(s->id, a->content_id.data, sizeof(s->id));
+	s->pages_bytes = a->pages_bytes;
+	if (a->path[0] == '/')
+		s->path = strdup(a->path);
+	else if (asprintf(&s->path, "%s/%s", img->path, a->path) < 0)
+		s->path = NULL;
+	if (!s->path)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	rc = image_read_inventory(&other, s->path, &why);
+	if (rc && why.id == E_IMAGE_MISSING)
+		rc = missing(img, s->path, err, "is not there");
+	else if (rc)
+		*err = why;
+	else if (other.inv->content_id.len != sizeof(s->id) ||
+		 memcmp(other.inv->content_id.data, s->id, sizeof(s->id)) != 0)
+		rc = missing(img, s->path, err, "is another checkpoint now");
+	if (!rc)
+		s->pages_fd =
+			openat(other.dir_fd, CKPT_FILE_PAGES, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	image_free(&other);
+	if (!rc &&
+	    (s->pages_fd < 0 || fstat(s->pages_fd, &st) || (uint64_t)st.st_size != s->pages_bytes))
+		rc = missing(img, s->path, err, "has no whole page file any more");
+	return rc;
+}
+
+int image_open_chain(struct image *img, struct ckpt_err *err)
+{
+	struct image_source *own = vec_push(&img->sources);
+	size_t n = img->chain ? img->chain->n_ancestors : 0;
+	int rc = 0;
+
+	if (!own || !(own->path = strdup(img->path)))
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	own->pages_fd = img->pages_fd;
+	own->pages_bytes = img->pages_bytes;
+	if (img->inv->content_id.len == sizeof(own->id))
+		memcpy(own->id, img->inv->content_id.data, sizeof(own->id));
+	if (n > CKPT_CHAIN_MAX)
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+				 "the checkpoint in %s is damaged: a chain of %zu", img->path, n);
+	for (size_t i = 0; !rc && i < n; i++)
+		rc = open_ancestor(img, img->chain->ancestors[i], err);
+	return rc;
+}
+
+char *image_relative_path(const char *from, const char *to)
+{
+	auto_free char *a = realpath(from, NULL);
+	auto_free char *b = realpath(to, NULL);
+	size_t same = 0, ups = 0, len;
+	char *ret;
+
+	if (!a || !b)
+		return NULL;
+	/* The part that is common, up to a slash. */
+	for (size_t i = 0;; i++) {
+		bool enda = !a[i] || a[i] == '/', endb = !b[i] || b[i] == '/';
+
+		if (enda && endb)
+			same = i;
+		if (a[i] != b[i] || !a[i])
+			break;
+	}
+	for (const char *p = a + same; *p; p++)
+		ups += *p == '/' && p[1];
+	len = ups * 3 + strlen(b + same) + 2;
+	ret = calloc(len, 1);
+	if (!ret)
+		return NULL;
+	for (size_t i = 0; i < ups; i++)
+		strcat(ret, "../");
+	strcat(ret, b[same] == '/' ? b + same + 1 : b + same);
+	if (!ret[0])
+		strcpy(ret, ".");
+	return ret;
+}
+
+/* ---- resolving pages that are "in the parent" --------------------------------------------- */
+
+int run_list_add(struct run_list *l, const struct ckpt_page_run *r)
+{
+	struct ckpt_page_run *last = l->n ? &l->v[l->n - 1] : NULL;
+	bool placed = r->kind == CKPT_RUN_DATA || r->kind == CKPT_RUN_PARENT;
+	uint64_t bytes = last ? (uint64_t)last->npages * CKPT_PAGE : 0;
+
+	if (last && last->kind == r->kind && last->vaddr + bytes == r->vaddr &&
+	    (placed ? last->off + bytes == r->off : last->off == r->off) &&
+	    last->npages <= UINT32_MAX - r->npages) {
+		last->npages += r->npages;
+		return 0;
+	}
+	last = vec_push(l);
+	if (!last)
+		return -ENOMEM;
+	*last = *r;
+	return 0;
+}
+
+void chain_map_init(struct chain_map *m, const struct image *img, uint32_t mm)
+{
+	memset(m, 0, sizeof(*m));
+	m->img = img;
+	m->maps = image_maps_of_mm(img, mm);
+}
+
+/* The run that holds @vaddr; questions come in ascending order. */
+static const struct ckpt_page_run *chain_map_find(struct chain_map *m, uint64_t vaddr)
+{
+	for (; m->map < m->maps.n; m->map++, m->run = 0) {
+		const struct ckpt_page_run *r = (const void *)m->maps.v[m->map]->runs.data;
+		size_t n = m->maps.v[m->map]->runs.len / sizeof(*r);
+
+		for (; m->run < n; m->run++) {
+			const struct ckpt_page_run *at = &r[m->run];
+
+			if (at->vaddr + (uint64_t)at->npages * CKPT_PAGE > vaddr)
+				return at->vaddr <= vaddr ? at : NULL;
+		}
+	}
+	return NULL;
+}
+
+int chain_resolve(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct run_list *ret)
+{
+	while (npages) {
+		const struct ckpt_page_run *r = chain_map_find(m, vaddr);
+		struct ckpt_page_run piece;
+		uint64_t skip, take;
+		int rc;
+
+		if (!r)
+			return -ENOENT;
+		skip = (vaddr - r->vaddr) / CKPT_PAGE;
+		take = r->npages - skip;
+		if (take > npages)
+			take = npages;
+		if (r->kind == CKPT_RUN_SHARED) {
+			struct chain_map other;
+
+			chain_map_init(&other, m->img, (uint32_t)r->off);
+			rc = chain_resolve(&other, vaddr, take, ret);
+			if (rc)
+				return rc;
+			vaddr += take * CKPT_PAGE;
+			npages -= take;
+			continue;
+		}
+		piece = (struct ckpt_page_run) { .vaddr = vaddr,
+						 .npages = (uint32_t)take,
+						 .kind = r->kind };
+		if (r->kind == CKPT_RUN_DATA) {
+			uint64_t off = r->off + skip * CKPT_PAGE;
+
+			/* What the parent holds itself is in the first ancestor of its child. */
+			piece.kind = CKPT_RUN_PARENT;
+			piece.off = ckpt_run_at(ckpt_run_source(off) + 1, ckpt_run_off(off));
+		}
+		rc = run_list_add(ret, &piece);
+		if (rc)
+			return rc;
+		vaddr += take * CKPT_PAGE;
+		npages -= take;
+	}
+	return 0;
+}
+
+int chain_put(struct image_writer *w, const struct image *parent, struct run_list *const *lists,
+	      size_t nlists, struct ckpt_err *err)
+{
+	Ckpt__Chain chain = CKPT__CHAIN__INIT;
+	auto_free Ckpt__Ancestor *a = calloc(parent->sources.n, sizeof(*a));
+	auto_free Ckpt__Ancestor **p = calloc(parent->sources.n, sizeof(Ckpt__Ancestor *));
+	auto_free uint32_t *number = calloc(parent->sources.n + 1, sizeof(*number));
+	int rc = 0;
+
+	if (!a || !p || !number)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	/* Only those that still hold a page, numbered anew. */
+	for (size_t i = 0; i < nlists; i++)
+		for (size_t k = 0; k < lists[i]->n; k++)
+			if (lists[i]->v[k].kind == CKPT_RUN_PARENT)
+				number[ckpt_run_source(lists[i]->v[k].off)] = 1;
+	for (size_t i = 0; !rc && i < parent->sources.n; i++) {
+		struct image_source *s = &parent->sources.v[i];
+
+		if (!number[i + 1])
+			continue;
+		number[i + 1] = (uint32_t)chain.n_ancestors + 1;
+		ckpt__ancestor__init(&a[i]);
+		a[i].content_id = (ProtobufCBinaryData) { sizeof(s->id), s->id };
+		a[i].path = image_relative_path(w->path, s->path);
+		a[i].pages_bytes = s->pages_bytes;
+		if (!a[i].path)
+			rc = ckpt_fail_errno(err, E_PARENT, -errno, "cannot name %s", s->path);
+		p[chain.n_ancestors++] = &a[i];
+	}
+	for (size_t i = 0; i < nlists; i++)
+		for (size_t k = 0; k < lists[i]->n; k++) {
+			struct ckpt_page_run *r = &lists[i]->v[k];
+
+			if (r->kind == CKPT_RUN_PARENT)
+				r->off = ckpt_run_at(number[ckpt_run_source(r->off)],
+						     ckpt_run_off(r->off));
+		}
+	chain.ancestors = p;
+	if (!rc && chain.n_ancestors > CKPT_CHAIN_MAX)
+		rc = ckpt_remedy(
+			(ckpt_fail(err, E_PARENT, -E2BIG, "the chain behind %s has %zu checkpoints",
+				   w->path, chain.n_ancestors),
+			 err),
+			"fold it first: ckpt merge");
+	if (!rc)
+		rc = image_put(w, CKPT_REC_CHAIN, &chain.base, err);
+	for (size_t i = 0; i < chain.n_ancestors; i++)
+		free(p[i]->path);
+	return rc;
+}

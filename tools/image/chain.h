@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Increments: finding the pages that an earlier checkpoint holds. */
+#ifndef CKPT_IMAGE_CHAIN_H
+#define CKPT_IMAGE_CHAIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "image/reader.h"
+#include "image/writer.h"
+
+/* The path of directory @to as seen from directory @from; NULL with errno set. */
+char *image_relative_path(const char *from, const char *to);
+
+struct run_list {
+	struct ckpt_page_run *v;
+	size_t n, cap;
+};
+/* Append, joined with the last when they are one. 0 or -ENOMEM. */
+int run_list_add(struct run_list *l, const struct ckpt_page_run *r);
+
+/* A walk over the pages of one address space of the parent. */
+struct chain_map {
+	const struct image *img;
+	struct image_maps maps;
+	size_t map, run;
+};
+void chain_map_init(struct chain_map *m, const struct image *img, uint32_t mm);
+/*
+ * Append where the pages [vaddr, +npages) are, as a child of the image would write it. Calls come
+ * in ascending order of @vaddr. 0, -ENOMEM, or -ENOENT when the parent does not have them all.
+ */
+int chain_resolve(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct run_list *ret);
+
+/* Write the chain record of a child of @parent: of all ancestors those that @lists use, numbered
+ * anew, also in the lists. */
+int chain_put(struct image_writer *w, const struct image *parent, struct run_list *const *lists,
+	      size_t nlists, struct ckpt_err *err) __must_check;
+
+#endif
