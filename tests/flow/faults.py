@@ -15,8 +15,8 @@ def points():
     found = set()
     for path in glob.glob(os.path.join(ROOT, "tools/**/*.c"), recursive=True):
         found.update(re.findall(r'ckpt_fault\("([^"]+)"\)', read(path)))
-    # Those of a migration have flows of their own.
-    return sorted(n for n in found if not n.startswith(("migrate.", "receive.")))
+    # Those of a migration and of tracking have flows of their own.
+    return sorted(n for n in found if not n.startswith(("migrate.", "receive.", "track.")))
 
 
 def body(box):

@@ -134,7 +134,8 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	return 0;
 }
 
-/* A task that was killed while it stood still fails the dump in any way it likes: say what it was. */
+/* A task that was killed while it stood still fails the dump in any way it likes: say what it was.
+ */
 static int blame_gone(struct dump_ctx *d, struct ckpt_err *err)
 {
 	for (size_t i = 0; i < d->target.tasks.n; i++) {
@@ -146,7 +147,8 @@ static int blame_gone(struct dump_ctx *d, struct ckpt_err *err)
 				     st.state != 'X' && !(st.flags & PROC_PF_EXITING)))
 			continue;
 		ckpt_err_clear(err);
-		return ckpt_fail(err, E_TARGET_GONE, -ESRCH, "task %d ended during the dump", task->pid);
+		return ckpt_fail(err, E_TARGET_GONE, -ESRCH, "task %d ended during the dump",
+				 task->pid);
 	}
 	return err->code;
 }
@@ -179,25 +181,6 @@ int dump_commit(struct dump_ctx *d, uint64_t begin, struct ckpt_err *err)
 	return rc ? rc : image_commit(&d->writer, &d->inv, err);
 }
 
-/* A running program changes while it is looked at: a pipe is made between its two ends. What stops
- * this dump is found twice in the same words; anything else is left to the look at the frozen tree.
- */
-static int check_twice(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, struct ckpt_err *err)
-{
-	struct ckpt_err first = { 0 }, again = { 0 };
-	int rc = ckpt_dump_check(opts, ui, NULL, NULL, &first);
-
-	if (!rc)
-		return 0;
-	if (first.id == E_UNSUPPORTED &&
-	    (!ckpt_dump_check(opts, ui, NULL, NULL, &again) ||
-	     (again.id == E_UNSUPPORTED &&
-	      (strcmp(first.msg, again.msg) || strcmp(first.where, again.where)))))
-		return 0;
-	*err = first;
-	return rc;
-}
-
 int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,
 	      struct ckpt_err *err)
 {
@@ -206,7 +189,7 @@ int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats
 	int rc = dump_begin(&d, opts, ui, err);
 
 	if (!rc)
-		rc = check_twice(opts, ui, err);
+		rc = ckpt_dump_check(opts, ui, NULL, NULL, err);
 	if (!rc)
 		rc = image_create(&d.writer, opts->dir, ui, err);
 	if (!rc)

@@ -96,8 +96,9 @@ int restore_object_pages_into(struct restore_ctx *r, uint32_t id, void *to, uint
 			if (run[k].vaddr > bytes || len > bytes - run[k].vaddr)
 				return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
 						 "object %u has pages behind its end", id);
-			rc = io_pread_full(r->img->pages_fd, (char *)to + run[k].vaddr, len,
-					   run[k].off);
+			rc = io_pread_full(r->source_fds[ckpt_run_source(run[k].off)],
+					   (char *)to + run[k].vaddr, len,
+					   ckpt_run_off(run[k].off));
 			if (rc)
 				return ckpt_fail_errno(err, E_RESTORE, rc, "cannot fill object %u",
 						       id);
