@@ -8,8 +8,7 @@
 enum { OPT_PSK = 256 };
 
 static const struct cmd_opt opts[] = {
-	{ 'o', "output", "DIR",
-	  "make DIR/source.pem and DIR/peer.pem, one per node" },
+	{ 'o', "output", "DIR", "make DIR/source.pem and DIR/peer.pem, one per node" },
 	{ OPT_PSK, "psk", "FILE", "make one pre-shared key, the same for both nodes" },
 	{ 0 },
 };

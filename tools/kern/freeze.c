@@ -422,7 +422,7 @@ static int tree_parents(struct target *t, struct ckpt_err *err)
 	if (!known)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < total; i++)
-		known[i] = (struct pid_at){ t->tasks.v[i].pid, i };
+		known[i] = (struct pid_at) { t->tasks.v[i].pid, i };
 	qsort(known, total, sizeof(*known), pid_at_compare);
 	for (size_t i = 1; i < total; i++) {
 		struct target_task *task = &t->tasks.v[i];

@@ -216,15 +216,18 @@ static int drop_stale(struct inject *in, const char *maps, struct ckpt_err *err)
 		uint64_t start, end;
 		char prot[5] = "";
 
-		if (sscanf(p, "%lx-%lx %4s", &start, &end, prot) != 3 || strcmp(prot, "rwxs") != 0 ||
-		    start == in->arena.remote || io_pread_full(in->task->mem_fd, &head, sizeof(head), start))
+		if (sscanf(p, "%lx-%lx %4s", &start, &end, prot) != 3 ||
+		    strcmp(prot, "rwxs") != 0 || start == in->arena.remote ||
+		    io_pread_full(in->task->mem_fd, &head, sizeof(head), start))
 			continue;
 		if (head.magic == CKPT_ARENA_MAGIC && head.size == end - start)
-			(void)steps_call(&s, "unmap what a killed ckpt left", SYS_munmap, start, end - start);
+			(void)steps_call(&s, "unmap what a killed ckpt left", SYS_munmap, start,
+					 end - start);
 	}
 	if (s.n) {
 		slot = arena_slot(&in->arena);
-		rc = slot ? steps_commit(&s, slot, err) : ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is full");
+		rc = slot ? steps_commit(&s, slot, err)
+			  : ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is full");
 		if (!rc)
 			rc = inject_run(in, &in->task->threads.v[0], slot, err);
 	}

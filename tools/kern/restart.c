@@ -32,12 +32,29 @@
 
 /* Calls that return EINTR on any stop, signal(7), and do nothing when they do. */
 static const long gives_up[] = {
-	SYS_epoll_wait,	 SYS_epoll_pwait,  441 /* epoll_pwait2 */, SYS_rt_sigtimedwait,
-	SYS_semop,	 SYS_semtimedop,   SYS_io_getevents,	   333 /* io_pgetevents */,
-	SYS_recvfrom,	 SYS_recvmsg,	   SYS_recvmmsg,	   SYS_sendto,
-	SYS_sendmsg,	 SYS_sendmmsg,	   SYS_accept,		   SYS_accept4,
-	SYS_connect,	 SYS_read,	   SYS_readv,		   SYS_write,
-	SYS_writev,	 SYS_msgrcv,	   SYS_msgsnd,
+	SYS_epoll_wait,
+	SYS_epoll_pwait,
+	441 /* epoll_pwait2 */,
+	SYS_rt_sigtimedwait,
+	SYS_semop,
+	SYS_semtimedop,
+	SYS_io_getevents,
+	333 /* io_pgetevents */,
+	SYS_recvfrom,
+	SYS_recvmsg,
+	SYS_recvmmsg,
+	SYS_sendto,
+	SYS_sendmsg,
+	SYS_sendmmsg,
+	SYS_accept,
+	SYS_accept4,
+	SYS_connect,
+	SYS_read,
+	SYS_readv,
+	SYS_write,
+	SYS_writev,
+	SYS_msgrcv,
+	SYS_msgsnd,
 };
 
 void regs_apply_restart(struct user_regs_struct *regs)
@@ -80,8 +97,9 @@ static long sleeping_call(int tid, const struct user_regs_struct *regs)
 	/* A sleep that goes on has no frame of its own but the scheduler's, which is left out.
 	 * nanosleep() begins with a pointer, clock_nanosleep() with the number of a clock. */
 	if (strstr(wchan, "sleep") || strstr(wchan, "do_syscall"))
-		return (unsigned int)regs->rdi == regs->rdi && regs->rdi < 4096 ? SYS_clock_nanosleep :
-										  SYS_nanosleep;
+		return (unsigned int)regs->rdi == regs->rdi && regs->rdi < 4096
+			       ? SYS_clock_nanosleep
+			       : SYS_nanosleep;
 	return 0;
 }
 
@@ -117,7 +135,8 @@ static int find_restarted(struct target_thread *th)
 		rc = thread_interrupt(th->tid);
 	if (!rc)
 		rc = thread_get_regs(th->tid, &th->regs);
-	if (rc || (long)th->regs.rax != -ERESTART_RESTARTBLOCK || th->regs.orig_rax != SYS_restart_syscall)
+	if (rc || (long)th->regs.rax != -ERESTART_RESTARTBLOCK ||
+	    th->regs.orig_rax != SYS_restart_syscall)
 		return rc;
 	th->restarts = nr ? nr : coded_call(th->tid, &th->regs);
 	return th->restarts ? 0 : -EOPNOTSUPP;

@@ -402,7 +402,7 @@ int link_listen(const char *at, const struct link_auth *auth, int *ret_fd, char 
 	rc = need_auth(auth, err);
 	if (!rc)
 		rc = resolve(at, true, &list, err);
-	if (rc)
+	if (rc || !list)
 		return rc;
 	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	rc = 0;

@@ -10,10 +10,11 @@
 int pending_timer_ids(const struct task_facts *f, bool threads, int **ret_ids, size_t *ret_n,
 		      struct ckpt_err *err) __must_check;
 /* Does such a signal wait in the process's queue? */
-int pending_find(const struct task_facts *f, int sig, int code, bool *ret, struct ckpt_err *err)
-	__must_check;
+int pending_find(const struct task_facts *f, int sig, int code, bool *ret,
+		 struct ckpt_err *err) __must_check;
 /* Ids of the process's timers, ascending (timers.c); the caller frees. */
-int timers_ids(const struct task_facts *f, int **ret_ids, size_t *ret_n, struct ckpt_err *err) __must_check;
+int timers_ids(const struct task_facts *f, int **ret_ids, size_t *ret_n,
+	       struct ckpt_err *err) __must_check;
 /* Ascending order of int, for qsort() and bsearch(). */
 int ids_compare(const void *a, const void *b);
 

@@ -31,7 +31,8 @@ static int filter_read(int tid, uint64_t at, Ckpt__ThreadSeccomp *m, struct ckpt
 	if (n < 0 && errno == ENOENT)
 		return 1;
 	if (n < 0)
-		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot read seccomp filter %llu of thread %d",
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno,
+				       "cannot read seccomp filter %llu of thread %d",
 				       (unsigned long long)at, tid);
 	x = kind_msg_new(&ckpt__seccomp_filter__descriptor);
 	if (!x || kind_push(&m->n_filters, &m->filters, x)) {
@@ -44,7 +45,8 @@ static int filter_read(int tid, uint64_t at, Ckpt__ThreadSeccomp *m, struct ckpt
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	if (ptrace(PTRACE_SECCOMP_GET_FILTER, tid, at, x->code.data) != n ||
 	    ptrace(PTRACE_SECCOMP_GET_METADATA, tid, sizeof(meta), &meta) < 0)
-		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot read seccomp filter %llu of thread %d",
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno,
+				       "cannot read seccomp filter %llu of thread %d",
 				       (unsigned long long)at, tid);
 	x->flags = (uint32_t)meta.flags;
 	return 0;
@@ -69,8 +71,8 @@ static int seccomp_dump(struct dump_ctx *d, const struct task_facts *f, const st
 	if (mode == SECCOMP_MODE_STRICT)
 		return 0;
 	if (mode != SECCOMP_MODE_FILTER)
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "seccomp mode %u of thread %d", m->mode,
-				 f->thread->tid);
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "seccomp mode %u of thread %d",
+				 m->mode, f->thread->tid);
 	for (uint64_t i = 0; !rc && i < FILTERS_MAX; i++)
 		rc = filter_read(f->thread->tid, i, m, err);
 	return rc < 0 ? rc : 0;
@@ -96,12 +98,13 @@ static int seccomp_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckp
 			uint64_t code;
 		} prog = { .len = (uint16_t)n };
 
-		if (!n || n > BPF_MAXINSNS || x->code.len % sizeof(struct sock_filter) || x->flags & ~FLAG_LOG)
-			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "seccomp filter %zu of thread %d", i,
-					 thread->tid);
+		if (!n || n > BPF_MAXINSNS || x->code.len % sizeof(struct sock_filter) ||
+		    x->flags & ~FLAG_LOG)
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+					 "seccomp filter %zu of thread %d", i, thread->tid);
 		prog.code = steps_data(s, x->code.data, x->code.len);
-		(void)steps_call(s, "seccomp (filter)", SYS_seccomp, SECCOMP_SET_MODE_FILTER, x->flags,
-				 steps_data(s, &prog, sizeof(prog)));
+		(void)steps_call(s, "seccomp (filter)", SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+				 x->flags, steps_data(s, &prog, sizeof(prog)));
 	}
 	return 0;
 }
