@@ -4,6 +4,7 @@
 itself. With a forced tracker the same again."""
 import os
 import random
+import shutil
 import signal
 import sys
 
@@ -38,6 +39,8 @@ def chain(box, name, *options):
     # The program itself goes on unharmed.
     os.kill(target.pid, signal.SIGTERM)
     check(box.wait_pid(target.pid, "end of the original") == 0, f"the tracked program failed{target.why()}")
+    merged = os.path.join(box.dir, f"{name}-merged")
+    check(box.run_ckpt("merge", "-D", images[-1], "-o", merged).code == 0, "merge")
     rng = random.Random(len(name))
     picked = sorted(set(rng.sample(range(LENGTH), min(SAMPLES, LENGTH)) + [LENGTH - 1]))
     for i in picked:
@@ -48,6 +51,12 @@ def chain(box, name, *options):
             target.finish()
         except Exception as e:
             raise type(e)(f"checkpoint {i}: {e}") from e
+    for image in images:
+        shutil.rmtree(image)
+    os.unlink(target.file("result"))
+    check(box.run_ckpt("verify", "-D", merged).code == 0, f"verify of {merged}")
+    box.restore(image=merged)
+    target.finish()
 
 
 def body(box):

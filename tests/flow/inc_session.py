@@ -98,6 +98,17 @@ def body(box):
     last = increment(last)
     check(box.run_ckpt("check", "-t", target.pid).code == 0, "check accepts a tracked program")
 
+    # Folded, the chain is one checkpoint from which the next increment goes on.
+    res = box.run_ckpt("merge", "-D", image(one), "-o", image("inc_folded_one"), "-t", target.pid)
+    check(res.code == 3 and "E-PARENT" in res.err, f"another checkpoint is armed: {res}")
+    res = box.run_ckpt("merge", "-D", image(last), "-o", image("inc_folded"), "-t", target.pid)
+    check(res.code == 0, f"{res}")
+    refused(image(last), "E-PARENT", "is tracked since checkpoint")
+    last = increment("inc_folded")
+    for name in os.listdir(box.dir):
+        if name.startswith("inc") and name not in (last, "inc_folded"):
+            box.run(["rm", "-rf", image(name)])
+
     # The last one ends the program, and the keeper with it.
     pid = keeper()
     final = image("final")
@@ -107,11 +118,13 @@ def body(box):
     for p in members:
         box.status.pop(p, None)
     check(box.run_ckpt("verify", "-D", final).code == 0, "verify")
+    # The folded one is at the root of all that is left.
+    last = "inc_folded"
     # An ancestor that is not there, or is another, is named.
     os.rename(image(last), image("moved"))
     res = box.run_ckpt("restore", "-D", final, "--detach")
     check(res.code == 3 and "E-PARENT" in res.err and last in res.err, f"{res}")
-    box.run(["cp", "-r", image(one), image(last)])
+    box.run(["cp", "-r", image("plain"), image(last)])
     res = box.run_ckpt("restore", "-D", final, "--detach")
     check(res.code == 3 and "E-PARENT" in res.err and "another checkpoint" in res.err, f"{res}")
     box.run(["rm", "-rf", image(last)])

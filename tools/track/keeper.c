@@ -145,9 +145,23 @@ static int do_stop(struct keeper *k, struct client *c)
 	return reply_state(k, c, 0, false);
 }
 
+/* The same instant as the armed checkpoint, in another directory. */
+static int do_rebase(struct keeper *k, struct client *c)
+{
+	const struct client *o = owner(k);
+
+	if ((o && o != c) || !k->state.armed || k->state.broken ||
+	    memcmp(k->state.id, k->msg.old_id, sizeof(k->state.id)) != 0)
+		return reply_state(k, c, 0, true);
+	memcpy(k->state.id, k->msg.id, sizeof(k->state.id));
+	memcpy(k->state.path, k->msg.path, sizeof(k->state.path));
+	return reply_state(k, c, 0, false);
+}
+
 static int (*const ops[])(struct keeper *k, struct client *c) = {
 	[KEEPER_STATUS] = do_status, [KEEPER_BEGIN] = do_begin,     [KEEPER_TASKS] = do_tasks,
 	[KEEPER_COMMIT] = do_commit, [KEEPER_RELEASE] = do_release, [KEEPER_STOP] = do_stop,
+	[KEEPER_REBASE] = do_rebase,
 };
 
 static void client_serve(struct keeper *k, struct client *c)

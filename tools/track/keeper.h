@@ -62,6 +62,10 @@ int keeper_begin(int sock, struct keeper_state *ret, struct keeper_tasks *ret_ta
  * attached only. */
 int keeper_commit(int sock, const unsigned char *id, const char *path,
 		  const struct keeper_tasks *tasks, struct ckpt_err *err) __must_check;
+/* Checkpoint @id in @path is the same instant as @old_id, which is armed: increments go on from it.
+ * E_PARENT when another one is armed. */
+int keeper_rebase(int sock, const unsigned char *old_id, const unsigned char *id, const char *path,
+		  struct ckpt_err *err) __must_check;
 /* Nothing was armed. */
 int keeper_release(int sock, struct ckpt_err *err);
 /* End the session. */

@@ -279,3 +279,23 @@ int keeper_stop(int sock, struct ckpt_err *err)
 {
 	return ask_op(sock, KEEPER_STOP, err);
 }
+
+int keeper_rebase(int sock, const unsigned char *old_id, const unsigned char *id, const char *path,
+		  struct ckpt_err *err)
+{
+	auto_free struct keeper_msg *m = msg_new(KEEPER_REBASE, err);
+	int rc = m ? 0 : err->code;
+
+	if (rc)
+		return rc;
+	memcpy(m->old_id, old_id, sizeof(m->old_id));
+	memcpy(m->id, id, sizeof(m->id));
+	(void)snprintf(m->path, sizeof(m->path), "%s", path);
+	rc = ask(sock, m, err);
+	if (!rc && m->refused) {
+		rc = ckpt_fail(err, E_PARENT, -ESTALE,
+			       "the session is not armed by the checkpoint that was folded");
+		return ckpt_remedy(err, "fold the last checkpoint: see ckpt track status");
+	}
+	return rc;
+}

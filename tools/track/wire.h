@@ -17,6 +17,7 @@ enum keeper_op {
 	KEEPER_COMMIT,     /* → STATE */
 	KEEPER_RELEASE,    /* → STATE */
 	KEEPER_STOP,       /* → STATE, and the socket closes */
+	KEEPER_REBASE,     /* → STATE; refused unless old_id is what is armed */
 	KEEPER_STATE,
 };
 
@@ -31,11 +32,12 @@ struct keeper_msg {
 	uint32_t reserved;
 	char backend[16];
 	unsigned char id[KEEPER_ID_BYTES];
+	unsigned char old_id[KEEPER_ID_BYTES];
 	char path[KEEPER_PATH_MAX];
 	struct keeper_task tasks[KEEPER_BATCH]; /* only count of them are sent */
 };
 _Static_assert(sizeof(struct keeper_task) == 16, "no holes");
-_Static_assert(__builtin_offsetof(struct keeper_msg, tasks) == 56 + 32 + KEEPER_PATH_MAX,
+_Static_assert(__builtin_offsetof(struct keeper_msg, tasks) == 56 + 48 + KEEPER_PATH_MAX,
 	       "no holes");
 
 /* The descriptors of tasks with fd >= 0 travel with it. 0 or -errno. */

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "image/merge.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/vec.h"
+#include "image/chain.h"
+#include "image/writer.h"
+
+static int oom(struct ckpt_err *err)
+{
+	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+}
+
+static int put_list(struct image_writer *w, enum ckpt_record type, void *list_ptr,
+		    struct ckpt_err *err)
+{
+	VEC(ProtobufCMessage *) *list = list_ptr;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < list->n; i++)
+		rc = image_put(w, type, list->v[i], err);
+	return rc;
+}
+
+/* Every run of data becomes a segment, in the order of the maps. */
+static int list_segs(const struct image *img, struct page_segs *ret)
+{
+	for (size_t i = 0; i < img->maps.n; i++) {
+		const struct ckpt_page_run *r = (const void *)img->maps.v[i]->runs.data;
+		size_t n = img->maps.v[i]->runs.len / sizeof(*r);
+
+		for (size_t k = 0; k < n; k++) {
+			struct page_seg *s = r[k].kind == CKPT_RUN_DATA ? vec_push(ret) : NULL;
+
+			if (r[k].kind != CKPT_RUN_DATA)
+				continue;
+			if (!s)
+				return -ENOMEM;
+			s->fd = img->sources.v[ckpt_run_source(r[k].off)].pages_fd;
+			s->addr = ckpt_run_off(r[k].off);
+			s->npages = r[k].npages;
+		}
+	}
+	return 0;
+}
+
+/* The maps with the places that the segments got. A page of zeros lies in a hole, as it may. */
+static int put_maps(struct image_writer *w, const struct image *img, const struct page_segs *segs,
+		    struct ckpt_err *err)
+{
+	size_t seg = 0;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < img->maps.n; i++) {
+		const Ckpt__PageMap *was = img->maps.v[i];
+		const struct ckpt_page_run *r = (const void *)was->runs.data;
+		Ckpt__PageMap m = CKPT__PAGE_MAP__INIT;
+		struct run_list l = { 0 };
+
+		for (size_t k = 0; !rc && k < was->runs.len / sizeof(*r); k++) {
+			struct ckpt_page_run run = r[k];
+
+			if (run.kind == CKPT_RUN_DATA)
+				run.off = segs->v[seg++].off;
+			rc = run_list_add(&l, &run) ? oom(err) : 0;
+		}
+		m.mm = was->mm;
+		m.object = was->object;
+		m.runs.data = (uint8_t *)l.v;
+		m.runs.len = l.n * sizeof(*l.v);
+		if (!rc && l.n)
+			rc = image_put(w, CKPT_REC_PAGEMAP, &m.base, err);
+		vec_free(&l);
+	}
+	return rc;
+}
+
+static int write_all(struct image_writer *w, struct image *img, int threads,
+		     struct image_merged *ret, struct ckpt_err *err)
+{
+	struct page_segs segs = { 0 };
+	unsigned char *zero = NULL;
+	int rc = list_segs(img, &segs) ? oom(err) : 0;
+
+	if (!rc)
+		rc = image_pages_write(w, &segs, threads, &zero, &ret->pages, err);
+	free(zero);
+	if (!rc)
+		rc = put_list(w, CKPT_REC_OBJECT, &img->objects, err);
+	if (!rc)
+		rc = put_list(w, CKPT_REC_FDTABLE, &img->tables, err);
+	if (!rc)
+		rc = put_list(w, CKPT_REC_MM, &img->mms, err);
+	if (!rc)
+		rc = put_list(w, CKPT_REC_TASK, &img->tasks, err);
+	if (!rc)
+		rc = put_maps(w, img, &segs, err);
+	vec_free(&segs);
+	return rc;
+}
+
+int image_merge(struct image *img, const char *path, int threads, struct ckpt_ui *ui,
+		struct image_merged *ret, struct ckpt_err *err)
+{
+	Ckpt__Inventory inv = *img->inv;
+	char **required = calloc(inv.n_required + 1, sizeof(*required));
+	struct image_writer w;
+	int rc = required ? image_verify_pages(img, ui, err) : oom(err);
+
+	memset(ret, 0, sizeof(*ret));
+	if (rc) {
+		free(required);
+		return rc;
+	}
+	inv.parent_id = (ProtobufCBinaryData) { 0 };
+	inv.parent_path = (char *)protobuf_c_empty_string;
+	inv.required = required;
+	inv.n_required = 0;
+	for (size_t i = 0; i < img->inv->n_required; i++)
+		if (strcmp(img->inv->required[i], "chain") != 0)
+			required[inv.n_required++] = img->inv->required[i];
+	rc = image_create(&w, path, ui, err);
+	if (!rc)
+		rc = write_all(&w, img, threads, ret, err);
+	if (!rc)
+		rc = image_commit(&w, &inv, err);
+	memcpy(ret->id, w.content_id, sizeof(ret->id));
+	ret->bytes = w.records_bytes + ret->pages * CKPT_PAGE;
+	image_abort(&w);
+	free(required);
+	return rc;
+}
