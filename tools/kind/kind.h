@@ -72,6 +72,7 @@ struct fd_kind {
 		    const Ckpt__Task *task, const Ckpt__FdTable *table, struct steps *s,
 		    struct ckpt_err *err);
 	bool plan_each; /* plan is called in every task that holds it, and for every number */
+	bool plan_late; /* and when the threads of the task exist, too */
 };
 
 extern const struct fd_kind *const fd_kinds[]; /* NULL-terminated; tools/kind/registry.c */

@@ -17,6 +17,7 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_shmem,
 	&fd_kind_shmem_inode,
 	&fd_kind_sysv_shm,
+	&fd_kind_procfs,
 	&fd_kind_reg,
 	&fd_kind_ghost,
 	&fd_kind_unix,

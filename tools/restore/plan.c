@@ -157,8 +157,8 @@ static int plan_fds(struct restore_ctx *r, const Ckpt__Task *t, struct steps *s,
 }
 
 /* Steps of kinds that need the descriptor's number, in the first task that has it. */
-static int plan_fd_kinds(struct restore_ctx *r, const Ckpt__Task *t, bool *seen, struct steps *s,
-			 struct ckpt_err *err)
+static int plan_fd_kinds(struct restore_ctx *r, const Ckpt__Task *t, bool late, bool *seen,
+			 struct steps *s, struct ckpt_err *err)
 {
 	const Ckpt__FdTable *table = r->img->tables.v[t->fdtable - 1];
 
@@ -168,13 +168,16 @@ static int plan_fd_kinds(struct restore_ctx *r, const Ckpt__Task *t, bool *seen,
 		const struct fd_kind *kind = fd_kind_by_name(obj->state->kind);
 		int rc;
 
-		lock_plan_posix(table->fds[i], s);
-		if (!seen[id - 1] && (obj->flags & O_ASYNC) && !(obj->flags & O_PATH))
+		if (late && !(kind->plan && kind->plan_late))
+			continue;
+		if (!late)
+			lock_plan_posix(table->fds[i], s);
+		if (!late && !seen[id - 1] && (obj->flags & O_ASYNC) && !(obj->flags & O_PATH))
 			/* The signal will name this number. */
 			(void)steps_call(s, "O_ASYNC", SYS_fcntl, table->fds[i]->fd, F_SETFL,
 					 obj->flags & (O_APPEND | O_NONBLOCK | O_NOATIME |
 						       O_DIRECT | O_ASYNC));
-		if (!kind->plan || (seen[id - 1] && !kind->plan_each)) {
+		if (!kind->plan || kind->plan_late != late || (seen[id - 1] && !kind->plan_each)) {
 			seen[id - 1] = true;
 			continue;
 		}
@@ -292,7 +295,7 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 		rc = plan_fds(r, t, s, err);
 	plan_barrier(r, s, BARRIER_OBJECTS, "wait until all descriptors are in place");
 	if (!rc)
-		rc = plan_fd_kinds(r, t, seen, s, err);
+		rc = plan_fd_kinds(r, t, false, seen, s, err);
 	plan_block_signals(s);
 	if (!rc)
 		rc = plan_phase(r, t, t->threads[0], PHASE_TASK, s, err);
@@ -306,6 +309,8 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 				   CLONE_SYSVSEM,
 			   0, label);
 	}
+	if (!rc)
+		rc = plan_fd_kinds(r, t, true, seen, s, err);
 	(void)steps_try(s, "no longer die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, 0);
 	return rc ? rc : plan_thread(r, t, t->threads[0], s, err);
 }

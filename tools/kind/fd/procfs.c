@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Files of a process below /proc. Those of the tree's own processes exist only when these do: each
+ * task that has one opens it again, once all its threads are there.
+ */
+#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "fd_procfs.pb-c.h"
+#include "kind/fd/kinds.h"
+
+#define OPEN_FLAGS (O_ACCMODE | O_NONBLOCK | O_DIRECTORY | O_NOATIME)
+
+static bool procfs_match(const struct fd_facts *f)
+{
+	struct stat st;
+
+	return !strncmp(f->link, "/proc/", 6) && isdigit((unsigned char)f->link[6]) &&
+	       !(f->flags & O_PATH) && (S_ISREG(f->st.st_mode) || S_ISDIR(f->st.st_mode)) &&
+	       !stat("/proc", &st) && st.st_dev == f->st.st_dev;
+}
+
+static int procfs_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err)
+{
+	int pid = 0, tid = 0;
+
+	if (access(f->link, F_OK))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "fd %d: the process of %s is gone", f->fd, f->link);
+	if (!dump_tree_has_pid(d, atoi(f->link + 6)))
+		return 0;
+	if (sscanf(f->link, "/proc/%d/task/%d", &pid, &tid) == 2 && tid != pid && pid != f->pid)
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "fd %d: %s belongs to a thread of another process", f->fd,
+				 f->link);
+	return 0;
+}
+
+static int procfs_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,
+		       struct ckpt_err *err)
+{
+	Ckpt__FdProcfs *m = msg;
+
+	(void)obj;
+	m->in_tree = dump_vpid(d, atoi(f->link + 6)) != 0;
+	m->path = strdup(f->link);
+	return m->path ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+}
+
+static int procfs_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
+			  int *ret_fd, struct ckpt_err *err)
+{
+	const Ckpt__FdProcfs *m = msg;
+	/* What the tasks inherit until they open their own. */
+	auto_fd fd =
+		open(m->in_tree ? "/dev/null" : m->path,
+		     m->in_tree ? O_RDWR | O_CLOEXEC : ((int)obj->flags & OPEN_FLAGS) | O_CLOEXEC);
+
+	(void)r;
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "cannot open %s", m->path);
+	if (!m->in_tree && obj->pos && lseek(fd, (off_t)obj->pos, SEEK_SET) < 0)
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot seek in %s", m->path);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static int procfs_plan(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fdnum,
+		       const Ckpt__Task *task, const Ckpt__FdTable *table, struct steps *s,
+		       struct ckpt_err *err)
+{
+	const Ckpt__FdProcfs *m = msg;
+	const Ckpt__Fd *first = NULL, *self = NULL;
+	uint64_t cloexec;
+	uint32_t opened;
+
+	(void)r;
+	(void)task;
+	(void)err;
+	if (!m->in_tree)
+		return 0;
+	for (size_t i = 0; i < table->n_fds; i++) {
+		if (table->fds[i]->object == obj->id && !first)
+			first = table->fds[i];
+		if (table->fds[i]->fd == (uint32_t)fdnum)
+			self = table->fds[i];
+	}
+	cloexec = self && self->cloexec ? O_CLOEXEC : 0;
+	if (first && first != self) {
+		(void)steps_call(s, "share a file of /proc", SYS_dup3, first->fd, (uint64_t)fdnum,
+				 cloexec);
+		return 0;
+	}
+	opened = steps_call(s, "open a file of its own in /proc", SYS_openat, (uint64_t)AT_FDCWD,
+			    steps_str(s, m->path), obj->flags & OPEN_FLAGS);
+	(void)steps_add(s,
+			&(struct ckpt_step) { .op = CKPT_OP_SYSCALL,
+					      .nr = SYS_dup3,
+					      .refs = 1,
+					      .arg = { opened, (uint64_t)fdnum, cloexec } },
+			"put a file of /proc in place");
+	(void)steps_add(
+		s,
+		&(struct ckpt_step) {
+			.op = CKPT_OP_SYSCALL, .nr = SYS_close, .refs = 1, .arg = { opened } },
+		"close its first number");
+	if (obj->pos)
+		(void)steps_call(s, "seek in a file of /proc", SYS_lseek, (uint64_t)fdnum, obj->pos,
+				 SEEK_SET);
+	return 0;
+}
+
+const struct fd_kind fd_kind_procfs = {
+	.name = "procfs",
+	.desc = &ckpt__fd_procfs__descriptor,
+	.match = procfs_match,
+	.check = procfs_check,
+	.dump = procfs_dump,
+	.restore = procfs_restore,
+	.plan = procfs_plan,
+	.plan_each = true,
+	.plan_late = true,
+};
