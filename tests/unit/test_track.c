@@ -282,7 +282,8 @@ static int pass(struct fixture *f, bool attach, char *base, size_t len, struct s
 		fail_msg("%s: %s", err.where, err.msg);
 	rc = tracker_begin(&f->t);
 	if (!rc)
-		rc = tracker_collect(&f->t, (uintptr_t)base, (uintptr_t)base + len, true, note, s);
+		rc = tracker_collect(&f->t, (uintptr_t)base, (uintptr_t)base + len,
+				     TRACK_ARM | (base == FILEMAP ? 0 : TRACK_ANON), note, s);
 	if (!rc)
 		rc = tracker_armed(&f->t);
 	target_thaw(&tg, TARGET_RUN);

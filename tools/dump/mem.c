@@ -153,6 +153,7 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 {
 	int rc = t ? tracker_begin(t) : 0;
 	uint64_t start = 0, end = 0;
+	unsigned int how = t && w->d->tracking->arm ? TRACK_ARM : 0;
 
 	for (size_t i = 0, next; !rc && i < vmas->n; i = next) {
 		const struct proc_vma *v = &vmas->v[i];
@@ -166,7 +167,8 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 		w->frozen = vma_frozen(v);
 		start = v->start;
 		end = vmas->v[next - 1].end;
-		rc = tracked ? tracker_collect(t, start, end, w->d->tracking->arm, tracked_run, w)
+		rc = tracked ? tracker_collect(t, start, end, how | (w->backed ? 0 : TRACK_ANON),
+					       tracked_run, w)
 			     : pagemap_anon(pm, start, end, anon_run, w);
 	}
 	if (!rc && t && w->d->tracking->arm)

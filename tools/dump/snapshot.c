@@ -20,6 +20,9 @@
 #include "task_traits.pb-c.h"
 
 #define UNLIMITED (1ull << 60) /* version 1 writes a number near 2^63 */
+/* A snapshot costs the page tables of all memory, copying costs the pages that are saved. Measured:
+ * a fork takes as long as copying a sixteenth of what it shares. */
+#define FORK_RATIO 16
 #define WORTH_BYTES (8u << 20) /* less is copied about as fast as page tables are */
 
 /* Is there memory for a second copy of @bytes? */
@@ -147,6 +150,17 @@ static struct target_task *task_of(struct dump_ctx *d, int pid)
 	return NULL;
 }
 
+/* Bytes of an address space that an increment leaves in its parent. */
+static uint64_t unsaved(const struct dump_pages *p)
+{
+	uint64_t pages = 0;
+
+	for (size_t i = 0; i < p->known_n; i++)
+		if (p->known[i].kind == CKPT_RUN_PARENT)
+			pages += p->known[i].npages;
+	return pages * CKPT_PAGE;
+}
+
 int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 {
 	bool asked = false, adopted = false;
@@ -164,7 +178,7 @@ int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 		for (size_t k = p->first_seg; p->mm && k < p->first_seg + p->nsegs; k++)
 			if (!d->segs.v[k].frozen)
 				bytes += (uint64_t)d->segs.v[k].npages * CKPT_PAGE;
-		if (bytes < WORTH_BYTES)
+		if (bytes < WORTH_BYTES || bytes < unsaved(p) / FORK_RATIO)
 			continue;
 		if (!asked)
 			adopted = adopted_by_tree(d);

@@ -32,14 +32,14 @@ static int none_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
 			     (flags & PAGEMAP_GUARD ? TRACK_GUARD : 0));
 }
 
-static int none_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
-			void *arg)
+static int none_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
+			track_fn fn, void *arg)
 {
 	struct none_arg a = { fn, arg };
 	struct pagemap pm;
 	int rc = pagemap_open(&pm, t->pid);
 
-	(void)arm;
+	(void)how;
 	if (!rc)
 		rc = pagemap_anon(&pm, start, end, none_run, &a);
 	pagemap_close(&pm);

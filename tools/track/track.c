@@ -80,10 +80,10 @@ int tracker_begin(struct tracker *t)
 	return t->pagemap_fd < 0 ? (errno == ENOENT ? -ESTALE : -errno) : 0;
 }
 
-int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
+int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,
 		    void *arg)
 {
-	return t->ops->collect(t, start, end, arm, fn, arg);
+	return t->ops->collect(t, start, end, how, fn, arg);
 }
 
 int tracker_armed(struct tracker *t)

@@ -24,6 +24,13 @@ enum {
 	TRACK_GUARD = 1u << 2,   /* MADV_GUARD_INSTALL: no page, but state */
 };
 
+/* How to collect. */
+enum {
+	TRACK_ARM = 1u << 0,  /* the next epoch begins */
+	TRACK_ANON = 1u << 1, /* the mappings have no file: no page needs to be looked at for that,
+			       * which makes the scan several times as fast */
+};
+
 /* Called for runs of anonymous pages, ascending; non-zero stops and is returned. */
 typedef int (*track_fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags);
 
@@ -38,9 +45,9 @@ struct track_ops {
 	bool live;
 	/* Steps inside the frozen task, or nothing. */
 	int (*attach)(struct tracker *t, struct target_task *task, struct ckpt_err *err);
-	int (*collect)(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
-		       void *arg);
-	/* After the last collect with @arm of a pass. May be NULL. */
+	int (*collect)(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
+		       track_fn fn, void *arg);
+	/* After the last collect with TRACK_ARM of a pass. May be NULL. */
 	int (*armed)(struct tracker *t);
 	void (*detach)(struct tracker *t);
 };
@@ -72,16 +79,16 @@ void tracker_adopt(struct tracker *t, const struct track_ops *ops, int pid, uint
  * -ESTALE: the tracked memory is gone; detach and attach again. */
 int tracker_begin(struct tracker *t);
 /*
- * Report the anonymous pages of [start, end), a range of adjacent private mappings; with @arm
+ * Report the anonymous pages of [start, end), a range of adjacent private mappings; with TRACK_ARM
  * their next epoch begins, in the same atomic act. Returns 0, what @fn returned, or:
  *   -ESTALE  the address space is not the tracked one
  *   -EBUSY   the program itself uses what the back end needs (its own userfaultfd)
- * After any failure with @arm, what was reported is lost for the tracker: whoever does not keep
- * it must treat all memory as written from then on.
+ * After any failure with TRACK_ARM, what was reported is lost for the tracker: whoever does not
+ * keep it must treat all memory as written from then on.
  */
-int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
+int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,
 		    void *arg);
-/* End of a pass with @arm. 0 or -errno, with the same meaning as above. */
+/* End of a pass with TRACK_ARM. 0 or -errno, with the same meaning as above. */
 int tracker_armed(struct tracker *t);
 /* Is [start, end) registered by this tracker and nobody else? */
 bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end);

@@ -300,17 +300,19 @@ static int report(struct tracker *t, const struct scan_region *r, track_fn fn, v
 	return fn(arg, r->start, (r->end - r->start) / PAGE, flags);
 }
 
-static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
-		      void *arg)
+static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
+		      track_fn fn, void *arg)
 {
+	bool arm = how & TRACK_ARM;
+	uint64_t file = how & TRACK_ANON ? 0 : SCAN_FILE;
 	int rc = arm ? make_registered(t, start, end) : 0;
 	uint64_t told = start;
 
 	while (!rc && start < end) {
 		struct scan_arg a = {
 			.flags = arm ? SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC : 0,
-			.category_inverted = SCAN_FILE,
-			.category_mask = SCAN_FILE,
+			.category_inverted = file,
+			.category_mask = file,
 			.category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
 			.return_mask = SCAN_WPALLOWED | SCAN_WRITTEN | SCAN_SWAPPED | SCAN_PFNZERO,
 		};
