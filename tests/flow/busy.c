@@ -14,6 +14,8 @@ enum { CPU, VECTOR, SLEEP, PING, PONG, WAIT, POST, TICK, MEMORY, THREADS, POLL, 
 
 static atomic_ulong *progress;
 static atomic_bool stop;
+#define BULK_BYTES (12u << 20)
+
 static int to_pong[2], to_ping[2];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
@@ -252,6 +254,8 @@ int main(int argc, char **argv)
 	pthread_t th[COUNT];
 	sigset_t set;
 	int fd;
+	uint64_t *bulk;
+	size_t wrong = 0;
 
 	t_init(argc, argv);
 	sigemptyset(&set);
@@ -264,6 +268,10 @@ int main(int argc, char **argv)
 	if (progress == MAP_FAILED)
 		t_die(__FILE__, __LINE__, "mmap");
 	close(fd);
+	/* Large enough that a dump copies it from a snapshot while this program runs on. */
+	bulk = malloc(BULK_BYTES);
+	for (size_t i = 0; i < BULK_BYTES / 8; i++)
+		bulk[i] = t_pattern(i);
 	t_sys(pipe(to_pong));
 	t_sys(pipe(to_ping));
 	for (int i = 0; i < COUNT; i++)
@@ -277,5 +285,8 @@ int main(int argc, char **argv)
 	t_zero(pthread_mutex_unlock(&lock));
 	for (int i = 0; i < COUNT; i++)
 		t_zero(pthread_join(th[i], NULL));
+	for (size_t i = 0; i < BULK_BYTES / 8; i++)
+		wrong += bulk[i] != t_pattern(i);
+	t_check(!wrong, "%zu words of the large memory", wrong);
 	return t_done();
 }
