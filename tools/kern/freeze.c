@@ -22,9 +22,6 @@
 #include "kern/procfs.h"
 #include "kern/target.h"
 
-/* Not TRACEVFORK: a child that is born by vfork must run on, for its parent cannot stop before it
- * has called exec. It is found when the parent has stopped. */
-#define SEIZE_OPTS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD)
 #define FREEZE_DEADLINE_US 10000000u
 
 int thread_get_regs(int tid, struct user_regs_struct *ret)
@@ -142,7 +139,7 @@ static int thread_seize(int tid)
 	const char *state;
 	int rc;
 
-	if (!ptrace(PTRACE_SEIZE, tid, 0, SEIZE_OPTS))
+	if (!ptrace(PTRACE_SEIZE, tid, 0, THREAD_OPTIONS))
 		return ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : 0;
 	rc = -errno;
 	if (rc != -EPERM)

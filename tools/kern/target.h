@@ -5,11 +5,16 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/ptrace.h>
 #include <sys/types.h>
 #include <sys/user.h>
 
 #include "base/err.h"
 #include "base/ui.h"
+
+/* Options of a thread that is being stopped. Not TRACEVFORK: a child that is born by vfork must run
+ * on, for its parent cannot stop before it has called exec. It is found when the parent has stopped. */
+#define THREAD_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD)
 
 struct target_thread {
 	int tid;  /* as ckpt sees it */

@@ -57,6 +57,7 @@ const struct task_kind *const task_kinds[] = {
 	&task_kind_timers,
 	/* PHASE_CREDS: credentials last, they take away the right to do the rest */
 	&task_kind_limits,
+	&task_kind_seccomp,
 	&task_kind_creds,
 	/* PHASE_LAST: signals behind the timers that may send some */
 	&task_kind_thread_traits,

@@ -24,9 +24,9 @@
 #include "kern/arch.h"
 #include "kind/fd/lock.h"
 #include "kind/fd/pty.h"
+#include "kind/task/kinds.h"
 #include "restore/restore.h"
 
-enum { BARRIER_BORN, BARRIER_GROUPS, BARRIER_OBJECTS };
 
 #define CLONE_ARGS_SIZE 88 /* CLONE_ARGS_SIZE_VER2: with cgroup */
 
@@ -222,15 +222,30 @@ static int plan_phase(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__Th
 	return 0;
 }
 
+static bool thread_confined(const Ckpt__Thread *th)
+{
+	for (size_t i = 0; i < th->n_state; i++)
+		if (!strcmp(th->state[i]->kind, task_kind_seccomp.name))
+			return true;
+	return false;
+}
+
 static int plan_thread(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__Thread *th,
 		       struct steps *s, struct ckpt_err *err)
 {
-	static const enum task_phase phases[] = { PHASE_THREAD, PHASE_CREDS, PHASE_LAST };
+	int rc = plan_phase(r, t, th, PHASE_THREAD, s, err);
 
-	for (size_t i = 0; i < ARRAY_SIZE(phases); i++)
-		if (plan_phase(r, t, th, phases[i], s, err))
-			return err->code;
-	return 0;
+	/* Its filters come into force one step later: ckpt must hold it by then. */
+	if (thread_confined(th))
+		(void)steps_add(s,
+				&(struct ckpt_step) { .op = CKPT_OP_BARRIER,
+						      .arg = { arena_remote(&r->arena,
+									    r->barrier[BARRIER_HELD]),
+							       r->confined + 1 } },
+				"wait until ckpt holds every confined thread");
+	if (!rc)
+		rc = plan_phase(r, t, th, PHASE_CREDS, s, err);
+	return rc ? rc : plan_phase(r, t, th, PHASE_LAST, s, err);
 }
 
 /* The root still runs in a copy of ckpt: leave all of it but the arena and the parked mappings. */
@@ -351,6 +366,8 @@ static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
 			ts->task = t;
 			ts->index = i;
 			ts->thread = t->zombie ? NULL : t->threads[k];
+			ts->confined = ts->thread && thread_confined(ts->thread);
+			r->confined += ts->confined;
 			ts->slot = arena_slot(&r->arena);
 			if (!ts->slot)
 				return ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is too small");

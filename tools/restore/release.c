@@ -5,6 +5,7 @@
  * Until the last line PTRACE_O_EXITKILL ends everything if ckpt dies.
  */
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,6 +27,24 @@ static int fail_thread(struct ckpt_err *err, const struct task_slot *ts, int rc,
 	return ckpt_fail_errno(err, E_RESTORE, rc, "thread %d: cannot %s", ts->slot->tid, what);
 }
 
+int restore_hold_confined(struct restore_ctx *r, struct ckpt_err *err)
+{
+	uint32_t *word = r->barrier[BARRIER_HELD];
+
+	if (__atomic_load_n(word, __ATOMIC_ACQUIRE) < r->confined)
+		return 0;
+	for (size_t i = 0; i < r->slots.n; i++) {
+		struct task_slot *ts = &r->slots.v[i];
+
+		if (ts->confined &&
+		    ptrace(PTRACE_SEIZE, ts->slot->tid, 0, SEIZE_OPTS | PTRACE_O_SUSPEND_SECCOMP))
+			return fail_thread(err, ts, -errno, "hold it while its seccomp filters are set");
+	}
+	(void)__atomic_add_fetch(word, 1, __ATOMIC_SEQ_CST);
+	(void)syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	return 1;
+}
+
 static int seize_all(struct restore_ctx *r, struct ckpt_err *err)
 {
 	for (size_t i = 0; i < r->slots.n; i++) {
@@ -33,7 +52,7 @@ static int seize_all(struct restore_ctx *r, struct ckpt_err *err)
 
 		if (!ts->thread)
 			continue;
-		if (ptrace(PTRACE_SEIZE, ts->slot->tid, 0, SEIZE_OPTS) ||
+		if ((!ts->confined && ptrace(PTRACE_SEIZE, ts->slot->tid, 0, SEIZE_OPTS)) ||
 		    ptrace(PTRACE_INTERRUPT, ts->slot->tid, 0, 0))
 			return fail_thread(err, ts, -errno, "take hold of it");
 	}

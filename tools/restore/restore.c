@@ -90,11 +90,21 @@ static int slot_failure(struct restore_ctx *r, struct ckpt_err *err)
 static int wait_built(struct restore_ctx *r, struct ckpt_err *err)
 {
 	struct ckpt_arena *a = r->arena.base;
-	struct timespec tick = { .tv_nsec = 20000000 };
+	/* Those that wait for us say so by a word of their own. */
+	bool hold = r->confined > 0;
+	struct timespec tick = { .tv_nsec = hold ? 500000 : 20000000 };
 
 	for (;;) {
 		uint32_t seen = __atomic_load_n(&a->events, __ATOMIC_ACQUIRE);
-		int status;
+		int status, rc;
+
+		rc = hold ? restore_hold_confined(r, err) : 0;
+		if (rc < 0)
+			return rc;
+		if (rc > 0) {
+			hold = false;
+			tick.tv_nsec = 20000000;
+		}
 
 		if (slot_failure(r, err))
 			return err->code;

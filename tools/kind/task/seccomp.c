@@ -2,7 +2,8 @@
 /*
  * Seccomp of each thread: strict mode, or its filters from the oldest on. ckpt
  * holds the thread by ptrace with PTRACE_O_SUSPEND_SECCOMP while foreign code
- * runs in it, at dump as at restore, so the filters see the program's own calls only.
+ * runs in it, at dump (restart.c) as at restore (BARRIER_HELD in plan.c), so the
+ * filters see the program's own calls only.
  */
 #include <errno.h>
 #include <linux/filter.h>
@@ -18,6 +19,26 @@
 
 #define FILTERS_MAX 4096u
 #define FLAG_LOG 2u
+
+static uint64_t seccomp_mode(const char *status)
+{
+	uint64_t mode = 0;
+
+	(void)proc_field_num(status, "Seccomp", 0, 10, &mode);
+	return mode;
+}
+
+/* The kernel lets nobody who is confined itself look at or suspend the filters of others. */
+static int seccomp_check(struct dump_ctx *d, const struct task_facts *f, struct ckpt_err *err)
+{
+	(void)d;
+	if (seccomp_mode(f->status) == SECCOMP_MODE_DISABLED ||
+	    prctl(PR_GET_SECCOMP) == SECCOMP_MODE_DISABLED)
+		return 0;
+	(void)ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+			"thread %d is confined by seccomp, and so is ckpt itself", f->thread->tid);
+	return ckpt_remedy(err, "run ckpt outside of the container that confines it");
+}
 
 /* One filter; 1 when there are no more. */
 static int filter_read(int tid, uint64_t at, Ckpt__ThreadSeccomp *m, struct ckpt_err *err)
@@ -57,14 +78,13 @@ static int seccomp_dump(struct dump_ctx *d, const struct task_facts *f, const st
 			struct ckpt_err *err)
 {
 	Ckpt__ThreadSeccomp *m = msg;
-	uint64_t mode = 0;
+	uint64_t mode = seccomp_mode(f->status);
 	int rc = 0;
 
 	(void)d;
 	(void)a;
 	(void)slot;
 	(void)priv;
-	(void)proc_field_num(f->status, "Seccomp", 0, 10, &mode);
 	if (mode == SECCOMP_MODE_DISABLED)
 		return 1;
 	m->mode = (uint32_t)mode;
@@ -114,6 +134,7 @@ const struct task_kind task_kind_seccomp = {
 	.desc = &ckpt__thread_seccomp__descriptor,
 	.scope = SCOPE_THREAD,
 	.phase = PHASE_CREDS,
+	.check = seccomp_check,
 	.dump = seccomp_dump,
 	.plan = seccomp_plan,
 };
