@@ -71,6 +71,9 @@ static int check_root(int pid, struct ckpt_err *err)
 	if (pid == 1)
 		return ckpt_fail(err, E_BAD_TARGET, -EINVAL,
 				 "process 1 is the init of this system");
+	if (st.state == 'Z' && st.num_threads > 1)
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "the first thread of task %d has ended while others go on", pid);
 	if (st.state == 'Z' || st.state == 'X')
 		return ckpt_fail(err, E_BAD_TARGET, -EINVAL,
 				 "process %d (%s) has already ended (zombie)", pid, st.comm);
@@ -85,7 +88,8 @@ static int check_root(int pid, struct ckpt_err *err)
 
 static void check_namespaces(struct checker *c, int pid)
 {
-	static const char *const same[] = { "mnt", "net", "ipc", "uts", "user", "cgroup" };
+	static const char *const same[] = { "mnt",  "net",    "ipc", "uts",
+					    "user", "cgroup", "time" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
 		struct ckpt_err e = { 0 };
@@ -103,6 +107,36 @@ static void check_namespaces(struct checker *c, int pid)
 				"task %d is in another %s namespace than ckpt", pid, same[i]);
 		(void)ckpt_remedy(&e, "run ckpt inside it: nsenter -t %d --%s ckpt dump …", pid,
 				  !strcmp(same[i], "mnt") ? "mount" : same[i]);
+		report(c, &e);
+	}
+}
+
+/* Pids are restored in one pid namespace, that of the root, and one time namespace. */
+static void check_same_as_root(struct checker *c, int pid)
+{
+	static const struct {
+		const char *name, *than, *what;
+	} same[] = {
+		{ "pid", "pid", "pid" },
+		{ "pid_for_children", "pid", "pid" },
+		{ "time", "time", "time" },
+		{ "time_for_children", "time", "time" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
+		struct ckpt_err e = { 0 };
+		struct stat root, theirs;
+		char path[64];
+
+		(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", pid, same[i].name);
+		if (stat(path, &theirs))
+			continue;
+		(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", c->d.opts->pid, same[i].than);
+		if (stat(path, &root) || (root.st_ino == theirs.st_ino && root.st_dev == theirs.st_dev))
+			continue;
+		(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
+				"task %d has a %s namespace apart from that of task %d", pid,
+				same[i].what, c->d.opts->pid);
 		report(c, &e);
 	}
 }
@@ -213,6 +247,7 @@ static void check_tree(struct checker *c, int pid)
 	if (proc_stat_read(pid, &st, &gone) || st.state == 'Z')
 		return;
 	check_namespaces(c, pid);
+	check_same_as_root(c, pid);
 	check_threads(c, pid, &st);
 	check_fds(c, pid);
 	check_vmas(c, pid);

@@ -339,6 +339,14 @@ static void plan_zombie(const Ckpt__Task *t, struct steps *s)
 	else if (t->pgid == t->pid)
 		(void)steps_call(s, "become a group leader", SYS_setpgid, 0, 0);
 	(void)steps_try(s, "no core dump", SYS_prctl, PR_SET_DUMPABLE, 0);
+	if (WIFSIGNALED(st)) {
+		const uint64_t action[4] = { 0 }, set = 1ull << (WTERMSIG(st) - 1);
+
+		(void)steps_try(s, "no handler", SYS_rt_sigaction, (uint64_t)WTERMSIG(st),
+				steps_data(s, action, sizeof(action)), 0, sizeof(set));
+		(void)steps_call(s, "let the signal in", SYS_rt_sigprocmask, SIG_UNBLOCK,
+				 steps_data(s, &set, sizeof(set)), 0, sizeof(set));
+	}
 	(void)steps_add(
 		s,
 		&(struct ckpt_step) { .op = CKPT_OP_EXIT,
