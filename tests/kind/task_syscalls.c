@@ -144,11 +144,6 @@ static long child_wait(struct waiter *w, long nr)
 	int status = 0;
 	long r;
 
-	w->child = t_fork();
-	if (w->child == 0) {
-		t_wait_go();
-		_exit(23);
-	}
 	if (nr == SYS_wait4)
 		r = syscall(SYS_wait4, w->child, &status, 0, NULL);
 	else
@@ -208,6 +203,16 @@ int main(int argc, char **argv)
 	t_init(argc, argv);
 	sigfillset(&all);
 	t_sys(sigprocmask(SIG_BLOCK, &all, NULL));
+	/* Children first: they would inherit what main has open while it looks into /proc. */
+	for (size_t i = 0; i < T_ARRAY_SIZE(waiters); i++) {
+		if (waiters[i].nr != SYS_wait4 && waiters[i].nr != SYS_waitid)
+			continue;
+		waiters[i].child = t_fork();
+		if (waiters[i].child == 0) {
+			t_wait_go();
+			_exit(23);
+		}
+	}
 	for (size_t i = 0; i < T_ARRAY_SIZE(waiters); i++)
 		waiters[i].thread = t_thread(run, &waiters[i]);
 	for (size_t i = 0; i < T_ARRAY_SIZE(waiters); i++) {
