@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "kern/arch.h"
+#include "kern/vdso.h"
 
 static uint64_t clock_ns(clockid_t id)
 {
@@ -57,6 +58,8 @@ static void fill_inventory(struct dump_ctx *d, struct utsname *un, char *boot_id
 	inv->page_bytes = CKPT_PAGE;
 	inv->root_pid = d->target.tasks.v[0].vpid;
 	inv->nested_pids = d->target.nested_pids;
+	/* Every process has the same: ours is as good as the target's. */
+	inv->vdso.data = (uint8_t *)vdso_own(&inv->vdso.len);
 	inv->xfeatures = arch_xfeatures();
 	inv->stats = &d->stats;
 }

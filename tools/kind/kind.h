@@ -234,6 +234,11 @@ int restore_object_pages_into(struct restore_ctx *r, uint32_t id, void *to, uint
 /* Where a task-to-be finds this kernel's mapping @name ("[vdso]", "[vvar]", …) before it is moved
  * into place; false when this kernel has none. */
 bool restore_parked(struct restore_ctx *r, const char *name, uint64_t *ret_addr, uint64_t *ret_len);
+/* The image is of a kernel with another vDSO: this kernel's mappings stay where they are parked. */
+bool restore_vdso_foreign(struct restore_ctx *r);
+/* Where in the arena the image's vDSO lies, with its functions sent on to this kernel's. */
+int restore_vdso_stubs(struct restore_ctx *r, uint64_t *ret_addr, uint64_t *ret_len,
+		       struct ckpt_err *err) __must_check;
 bool restore_has_pid(struct restore_ctx *r, int pid);
 pid_t restore_root(
 	const struct restore_ctx *r); /* the root task as ckpt sees it; 0 before it exists */

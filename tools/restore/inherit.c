@@ -127,6 +127,9 @@ static void leave(struct inherit *in, uint64_t start, uint64_t end, size_t *curs
 /* Everything but the kept pieces; the arena is in no mapping of the parent's image. */
 static void plan_leave(struct inherit *in, struct steps *s)
 {
+	/* The parking area is behind the arena; is anything left in it? */
+	uint64_t arena_end = in->r->arena.remote + in->r->arena.size +
+			     (in->r->parked.stay ? in->r->parked.area_len : 0);
 	uint64_t at = 0;
 	size_t cursor = 0;
 
@@ -138,14 +141,14 @@ static void plan_leave(struct inherit *in, struct steps *s)
 		/* The arena is never inside a range that is unmapped. */
 		if (at < in->r->arena.remote && p->start > in->r->arena.remote) {
 			leave(in, at, in->r->arena.remote, &cursor, s);
-			at = in->r->arena.remote + in->r->arena.size;
+			at = arena_end;
 		}
 		leave(in, at, p->start, &cursor, s);
 		at = p->end;
 	}
 	if (at < in->r->arena.remote) {
 		leave(in, at, in->r->arena.remote, &cursor, s);
-		at = in->r->arena.remote + in->r->arena.size;
+		at = arena_end;
 	}
 	if (at < ARCH_TASK_SIZE)
 		leave(in, at, ARCH_TASK_SIZE, &cursor, s);

@@ -8,11 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/user.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/vec.h"
 #include "kern/arch.h"
+#include "kern/vdso.h"
 #include "restore/restore.h"
 
 #define LOWEST 0x10000000ull
@@ -103,11 +106,55 @@ static uint64_t arena_bytes(const struct restore_ctx *r)
 	return (n + (2u << 20) - 1) & ~((2ull << 20) - 1);
 }
 
+/* Threads that were inside the old code find neither its data nor its beginning. */
+static int check_inside(struct restore_ctx *r, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < r->img->tasks.n; i++) {
+		const Ckpt__Task *t = r->img->tasks.v[i];
+		const Ckpt__Mm *mm = t->zombie ? NULL : r->img->mms.v[t->mm - 1];
+
+		for (size_t k = 0; mm && k < mm->n_vmas; k++) {
+			const Ckpt__Vma *v = mm->vmas[k];
+
+			if (strcmp(v->kind, "vdso") != 0)
+				continue;
+			for (size_t n = 0; n < t->n_threads; n++) {
+				struct user_regs_struct regs;
+
+				memcpy(&regs, t->threads[n]->regs.data, sizeof(regs));
+				if (regs.rip >= v->start && regs.rip < v->end)
+					return ckpt_fail(err, E_KERNEL, -EOPNOTSUPP,
+							 "thread %d was inside the vDSO of another "
+							 "kernel when it was saved",
+							 t->threads[n]->tid);
+			}
+		}
+	}
+	return 0;
+}
+
+static void find_foreign(struct restore_ctx *r)
+{
+	const ProtobufCBinaryData *old = &r->img->inv->vdso;
+	size_t len;
+	const unsigned char *own = vdso_own(&len);
+
+	r->parked.stay = own && old->len && (old->len != len || memcmp(old->data, own, len) != 0);
+	if (own && old->len && ckpt_fault("restore.vdso"))
+		r->parked.stay = true;
+}
+
 int restore_arena_map(struct restore_ctx *r, struct ckpt_err *err)
 {
 	struct ranges l = { 0 };
 	uint64_t size = arena_bytes(r), at = 0, best = 0, last = LOWEST;
 	int rc = add_own(r, &l);
+
+	find_foreign(r);
+	if (r->parked.stay && check_inside(r, err)) {
+		vec_free(&l);
+		return err->code;
+	}
 
 	for (size_t i = 0; !rc && i < r->img->mms.n; i++)
 		for (size_t k = 0; !rc && k < r->img->mms.v[i]->n_vmas; k++)
@@ -156,6 +203,31 @@ void restore_arena_unmap(struct restore_ctx *r)
 	arena_disown(&r->arena);
 	(void)munmap(r->arena_map, r->arena.size);
 	r->arena_map = NULL;
+}
+
+bool restore_vdso_foreign(struct restore_ctx *r)
+{
+	return r->parked.stay;
+}
+
+int restore_vdso_stubs(struct restore_ctx *r, uint64_t *ret_addr, uint64_t *ret_len,
+		       struct ckpt_err *err)
+{
+	const ProtobufCBinaryData *old = &r->img->inv->vdso;
+	size_t len;
+	const unsigned char *own = vdso_own(&len);
+	uint64_t at, at_len;
+
+	*ret_len = old->len;
+	*ret_addr = r->parked.stubs;
+	if (*ret_addr)
+		return 0;
+	if (!own || old->len > VDSO_MAX_BYTES || !restore_parked(r, "[vdso]", &at, &at_len))
+		return ckpt_fail(err, E_KERNEL, -EOPNOTSUPP, "this kernel has no vDSO to call");
+	r->parked.stubs = *ret_addr = arena_put(&r->arena, old->data, old->len);
+	if (!*ret_addr)
+		return ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is too small");
+	return vdso_redirect(arena_local(&r->arena, *ret_addr), old->len, own, len, at, err);
 }
 
 bool restore_parked(struct restore_ctx *r, const char *name, uint64_t *ret_addr, uint64_t *ret_len)

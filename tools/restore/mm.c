@@ -117,7 +117,8 @@ static int plan_repark(struct restore_ctx *r, const Ckpt__Mm *base, struct steps
 		const Ckpt__Vma *v = base->vmas[i];
 		uint64_t at, len;
 
-		if (mm_special(v) && v->name && restore_parked(r, v->name, &at, &len))
+		if (!r->parked.stay && mm_special(v) && v->name &&
+		    restore_parked(r, v->name, &at, &len))
 			(void)steps_call(s, "park the vDSO", SYS_mremap, v->start, len, len,
 					 MREMAP_MAYMOVE | MREMAP_FIXED, at);
 	}

@@ -299,7 +299,7 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 		rc = restore_finish_mm(r, mm, s, err);
 	if (rc)
 		return rc;
-	if (r->parked.area_len)
+	if (r->parked.area_len && !r->parked.stay)
 		(void)steps_call(s, "leave the parking area", SYS_munmap, r->parked.area,
 				 r->parked.area_len);
 	plan_groups(r, t, s);

@@ -51,6 +51,8 @@ struct restore_ctx {
 		size_t n;
 		uint64_t area; /* the parking area behind the arena */
 		uint64_t area_len;
+		bool stay;      /* another vDSO than the image's: it is not moved away */
+		uint64_t stubs; /* in the arena: the image's vDSO, calling this one; 0 not yet */
 	} parked;
 	int *object_fds; /* by id - 1; -1 not open */
 	int *object_spares;
