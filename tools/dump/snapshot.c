@@ -202,7 +202,7 @@ int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 				d->segs.v[k].later = true;
 			}
 	}
-	if (d->snapshots.n && (rc = ckpt_fault("dump.snapshot")))
+	if ((rc = ckpt_fault("dump.snapshot")))
 		return ckpt_fail_errno(err, E_FREEZE, rc, "fault point dump.snapshot");
 	return 0;
 }
