@@ -60,6 +60,8 @@ struct fd_kind {
 	/* After every descriptor of every task was dumped. May be NULL. */
 	int (*dump_late)(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,
 			 struct ckpt_err *err);
+	/* Made only when another object or a mapping asks for it. */
+	bool on_demand;
 	/* Make the open file description in ckpt. Status flags and owner are the framework's. */
 	int (*restore)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
 		       struct ckpt_err *err);

@@ -297,9 +297,10 @@ int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 	if (rc)
 		return rc;
 	for (uint32_t id = 1; id <= n; id++) {
+		const struct fd_kind *kind = fd_kind_by_name(img->objects.v[id - 1]->state->kind);
 		int fd;
 
-		if (restore_object_fd(r, id, &fd, err))
+		if (!(kind && kind->on_demand) && restore_object_fd(r, id, &fd, err))
 			return err->code;
 	}
 	return 0;
@@ -328,13 +329,16 @@ int restore_objects_finish(struct restore_ctx *r, struct ckpt_err *err)
 		const Ckpt__Object *obj = r->img->objects.v[i];
 		const struct fd_kind *kind = fd_kind_by_name(obj->state->kind);
 
+		if (r->object_fds[i] < 0)
+			continue; /* on demand, and nobody asked */
 		if (lock_restore_object(obj, r->object_fds[i], err))
 			return err->code;
 		if (kind->finish && kind->finish(r, obj, r->object_msgs[i], r->object_fds[i], err))
 			return ckpt_ctx(err, "object %u (%s)", obj->id, kind->name);
 	}
 	for (size_t i = 0; i < r->img->objects.n; i++)
-		if (set_owner(r, r->img->objects.v[i], r->object_fds[i], err))
+		if (r->object_fds[i] >= 0 &&
+		    set_owner(r, r->img->objects.v[i], r->object_fds[i], err))
 			return err->code;
 	return 0;
 }

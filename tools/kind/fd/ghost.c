@@ -20,6 +20,7 @@
 
 #define DELETED " (deleted)"
 #define ATTRS_MAX 65536
+#define STORE_DIR "/var/tmp"
 
 static int attr_dump(int fd, const char *name, Ckpt__Ghost *m)
 {
@@ -52,7 +53,7 @@ static int attrs_dump(int fd, Ckpt__Ghost *m)
 }
 
 static int ghost_fill(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj,
-		      Ckpt__Ghost *m, struct ckpt_err *err)
+		      const char *kind, Ckpt__Ghost *m, struct ckpt_err *err)
 {
 	char self[32];
 	auto_fd rd = -1;
@@ -63,8 +64,8 @@ static int ghost_fill(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object
 	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", f->local);
 	rd = open(self, O_RDONLY | O_CLOEXEC | O_NOATIME);
 	if (rd < 0)
-		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno,
-				       "cannot read the removed file %s", f->link);
+		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot read the file %s",
+				       f->link);
 	m->path = strdup(f->link);
 	if (!m->path || attrs_dump(rd, m))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
@@ -78,16 +79,17 @@ static int ghost_fill(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object
 	m->atime_ns = (uint32_t)f->st.st_atim.tv_nsec;
 	m->mtime_s = f->st.st_mtim.tv_sec;
 	m->mtime_ns = (uint32_t)f->st.st_mtim.tv_nsec;
-	rc = dump_object_set(obj, "ghost", &m->base, err);
+	rc = dump_object_set(obj, kind, &m->base, err);
 	return rc ? rc : dump_object_pages(d, obj, rd, m->bytes, err);
 }
 
-int ghost_dump(struct dump_ctx *d, const struct fd_facts *f, uint32_t *ret_id, struct ckpt_err *err)
+static int contents_dump(struct dump_ctx *d, const struct fd_facts *f, const char *kind,
+			 uint32_t *ret_id, struct ckpt_err *err)
 {
 	Ckpt__Ghost *m;
 	Ckpt__Object *obj;
 	bool is_new;
-	int rc = dump_object_keyed(d, "ghost", f->st.st_dev, f->st.st_ino, &obj, &is_new, err);
+	int rc = dump_object_keyed(d, kind, f->st.st_dev, f->st.st_ino, &obj, &is_new, err);
 
 	if (rc)
 		return rc;
@@ -97,9 +99,20 @@ int ghost_dump(struct dump_ctx *d, const struct fd_facts *f, uint32_t *ret_id, s
 	m = kind_msg_new(&ckpt__ghost__descriptor);
 	if (!m)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	rc = ghost_fill(d, f, obj, m, err);
+	rc = ghost_fill(d, f, obj, kind, m, err);
 	ckpt__ghost__free_unpacked(m, NULL);
 	return rc;
+}
+
+int ghost_dump(struct dump_ctx *d, const struct fd_facts *f, uint32_t *ret_id, struct ckpt_err *err)
+{
+	return contents_dump(d, f, "ghost", ret_id, err);
+}
+
+int ghost_store(struct dump_ctx *d, const struct fd_facts *f, uint32_t *ret_id,
+		struct ckpt_err *err)
+{
+	return contents_dump(d, f, "stored", ret_id, err);
 }
 
 int ghost_name(const char *path, char *ret, size_t size)
@@ -145,6 +158,11 @@ static int ghost_restore(struct restore_ctx *r, const Ckpt__Object *obj, const v
 		return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc,
 				       "the path \"%s\" of a removed file", m->path);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0 && !strcmp(obj->state->kind, "stored")) {
+		/* Of a directory that is not here, or not to be written: it has no name anyway. */
+		(void)snprintf(path, sizeof(path), STORE_DIR "/.ckpt-%d-%u", getpid(), obj->id);
+		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	}
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_RESTORE, -errno,
 				       "cannot make the removed file %s again", path);
@@ -173,4 +191,12 @@ const struct fd_kind fd_kind_ghost = {
 	.name = "ghost",
 	.desc = &ckpt__ghost__descriptor,
 	.restore = ghost_restore,
+};
+
+/* Files that --store-files keeps; as above, but only when the file is not what it was. */
+const struct fd_kind fd_kind_stored = {
+	.name = "stored",
+	.desc = &ckpt__ghost__descriptor,
+	.restore = ghost_restore,
+	.on_demand = true,
 };

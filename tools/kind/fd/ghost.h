@@ -8,6 +8,11 @@
 int ghost_dump(struct dump_ctx *d, const struct fd_facts *f, uint32_t *ret_id,
 	       struct ckpt_err *err) __must_check;
 
+/* The object with the contents of the file behind f->local, for use when the file itself is no
+ * longer what it was. */
+int ghost_store(struct dump_ctx *d, const struct fd_facts *f, uint32_t *ret_id,
+		struct ckpt_err *err) __must_check;
+
 /* A free name in the directory of @path, which may be @path itself. */
 int ghost_name(const char *path, char *ret, size_t size);
 

@@ -7,6 +7,7 @@
 extern const struct fd_kind fd_kind_pipe;
 extern const struct fd_kind fd_kind_pipe_inode;
 extern const struct fd_kind fd_kind_ghost;
+extern const struct fd_kind fd_kind_stored;
 extern const struct fd_kind fd_kind_chr;
 extern const struct fd_kind fd_kind_shmem;
 extern const struct fd_kind fd_kind_shmem_inode;

@@ -125,7 +125,8 @@ static int reg_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 	if (!m->path)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	if (has_name(f))
-		return 0;
+		return m->mapped && dump_opts(d)->store_files ? ghost_store(d, f, &m->stored, err)
+							      : 0;
 	return f->st.st_nlink ? reg_handle(f, m, err) : ghost_dump(d, f, &m->ghost, err);
 }
 
@@ -192,10 +193,10 @@ static int reg_open(struct restore_ctx *r, const Ckpt__Object *obj, const Ckpt__
 	return 0;
 }
 
-static int reg_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
-		       struct ckpt_err *err)
+/* The file itself, when it is what it was. */
+static int reg_original(struct restore_ctx *r, const Ckpt__Object *obj, const Ckpt__FdReg *m,
+			int *ret_fd, struct ckpt_err *err)
 {
-	const Ckpt__FdReg *m = msg;
 	auto_fd fd = -1;
 	struct stat st;
 	int rc = reg_open(r, obj, m, &fd, err);
@@ -206,6 +207,41 @@ static int reg_restore(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 		     ? ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "cannot stat %s", m->path)
 	     : m->ghost ? 0
 			: reg_same(m, &st, err);
+	if (!rc)
+		*ret_fd = take_fd(&fd);
+	return rc;
+}
+
+/* Its contents as the image keeps them. */
+static int reg_stored(struct restore_ctx *r, const Ckpt__Object *obj, const Ckpt__FdReg *m,
+		      int *ret_fd, struct ckpt_err *err)
+{
+	char path[64];
+	int stored, fd, rc = restore_object_fd(r, m->stored, &stored, err);
+
+	if (rc)
+		return rc;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", stored);
+	fd = open(path, ((int)obj->flags & ~OPEN_ONCE & ~O_NOFOLLOW) | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot open the stored %s",
+				       m->path);
+	*ret_fd = fd;
+	return 0;
+}
+
+static int reg_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
+		       struct ckpt_err *err)
+{
+	const Ckpt__FdReg *m = msg;
+	struct ckpt_err why = { 0 };
+	auto_fd fd = -1;
+	int rc = reg_original(r, obj, m, &fd, &why);
+
+	if (rc && m->stored)
+		rc = reg_stored(r, obj, m, &fd, err);
+	else if (rc)
+		*err = why;
 	if (!rc && obj->pos && !(obj->flags & O_PATH) && lseek(fd, (off_t)obj->pos, SEEK_SET) < 0)
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot seek in %s", m->path);
 	if (!rc)
