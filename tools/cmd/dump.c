@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/vec.h"
 #include "cmd/cmd.h"
 #include "dump/dump.h"
+#include "dump/every.h"
 
 enum {
 	OPT_KILL = 256,
@@ -15,7 +17,10 @@ enum {
 	OPT_THREADS,
 	OPT_PARENT,
 	OPT_TRACK,
-	OPT_TRACKER
+	OPT_TRACKER,
+	OPT_EVERY,
+	OPT_KEEP,
+	OPT_COUNT
 };
 
 static const struct cmd_opt opts[] = {
@@ -24,6 +29,9 @@ static const struct cmd_opt opts[] = {
 	{ OPT_TRACK, "track", NULL, "from now on, track what the program writes" },
 	{ OPT_PARENT, "parent", "DIR", "save what was written since this checkpoint" },
 	{ OPT_TRACKER, "tracker", "NAME", "how to track: wp-async or none (default: the best)" },
+	{ OPT_EVERY, "every", "TIME", "again and again: DIR/000001, … (500ms, 10s, 5m)" },
+	{ OPT_KEEP, "keep", "N", "with --every: newest checkpoints to keep (default 3)" },
+	{ OPT_COUNT, "count", "N", "with --every: end after so many" },
 	{ OPT_KILL, "kill", NULL, "end the program once the checkpoint is on disk" },
 	{ 's', "leave-stopped", NULL, "leave the program stopped (SIGSTOP)" },
 	{ 'R', "leave-running", NULL, "let it run on (this is the default)" },
@@ -49,14 +57,94 @@ static bool parse_tcp(const char *s, enum ckpt_tcp *ret)
 	return false;
 }
 
+static bool parse_time(const char *s, uint64_t *ret_us)
+{
+	static const struct {
+		const char *unit;
+		uint64_t us;
+	} units[] = { { "ms", 1000 },
+		      { "s", 1000000 },
+		      { "", 1000000 },
+		      { "m", 60000000 },
+		      { "h", 3600000000 } };
+	char *end;
+	unsigned long n = strtoul(s, &end, 10);
+
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++)
+		if (end != s && s[0] != '-' && n && n < 1000000 && !strcmp(end, units[i].unit)) {
+			*ret_us = n * units[i].us;
+			return true;
+		}
+	return false;
+}
+
+struct made {
+	const struct cmd_common *c;
+	int pid;
+};
+
+/* One checkpoint, in one line. */
+static void print_made(void *arg, const char *dir, const Ckpt__Stats *st)
+{
+	const struct made *m = arg;
+	char bytes[16], kept[64] = "";
+
+	cmd_progress_end();
+	if (m->c->json) {
+		struct json_object *j = json_object_new_object();
+
+		json_object_object_add(j, "image", json_object_new_string(dir));
+		json_object_object_add(j, "stats", cmd_message_json(&st->base));
+		cmd_print_json(j);
+	} else if (!m->c->quiet) {
+		if (st->pages_parent)
+			(void)snprintf(kept, sizeof(kept),
+				       " of %llu written pages (%llu unchanged)",
+				       (unsigned long long)st->pages_written,
+				       (unsigned long long)st->pages_parent);
+		printf("saved process %d to %s: %llu task%s, %llu thread%s, %s%s; it stood still "
+		       "for %llu.%01llu ms\n",
+		       m->pid, dir, (unsigned long long)st->tasks, st->tasks == 1 ? "" : "s",
+		       (unsigned long long)st->threads, st->threads == 1 ? "" : "s",
+		       cmd_human(st->bytes_pages, bytes), kept[0] ? kept : " of memory",
+		       (unsigned long long)st->pause_us / 1000,
+		       (unsigned long long)st->pause_us / 100 % 10);
+	}
+	(void)fflush(stdout);
+	if (m->c->verbose)
+		fprintf(stderr, "freeze %llu µs, collect %llu µs, pages %llu µs, total %llu µs\n",
+			(unsigned long long)st->freeze_us, (unsigned long long)st->collect_us,
+			(unsigned long long)st->pages_us, (unsigned long long)st->total_us);
+}
+
+static int run_every(const struct cmd *cmd, struct cmd_common *c, struct every_opts *e,
+		     const struct ckpt_dump_opts *o)
+{
+	struct made m = { c, o->pid };
+	struct ckpt_err err = { 0 };
+	unsigned int made;
+	int rc;
+
+	if (o->parent || o->track || o->end != TARGET_RUN)
+		return cmd_usage(cmd,
+				 "--every excludes --parent, --track, --kill and --leave-stopped");
+	e->dump = *o;
+	e->keep = e->keep ? e->keep : 3;
+	e->made = print_made;
+	e->arg = &m;
+	rc = ckpt_dump_every(e, &c->ui, &made, &err);
+	cmd_progress_end();
+	return rc ? cmd_fail(c, &err) : 0;
+}
+
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
 	struct ckpt_dump_opts o = { .ghost_limit = 64u << 20,
 				    .threads = (int)sysconf(_SC_NPROCESSORS_ONLN) };
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
+	struct every_opts e = { 0 };
 	Ckpt__Stats st;
-	char pages[16];
 	int key, rc;
 
 	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
@@ -64,6 +152,12 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			return cmd_usage(cmd, "\"%s\" is not a process id", optarg);
 		if (key == 'D')
 			o.dir = optarg;
+		if (key == OPT_EVERY && !parse_time(optarg, &e.interval_us))
+			return cmd_usage(cmd, "\"%s\" is not a time: 500ms, 10s, 5m", optarg);
+		if (key == OPT_KEEP && !cmd_pid(optarg, (int *)&e.keep))
+			return cmd_usage(cmd, "\"%s\" is not a number of checkpoints", optarg);
+		if (key == OPT_COUNT && !cmd_pid(optarg, (int *)&e.count))
+			return cmd_usage(cmd, "\"%s\" is not a number of checkpoints", optarg);
 		if (key == OPT_TRACK)
 			o.track = true;
 		if (key == OPT_PARENT)
@@ -89,33 +183,19 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (!o.pid || !o.dir)
 		return cmd_usage(cmd, "name the process with --pid and the directory with --image");
-	if (o.tracker && !o.track && !o.parent)
-		return cmd_usage(cmd, "--tracker goes with --track or --parent");
+	if (o.tracker && !o.track && !o.parent && !e.interval_us)
+		return cmd_usage(cmd, "--tracker goes with --track, --parent or --every");
 	if (o.track && o.end == TARGET_KILL)
 		return cmd_usage(cmd, "--track and --kill exclude each other");
+	if (!e.interval_us && (e.keep || e.count))
+		return cmd_usage(cmd, "--keep and --count go with --every");
+	if (e.interval_us)
+		return run_every(cmd, &c, &e, &o);
 	rc = ckpt_dump(&o, &c.ui, &st, &err);
 	cmd_progress_end();
 	if (rc)
 		return cmd_fail(&c, &err);
-	if (c.json) {
-		struct json_object *j = json_object_new_object();
-
-		json_object_object_add(j, "image", json_object_new_string(o.dir));
-		json_object_object_add(j, "stats", cmd_message_json(&st.base));
-		cmd_print_json(j);
-	} else if (!c.quiet) {
-		printf("saved process %d to %s: %llu task%s, %llu thread%s, %s of memory; it stood "
-		       "still for "
-		       "%llu.%01llu ms\n",
-		       o.pid, o.dir, (unsigned long long)st.tasks, st.tasks == 1 ? "" : "s",
-		       (unsigned long long)st.threads, st.threads == 1 ? "" : "s",
-		       cmd_human(st.bytes_pages, pages), (unsigned long long)st.pause_us / 1000,
-		       (unsigned long long)st.pause_us / 100 % 10);
-	}
-	if (c.verbose)
-		fprintf(stderr, "freeze %llu µs, collect %llu µs, pages %llu µs, total %llu µs\n",
-			(unsigned long long)st.freeze_us, (unsigned long long)st.collect_us,
-			(unsigned long long)st.pages_us, (unsigned long long)st.total_us);
+	print_made(&(struct made) { &c, o.pid }, o.dir, &st);
 	return 0;
 }
 

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# t: timeout=240
+"""dump --every: numbered checkpoints with retention and bounded chains, continued after a kill -9 at any instant; what
+is there when the command ends can be restored."""
+import os
+import random
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from sandbox import ROOT, check, main, tree  # noqa: E402
+
+KEEP = 3
+
+
+def body(box):
+    target = box.start(os.path.join(ROOT, "build/tests/flow/mutate")).wait_ready()
+    series = os.path.join(box.dir, "series")
+    rng = random.Random(5)
+
+    def numbers():
+        return sorted(int(n) for n in os.listdir(series) if n.isdigit())
+
+    def whole(n):
+        return box.run_ckpt("verify", "-D", f"{series}/{n:06d}").code == 0
+
+    # Long enough for two folds.
+    res = box.run_ckpt("dump", "-t", target.pid, "-D", series, "--every", "1ms", "--keep", KEEP, "--count", 40)
+    check(res.code == 0 and res.out.count("saved process") == 40, f"{res}")
+    check("full checkpoint" not in res.err and "not folded" not in res.err, f"{res}")
+    have = numbers()
+    check(have[-1] == 40 and have[-KEEP:] == [38, 39, 40], f"the newest are kept: {have}")
+    check(len(have) <= KEEP + 17, f"the chain is bounded: {have}")
+    check(os.readlink(f"{series}/latest") == "000040", "latest")
+    for n in have[-KEEP:]:
+        check(whole(n), f"checkpoint {n} is whole")
+
+    # Killed at random instants, it is continued.
+    for i in range(12):
+        log = open(os.path.join(box.dir, "every.log"), "w")
+        p = box.spawn([box.ckpt, "dump", "-t", str(target.pid), "-D", series, "--every", "1ms", "--keep", str(KEEP)],
+                      log, log)
+        log.close()
+        before = have[-1]
+        box.wait(lambda: any(n > before for n in numbers()), "a checkpoint")
+        try:
+            box.wait_pid(p.pid, "chance", timeout=rng.random() * 0.4)
+        except Exception:
+            pass
+        os.kill(p.pid, signal.SIGKILL if i % 3 else signal.SIGTERM)
+        status = box.wait_pid(p.pid, "end of ckpt")
+        p.returncode = 0
+        check(status in (0, signal.SIGKILL), f"wait status {status:#x}")
+        have = numbers()
+        # What was being written is not a checkpoint, and is removed by the next run.
+        done = [n for n in have if os.path.exists(f"{series}/{n:06d}/inventory")]
+        check(done and whole(done[-1]), f"the newest is whole: {have}")
+        have = done
+
+    # Nothing but the last and its chain is needed.
+    os.kill(target.pid, 0)
+    members = tree(target.pid)
+    for p in members:
+        os.kill(p, signal.SIGKILL)
+    box.wait(lambda: not any(os.path.exists(f"/proc/{p}") for p in members), "end of the original")
+    for p in members:
+        box.status.pop(p, None)
+    for n in have[-KEEP:][::-1]:
+        if not whole(n):
+            continue
+        if os.path.exists(target.file("result")):
+            os.unlink(target.file("result"))
+        box.restore(image=f"{series}/{n:06d}")
+        target.finish()
+
+
+main(body)
