@@ -15,6 +15,7 @@
 #define CKPT_KMOD_H
 
 #include <linux/bitmap.h>
+#include <linux/hash.h>
 #include <linux/kobject.h>
 #include <linux/kref.h>
 #include <linux/list.h>
@@ -55,6 +56,7 @@ enum {
 
 /**
  * struct ckpt_chunk - what is known about 2 MiB of a target since the last arm
+ * @index:	address >> CKPT_CHUNK_SHIFT
  * @state:	CKPT_CHUNK_* bits
  * @must:	pages that changed whatever their PTE says (zapped, moved, pinned)
  * @seen:	bits taken from @must by the running collect
@@ -65,6 +67,7 @@ enum {
  * @rcu:	readers in the fault hook hold no lock
  */
 struct ckpt_chunk {
+	unsigned long index;
 	unsigned long state;
 	unsigned long must[BITS_TO_LONGS(CKPT_CHUNK_PAGES)];
 	unsigned long seen[BITS_TO_LONGS(CKPT_CHUNK_PAGES)];
@@ -96,9 +99,13 @@ enum {
 	CKPT_LOG_SCAN_ALWAYS,	/* from now on faults cannot be trusted at all */
 };
 
+#define CKPT_LOG_CACHE 256
+
 /**
  * struct ckpt_log - where a target may have changed since the last arm
  * @chunks:	struct ckpt_chunk by address >> CKPT_CHUNK_SHIFT
+ * @cache:	chunks by the low bits of their index, for the fault hook alone:
+ *		no fault runs beside a scan, and only a scan forgets chunks
  * @nr_chunks:	chunks allocated
  * @flags:	CKPT_LOG_*
  * @lock:	protects @zapped and @prot
@@ -109,6 +116,7 @@ enum {
  */
 struct ckpt_log {
 	struct xarray chunks;
+	struct ckpt_chunk *cache[CKPT_LOG_CACHE];
 	atomic_long_t nr_chunks;
 	unsigned long flags;
 	spinlock_t lock;
@@ -234,6 +242,16 @@ struct ckpt_track {
 	bool thp_off;
 	struct rcu_head rcu;
 };
+
+#define CKPT_TABLE_BITS 8
+
+extern struct hlist_head ckpt_table[1 << CKPT_TABLE_BITS];
+
+/* False: @mm is not tracked. No lock is needed to ask; who gets true must look. */
+static __always_inline bool ckpt_track_maybe(struct mm_struct *mm)
+{
+	return !hlist_empty(&ckpt_table[hash_ptr(mm, CKPT_TABLE_BITS)]);
+}
 
 struct ckpt_track *ckpt_track_find(struct mm_struct *mm);
 int ckpt_track_attach(struct ckpt_session *s, struct mm_struct *mm, struct pid *pid,

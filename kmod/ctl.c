@@ -374,8 +374,7 @@ static int dump_status(struct sk_buff *skb, struct netlink_callback *cb)
 
 	if (!ckpt_access_allowed(cb->skb))
 		return -EPERM;
-	/* Ids grow along the list. session->mutex is not needed to look: tracks
-	 * come and go under it, but a dump may not wait for a scan. */
+	/* Ids grow along the list. This waits for a scan that is running. */
 	mutex_lock(&ckpt_sessions_mutex);
 	list_for_each_entry(s, &ckpt_sessions, node) {
 		long n = 0;

@@ -28,10 +28,12 @@ static void notrace fault_hook(unsigned long ip, unsigned long parent_ip, struct
 	if (!(flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)))
 		return;
 	vma = (struct vm_area_struct *)ckpt_fregs_arg(fregs, 0);
+	if (likely(!ckpt_track_maybe(vma->vm_mm)))
+		return;
 	preempt_disable_notrace();
 	rcu_read_lock();
 	t = ckpt_track_find(vma->vm_mm);
-	if (likely(!t))
+	if (!t)
 		goto out;
 	addr = ckpt_fregs_arg(fregs, 1);
 	atomic64_inc(&t->session->count.faults);

@@ -90,6 +90,8 @@ void ckpt_log_forget(struct ckpt_log *log, unsigned long index, struct ckpt_chun
 		clear_bit(CKPT_CHUNK_DYING, &chunk->state);
 		return;
 	}
+	if (log->cache[index % CKPT_LOG_CACHE] == chunk)
+		log->cache[index % CKPT_LOG_CACHE] = NULL;
 	xa_erase(&log->chunks, index);
 	atomic_long_dec(&log->nr_chunks);
 	call_rcu(&chunk->rcu, chunk_free_rcu);
@@ -121,6 +123,7 @@ static struct ckpt_chunk *chunk_get(struct ckpt_track *t, unsigned long index)
 	chunk = kmem_cache_zalloc(chunk_cache, GFP_ATOMIC | __GFP_NOWARN);
 	if (!chunk)
 		goto err_count;
+	chunk->index = index;
 	err = xa_insert(&log->chunks, index, chunk, GFP_ATOMIC | __GFP_NOWARN);
 	if (!err)
 		return chunk;
@@ -142,11 +145,16 @@ err_count:
 struct ckpt_chunk *ckpt_log_fault(struct ckpt_track *t, unsigned long addr)
 {
 	unsigned long index = addr >> CKPT_CHUNK_SHIFT;
-	struct ckpt_chunk *chunk = chunk_get(t, index);
+	struct ckpt_chunk **slot = &t->log.cache[index % CKPT_LOG_CACHE];
+	struct ckpt_chunk *chunk = READ_ONCE(*slot);
 
-	if (unlikely(!chunk)) {
-		ckpt_log_degrade(t, CKPT_LOG_SCAN_ALL);
-		return NULL;
+	if (!chunk || chunk->index != index) {
+		chunk = chunk_get(t, index);
+		if (unlikely(!chunk)) {
+			ckpt_log_degrade(t, CKPT_LOG_SCAN_ALL);
+			return NULL;
+		}
+		WRITE_ONCE(*slot, chunk);
 	}
 	if (!test_bit(CKPT_CHUNK_TOUCHED, &chunk->state))
 		(void)chunk_touch(&t->log, index, chunk);

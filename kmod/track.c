@@ -4,7 +4,6 @@
  * space. A track pins the mm_struct (through its mmu notifier) but does not keep
  * the address space alive: the target may exit at any time.
  */
-#include <linux/hash.h>
 #include <linux/rculist.h>
 #include <linux/sched/coredump.h>
 #include <linux/sched/mm.h>
@@ -13,9 +12,7 @@
 
 #include "ckpt.h"
 
-#define TABLE_BITS 8
-
-static struct hlist_head table[1 << TABLE_BITS];
+struct hlist_head ckpt_table[1 << CKPT_TABLE_BITS];
 static DEFINE_SPINLOCK(table_lock);
 static atomic_t last_id;
 
@@ -24,7 +21,7 @@ struct ckpt_track *ckpt_track_find(struct mm_struct *mm)
 {
 	struct ckpt_track *t;
 
-	hlist_for_each_entry_rcu(t, &table[hash_ptr(mm, TABLE_BITS)], hash)
+	hlist_for_each_entry_rcu(t, &ckpt_table[hash_ptr(mm, CKPT_TABLE_BITS)], hash)
 		if (t->mm == mm)
 			return t;
 	return NULL;
@@ -41,7 +38,7 @@ static bool claim(struct ckpt_track *t, u32 *ret_other)
 	if (other)
 		*ret_other = other->session->id;
 	else
-		hlist_add_head_rcu(&t->hash, &table[hash_ptr(t->mm, TABLE_BITS)]);
+		hlist_add_head_rcu(&t->hash, &ckpt_table[hash_ptr(t->mm, CKPT_TABLE_BITS)]);
 	rcu_read_unlock();
 	spin_unlock(&table_lock);
 	return !other;
