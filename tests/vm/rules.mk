@@ -2,8 +2,22 @@
 # The module's tests, in QEMU on each kernel of tests/vm/versions.list.
 #
 #	make check-vm [VM_ARGS="-k 6.12 'path/*'"]
+#	make check-debug	the same on a kernel with KASAN, UBSAN, PROVE_LOCKING, DEBUG_VM, kmemleak:
+#				hours, and a kernel is built first; DEBUG_ARGS='session/*' for a part
 
-.PHONY: check-vm
+.PHONY: check-vm check-debug
 
 check-vm: modules
 	@tests/vm/run $(VM_ARGS)
+
+check-debug: deps-vm
+	@tests/vm/debug-kernel
+	@$(MAKE) --no-print-directory build/kmod/6.1-debug/ckpt.ko
+	@VM_MB=2560 VM_SECONDS=$${VM_SECONDS:-14400} VM_APPEND="vm_scale=20" \
+		tests/vm/run -k 6.1-debug $(if $(DEBUG_ARGS),$(DEBUG_ARGS),'path/*' 'session/*' 'client/*' 'stress/*killed' 'stress/rmmod*')
+
+# Ratios of instructions, which repeat: one CPU, virtual time. Never its seconds.
+.PHONY: bench-vm
+bench-vm: modules
+	@VM_CPUS=1 VM_MB=5632 VM_QEMU="-icount shift=0,sleep=off" VM_APPEND="vm_icount vm_scale=10" \
+		tests/vm/run $(VM_ARGS) 'figure/*'

@@ -338,13 +338,14 @@ static void target_execs(const void *unused)
 static void step_fork_child(struct env *e, int step)
 {
 	static int cmd[2];
+	pid_t pid;
 	char c = 0;
 
 	if (step == 0) {
 		if (pipe(cmd))
 			TFAIL(e, "pipe: %m");
-		e->sh->counters[0] = fork();
-		if (!e->sh->counters[0]) {
+		pid = fork();
+		if (!pid) {
 			while (read(cmd[0], &c, 1) == 1) {
 				for (int i = 0; i < 20; i++)
 					*(volatile int *)(e->base + (100 + i) * PAGE) = 7777;
@@ -352,6 +353,7 @@ static void step_fork_child(struct env *e, int step)
 			}
 			_exit(0);
 		}
+		e->sh->counters[0] = pid;
 	} else {
 		uint64_t before = e->sh->counters[1];
 

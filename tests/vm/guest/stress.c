@@ -359,4 +359,3 @@ const struct test stress_tests[] = {
 	{ "stress/rmmod-under-load", rmmod_under_load, NULL, 200 },
 	{}
 };
-const struct test figure_tests[] = { {} };
