@@ -296,6 +296,14 @@ int proc_threads(int pid, struct proc_pids *ret, struct ckpt_err *err)
 		}
 	}
 	qsort(list.v, list.n, sizeof(int), pid_cmp);
+	/* Numbers start again at the bottom: a thread's may be below that of its process. */
+	for (size_t i = 1; i < list.n; i++) {
+		if (list.v[i] != pid)
+			continue;
+		memmove(list.v + 1, list.v, i * sizeof(int));
+		list.v[0] = pid;
+		break;
+	}
 	*ret = list;
 	return 0;
 }

@@ -73,7 +73,8 @@ bool proc_field_num(const char *text, const char *key, int n, int base, uint64_t
 /* The pid in the innermost pid namespace of @pid (or of a thread: tid). */
 int proc_inner_pid(int pid, int tid, int *ret, bool *ret_nested, struct ckpt_err *err) __must_check;
 
-/* Children of all threads and threads, ascending; the caller frees. */
+/* Children of all threads, ascending; threads, the main thread first, then ascending. The caller
+ * frees. */
 struct proc_pids {
 	int *v;
 	size_t n, cap;

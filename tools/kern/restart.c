@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -120,6 +121,21 @@ static long coded_call(int tid, const struct user_regs_struct *regs)
 	return nr == SYS_restart_syscall ? 0 : nr;
 }
 
+/* As thread_interrupt(), but the program's own signals may come in and are not to be lost. */
+static int stop_again(int tid)
+{
+	int status, rc = ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : 0;
+
+	while (!rc) {
+		rc = thread_wait(tid, &status);
+		if (rc || status >> 16 == PTRACE_EVENT_STOP)
+			break;
+		if (ptrace(PTRACE_CONT, tid, 0, status >> 16 ? 0 : WSTOPSIG(status)))
+			rc = -errno;
+	}
+	return rc;
+}
+
 /* An earlier stop has made this a restart_syscall, whose number says nothing: let it sleep on for a
  * moment and look where. It may as well be over by then. */
 static int find_restarted(struct target_thread *th)
@@ -132,7 +148,7 @@ static int find_restarted(struct target_thread *th)
 		nr = sleeping_call(th->tid, &th->regs);
 	}
 	if (!rc)
-		rc = thread_interrupt(th->tid);
+		rc = stop_again(th->tid);
 	if (!rc)
 		rc = thread_get_regs(th->tid, &th->regs);
 	if (rc || (long)th->regs.rax != -ERESTART_RESTARTBLOCK ||

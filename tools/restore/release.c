@@ -17,6 +17,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "kern/arch.h"
+#include "kern/procfs.h"
 #include "kern/target.h"
 #include "restore/restore.h"
 
@@ -182,19 +183,39 @@ int restore_take(struct restore_ctx *r, struct ckpt_err *err)
 	return rc;
 }
 
+static int stays_stopped(const struct restore_ctx *r, const struct task_slot *ts)
+{
+	return ts->task->stopped || r->opts->leave_stopped;
+}
+
+/* A signal takes until the thread runs; nothing depends on it but the order, so no error. */
+static void await_stop(int tid)
+{
+	struct ckpt_err ignore = { 0 };
+	struct proc_stat st;
+
+	for (int i = 0; i < 10000 && !proc_stat_read(tid, &st, &ignore) && st.state != 'T'; i++)
+		(void)usleep(100);
+}
+
 void restore_release(struct restore_ctx *r)
 {
 	/* The program shall not see an end of a pipe that only ckpt still holds. */
 	restore_objects_close(r);
-	/* Whole. From here on it lives without us. */
-	for (size_t i = 0; i < r->slots.n; i++) {
-		struct task_slot *ts = &r->slots.v[i];
+	/* Whole. From here on it lives without us. What is to stay stopped is let go first, so that
+	 * no one who runs finds it otherwise. */
+	for (int stopped = 1; stopped >= 0; stopped--) {
+		for (size_t i = 0; i < r->slots.n; i++) {
+			struct task_slot *ts = &r->slots.v[i];
 
-		if (!ts->thread)
-			continue;
-		if ((ts->task->stopped || r->opts->leave_stopped) &&
-		    ts->thread == ts->task->threads[0])
-			(void)kill(ts->slot->tid, SIGSTOP);
-		(void)ptrace(PTRACE_DETACH, ts->slot->tid, 0, 0);
+			if (!ts->thread || stays_stopped(r, ts) != stopped)
+				continue;
+			if (stopped && ts->thread == ts->task->threads[0])
+				(void)kill(ts->slot->tid, SIGSTOP);
+			(void)ptrace(PTRACE_DETACH, ts->slot->tid, 0, 0);
+		}
+		for (size_t i = 0; stopped && i < r->slots.n; i++)
+			if (r->slots.v[i].thread && stays_stopped(r, &r->slots.v[i]))
+				await_stop(r->slots.v[i].slot->tid);
 	}
 }
