@@ -88,8 +88,7 @@ static int check_root(int pid, struct ckpt_err *err)
 
 static void check_namespaces(struct checker *c, int pid)
 {
-	static const char *const same[] = { "mnt",  "net",    "ipc", "uts",
-					    "user", "cgroup", "time" };
+	static const char *const same[] = { "mnt", "net", "ipc", "uts", "user", "cgroup", "time" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
 		struct ckpt_err e = { 0 };
@@ -132,7 +131,8 @@ static void check_same_as_root(struct checker *c, int pid)
 		if (stat(path, &theirs))
 			continue;
 		(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", c->d.opts->pid, same[i].than);
-		if (stat(path, &root) || (root.st_ino == theirs.st_ino && root.st_dev == theirs.st_dev))
+		if (stat(path, &root) ||
+		    (root.st_ino == theirs.st_ino && root.st_dev == theirs.st_dev))
 			continue;
 		(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
 				"task %d has a %s namespace apart from that of task %d", pid,

@@ -250,8 +250,8 @@ static int by_pid_compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* A restore makes sessions and groups by their leaders. One that has ended and was waited for cannot
- * be made again, unless it is outside of the tree, as it is for all of a shell's job. */
+/* A restore makes sessions and groups by their leaders. One that has ended and was waited for
+ * cannot be made again, unless it is outside of the tree, as it is for all of a shell's job. */
 static int refuse_leaderless(const struct dump_ctx *d, struct ckpt_err *err)
 {
 	size_t n = d->tasks.n;
@@ -262,7 +262,7 @@ static int refuse_leaderless(const struct dump_ctx *d, struct ckpt_err *err)
 	if (!known)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < n; i++)
-		known[i] = (struct by_pid){ d->tasks.v[i]->pid, d->tasks.v[i] };
+		known[i] = (struct by_pid) { d->tasks.v[i]->pid, d->tasks.v[i] };
 	qsort(known, n, sizeof(*known), by_pid_compare);
 	for (size_t i = 1; !rc && i < n; i++) {
 		const Ckpt__Task *t = d->tasks.v[i];
@@ -270,13 +270,14 @@ static int refuse_leaderless(const struct dump_ctx *d, struct ckpt_err *err)
 
 		if (t->sid != root->sid && !bsearch(&sid, known, n, sizeof(*known), by_pid_compare))
 			rc = ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-				       "the leader of session %d, which task %d is in, has ended", t->sid,
-				       t->pid);
+				       "the leader of session %d, which task %d is in, has ended",
+				       t->sid, t->pid);
 		else if (!t->zombie && t->pgid != root->pgid &&
 			 !bsearch(&pgid, known, n, sizeof(*known), by_pid_compare))
-			rc = ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-				       "the leader of process group %d, which task %d is in, has ended",
-				       t->pgid, t->pid);
+			rc = ckpt_fail(
+				err, E_UNSUPPORTED, -EOPNOTSUPP,
+				"the leader of process group %d, which task %d is in, has ended",
+				t->pgid, t->pid);
 	}
 	free(known);
 	return rc;

@@ -269,10 +269,11 @@ static int series_add(struct series *s, uint32_t number, bool full, struct ckpt_
 {
 	struct member m = { .number = number };
 	struct member *slot = vec_push(&s->members);
-	const struct member *parent = s->members.n > 1 ? slot - 1 : NULL;
+	const struct member *parent;
 
 	if (!slot)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	parent = s->members.n > 1 ? slot - 1 : NULL;
 	for (size_t i = 0; !full && parent && i <= parent->needs.n; i++) {
 		uint32_t *n = vec_push(&m.needs);
 

@@ -177,9 +177,11 @@ int thread_read_state(struct target_thread *th)
 			}
 	if (!rc)
 		rc = thread_rseq_abort(th);
-	/* From here on only code of ours runs in it until it is let go: its filters are not for that.
-	 * Refused to a ckpt that is confined itself, which no confined task is dumped by (seccomp.c). */
+	/* From here on only code of ours runs in it until it is let go: its filters are not for
+	 * that. Refused to a ckpt that is confined itself, which no confined task is dumped by
+	 * (seccomp.c). */
 	if (!rc)
-		(void)ptrace(PTRACE_SETOPTIONS, th->tid, 0, THREAD_OPTIONS | PTRACE_O_SUSPEND_SECCOMP);
+		(void)ptrace(PTRACE_SETOPTIONS, th->tid, 0,
+			     THREAD_OPTIONS | PTRACE_O_SUSPEND_SECCOMP);
 	return rc ? rc : thread_get_sigmask(th->tid, &th->sigmask);
 }

@@ -13,7 +13,8 @@
 #include "base/ui.h"
 
 /* Options of a thread that is being stopped. Not TRACEVFORK: a child that is born by vfork must run
- * on, for its parent cannot stop before it has called exec. It is found when the parent has stopped. */
+ * on, for its parent cannot stop before it has called exec. It is found when the parent has
+ * stopped. */
 #define THREAD_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD)
 
 struct target_thread {

@@ -27,7 +27,6 @@
 #include "kind/task/kinds.h"
 #include "restore/restore.h"
 
-
 #define CLONE_ARGS_SIZE 88 /* CLONE_ARGS_SIZE_VER2: with cgroup */
 
 static void plan_clone(struct steps *s, const struct task_slot *who, int tid, uint64_t flags,
@@ -238,10 +237,10 @@ static int plan_thread(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__T
 	/* Its filters come into force one step later: ckpt must hold it by then. */
 	if (thread_confined(th))
 		(void)steps_add(s,
-				&(struct ckpt_step) { .op = CKPT_OP_BARRIER,
-						      .arg = { arena_remote(&r->arena,
-									    r->barrier[BARRIER_HELD]),
-							       r->confined + 1 } },
+				&(struct ckpt_step) {
+					.op = CKPT_OP_BARRIER,
+					.arg = { arena_remote(&r->arena, r->barrier[BARRIER_HELD]),
+						 r->confined + 1 } },
 				"wait until ckpt holds every confined thread");
 	if (!rc)
 		rc = plan_phase(r, t, th, PHASE_CREDS, s, err);

@@ -39,7 +39,8 @@ int restore_hold_confined(struct restore_ctx *r, struct ckpt_err *err)
 
 		if (ts->confined &&
 		    ptrace(PTRACE_SEIZE, ts->slot->tid, 0, SEIZE_OPTS | PTRACE_O_SUSPEND_SECCOMP))
-			return fail_thread(err, ts, -errno, "hold it while its seccomp filters are set");
+			return fail_thread(err, ts, -errno,
+					   "hold it while its seccomp filters are set");
 	}
 	(void)__atomic_add_fetch(word, 1, __ATOMIC_SEQ_CST);
 	(void)syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);

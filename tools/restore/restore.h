@@ -22,7 +22,7 @@ struct task_slot {
 	Ckpt__Thread *thread; /* NULL: a zombie */
 	struct ckpt_slot *slot;
 	const Ckpt__Mm *base; /* a process: whose memory it finds at its birth; NULL: ckpt's */
-	bool confined; /* by seccomp: ckpt holds it before its filters come into force */
+	bool confined;        /* by seccomp: ckpt holds it before its filters come into force */
 };
 
 /* Words in the arena at which tasks-to-be wait for each other, and at the last for ckpt. */
@@ -64,10 +64,10 @@ struct restore_ctx {
 	struct {
 		struct task_slot *v;
 		size_t n, cap;
-	} slots;              /* processes in image order, each with its threads behind it */
-	size_t *first_slot;   /* of each task, by its index in the image */
+	} slots;            /* processes in image order, each with its threads behind it */
+	size_t *first_slot; /* of each task, by its index in the image */
 	uint32_t *barrier[BARRIER_COUNT];
-	uint32_t confined; /* threads that are */
+	uint32_t confined;    /* threads that are */
 	uint32_t procs;       /* processes that are not zombies */
 	pid_t root;           /* as ckpt sees it; 0 before it was cloned */
 	struct mm_runs *runs; /* by mm id - 1 */
@@ -136,8 +136,8 @@ int restore_finish_mm(struct restore_ctx *r, const Ckpt__Mm *mm, struct steps *s
 int restore_take(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_release(struct restore_ctx *r);
 
-/* release.c: hold the confined threads by ptrace once all of them have arrived at BARRIER_HELD, and let
- * them pass. 1 done, 0 not all are there, or an error. */
+/* release.c: hold the confined threads by ptrace once all of them have arrived at BARRIER_HELD, and
+ * let them pass. 1 done, 0 not all are there, or an error. */
 int restore_hold_confined(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 
 #endif
