@@ -26,6 +26,8 @@ TEST_UNIT_CFLAGS = $(CPPFLAGS_ALL) $(PKG_CFLAGS)
 TEST_UNIT_LIBS = $(PKG_LIBS) -lcmocka
 
 .DEFAULT_GOAL := help
+# Made from others, but not to be removed.
+.SECONDARY: $(PB_C) $(PB_H)
 .PHONY: help all deps demo check lint install clean fuzz
 
 help:
