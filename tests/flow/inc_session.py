@@ -104,6 +104,11 @@ def body(box):
     res = box.run_ckpt("merge", "-D", image(last), "-o", image("inc_folded"), "-t", target.pid)
     check(res.code == 0, f"{res}")
     refused(image(last), "E-PARENT", "is tracked since checkpoint")
+    res = box.run_ckpt("diff", image(last), image("inc_folded"))
+    check(res.code == 0 and "no difference" in res.out, f"a folded checkpoint is the same one: {res}")
+    res = box.run_ckpt("diff", "--json", image(one), image(last))
+    diff = json.loads(res.out)
+    check(res.code == 0 and diff["pages"]["changed"] and diff["pages"]["same"], f"{res}")
     last = increment("inc_folded")
     for name in os.listdir(box.dir):
         if name.startswith("inc") and name not in (last, "inc_folded"):

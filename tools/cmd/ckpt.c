@@ -7,7 +7,7 @@
 
 static const struct cmd *const commands[] = {
 	&cmd_dump,  &cmd_restore, &cmd_migrate, &cmd_receive, &cmd_keygen, &cmd_track,
-	&cmd_merge, &cmd_check,   &cmd_show,    &cmd_verify,  NULL,
+	&cmd_merge, &cmd_diff,    &cmd_check,   &cmd_show,    &cmd_verify, NULL,
 };
 
 static void usage(FILE *f)

@@ -28,7 +28,7 @@ struct cmd {
 };
 
 extern const struct cmd cmd_dump, cmd_restore, cmd_migrate, cmd_receive, cmd_keygen, cmd_check,
-	cmd_show, cmd_verify, cmd_track, cmd_merge;
+	cmd_show, cmd_verify, cmd_track, cmd_merge, cmd_diff;
 
 /* What every command accepts. */
 struct cmd_common {

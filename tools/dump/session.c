@@ -430,6 +430,81 @@ static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct ru
 	return 0;
 }
 
+/* Where list @l and that of the earlier address space @with, @of, name the same page at the same
+ * address, it is shared since a fork, as it was in the parent. 0 or -ENOMEM. */
+static int share_with(struct run_list *l, const struct run_list *of, uint32_t with)
+{
+	struct run_list out = { 0 };
+	size_t k = 0;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < l->n; i++) {
+		struct ckpt_page_run r = l->v[i];
+
+		while (!rc && r.npages) {
+			uint64_t end = r.vaddr + (uint64_t)r.npages * CKPT_PAGE, until = end;
+			struct ckpt_page_run piece = r;
+			const struct ckpt_page_run *o;
+
+			while (k < of->n &&
+			       of->v[k].vaddr + (uint64_t)of->v[k].npages * CKPT_PAGE <= r.vaddr)
+				k++;
+			o = k < of->n ? &of->v[k] : NULL;
+			if (o && o->vaddr > r.vaddr) {
+				until = o->vaddr < end ? o->vaddr : end;
+			} else if (o) {
+				uint64_t oend = o->vaddr + (uint64_t)o->npages * CKPT_PAGE;
+
+				until = oend < end ? oend : end;
+				if (r.kind == CKPT_RUN_PARENT && o->kind == CKPT_RUN_PARENT &&
+				    r.off - r.vaddr == o->off - o->vaddr) {
+					piece.kind = CKPT_RUN_SHARED;
+					piece.off = with;
+				}
+			}
+			piece.npages = (uint32_t)((until - r.vaddr) / CKPT_PAGE);
+			rc = run_list_add(&out, &piece);
+			r.npages -= piece.npages;
+			if (r.kind == CKPT_RUN_DATA || r.kind == CKPT_RUN_PARENT)
+				r.off += until - r.vaddr;
+			r.vaddr = until;
+		}
+	}
+	if (rc) {
+		vec_free(&out);
+		return rc;
+	}
+	vec_free(l);
+	*l = out;
+	return 0;
+}
+
+/* Of an address space that had shared pages in the parent. */
+static int share_again(struct dump_ctx *d, size_t at, struct run_list *lists, struct ckpt_err *err)
+{
+	const Ckpt__Task *was = image_task(d->parent, dump_vpid(d, d->pages.v[at].pid), NULL);
+	struct image_maps maps = { 0 };
+	int rc = 0;
+
+	if (was && was->mm)
+		maps = image_maps_of_mm(d->parent, was->mm);
+	for (size_t i = 0; !rc && i < at; i++) {
+		const Ckpt__Task *other =
+			d->pages.v[i].mm
+				? image_task(d->parent, dump_vpid(d, d->pages.v[i].pid), NULL)
+				: NULL;
+		bool shares = false;
+
+		if (!other || !other->mm)
+			continue;
+		for_each_image_run(r, maps) shares |=
+			r->kind == CKPT_RUN_SHARED && r->off == other->mm;
+		if (shares)
+			rc = share_with(&lists[at], &lists[i], d->pages.v[i].mm);
+	}
+	return rc ? ckpt_fail(err, E_NOMEM, rc, "out of memory") : 0;
+}
+
 int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists, struct ckpt_err *err)
 {
 	struct run_list **all = calloc(d->pages.n + 1, sizeof(struct run_list *));
@@ -440,6 +515,9 @@ int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists, struct ckpt_
 		if (d->pages.v[i].mm)
 			rc = resolve_one(d, &d->pages.v[i], &lists[i], err);
 	}
+	for (size_t i = d->pages.n; !rc && i-- > 0;)
+		if (d->pages.v[i].mm)
+			rc = share_again(d, i, lists, err);
 	if (!rc)
 		rc = chain_put(&d->writer, d->parent, all, d->pages.n, err);
 	free(all);

@@ -180,10 +180,18 @@ int chain_resolve(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct r
 		if (r->kind == CKPT_RUN_SHARED) {
 			struct chain_map other;
 
+			/* Ascending as well, as long as it is the same one. */
 			chain_map_init(&other, m->img, (uint32_t)r->off);
+			if (m->other == r->off) {
+				other.map = m->other_map;
+				other.run = m->other_run;
+			}
 			rc = chain_resolve(&other, vaddr, take, ret);
 			if (rc)
 				return rc;
+			m->other = (uint32_t)r->off;
+			m->other_map = other.map;
+			m->other_run = other.run;
 			vaddr += take * CKPT_PAGE;
 			npages -= take;
 			continue;

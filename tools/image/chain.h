@@ -25,6 +25,8 @@ struct chain_map {
 	const struct image *img;
 	struct image_maps maps;
 	size_t map, run;
+	uint32_t other; /* address space that shared the last page with this one, and its place */
+	size_t other_map, other_run;
 };
 void chain_map_init(struct chain_map *m, const struct image *img, uint32_t mm);
 /*
