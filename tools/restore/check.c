@@ -51,13 +51,33 @@ static void describe_owner(int pid, char *buf, size_t len)
 		       st.state == 'Z' ? ", a zombie" : "");
 }
 
+/* A number is taken as long as a process group has it, though its leader is gone: members that
+ * run, or that have ended and wait for their parent. */
+static void check_group(struct restore_ctx *r, struct checker *c, int id)
+{
+	struct ckpt_err e = { 0 };
+
+	if (kill(-id, 0) && errno == ESRCH)
+		return;
+	(void)ckpt_fail(&e, E_PID_TAKEN, -EEXIST,
+			"cannot restore task %d: process group %d still has members", id, id);
+	(void)ckpt_remedy(
+		&e,
+		"see them with: ps -eo pid,pgid,stat,comm | grep ' %d '; or restore into a fresh "
+		"pid namespace: ckpt restore --pidns -D %s",
+		id, r->opts->dir);
+	report(c, &e);
+}
+
 static void check_pid(struct restore_ctx *r, struct checker *c, int id, const char *what)
 {
 	struct ckpt_err e = { 0 };
 	char owner[128];
 
-	if (kill(id, 0) && errno == ESRCH)
+	if (kill(id, 0) && errno == ESRCH) {
+		check_group(r, c, id);
 		return;
+	}
 	describe_owner(id, owner, sizeof(owner));
 	(void)ckpt_fail(&e, E_PID_TAKEN, -EEXIST, "cannot restore %s %d: pid %d belongs to %s",
 			what, id, id, owner);
