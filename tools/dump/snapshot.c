@@ -20,7 +20,7 @@
 #include "task_traits.pb-c.h"
 
 #define UNLIMITED (1ull << 60) /* version 1 writes a number near 2^63 */
-/* A snapshot costs the page tables of all memory, copying costs the pages that are saved. Measured:
+/* A snapshot costs the page tables of all memory, copying costs the pages that are saved. Estimate:
  * a fork takes as long as copying a sixteenth of what it shares. */
 #define FORK_RATIO 16
 #define WORTH_BYTES (8u << 20) /* less is copied about as fast as page tables are */
