@@ -110,7 +110,7 @@ static void client(const void *unused)
 	target_stop(&t);
 	struct pollfd p = { .fd = kmod_event_fd(k), .events = POLLIN };
 	do
-		CHECK(poll(&p, 1, 20000) == 1);
+		CHECK(poll(&p, 1, patience_seconds() * 1000) == 1);
 	while (kmod_event(k, &event, &err) == 0);
 	CHECK(event.type == CKPT_EVENT_GONE && event.track == track);
 	CHECK(!kmod_collect(k, 0, true, see, s, &err) && s->result.flags & CKPT_RESULT_GONE);

@@ -22,7 +22,7 @@
 
 #include "vm.h"
 
-#define USUAL_SECONDS 60
+#define USUAL_SECONDS 240
 
 static int why_fd = -1;
 
@@ -118,6 +118,13 @@ uint64_t now_ns(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
+unsigned int patience_seconds(void)
+{
+	const char *scale = getenv("VM_SCALE"); /* a slow kernel, e.g. with KASAN */
+
+	return 60 * (scale && atoi(scale) > 1 ? atoi(scale) : 1);
+}
+
 uint32_t rnd(uint64_t *state)
 {
 	*state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
@@ -137,16 +144,14 @@ static void reset_settings(void)
 /* The test's exit status; @why gets what it said. */
 static int run(const struct test *t, char *why, size_t size)
 {
-	int pipefd[2], status = 0, limit = t->seconds ? t->seconds : USUAL_SECONDS;
+	int pipefd[2], status = 0;
+	unsigned int limit = (t->seconds ? t->seconds : USUAL_SECONDS) * (patience_seconds() / 60);
 	struct pollfd pfd;
 	siginfo_t info;
 	ssize_t n;
-	const char *scale = getenv("VM_SCALE"); /* a slow kernel, e.g. with KASAN */
 	pid_t pid;
 	int pidfd;
 
-	if (scale && atoi(scale) > 1)
-		limit *= atoi(scale);
 	why[0] = 0;
 	reset_settings();
 	SYS(pipe2(pipefd, O_CLOEXEC));
@@ -166,7 +171,7 @@ static int run(const struct test *t, char *why, size_t size)
 	if (poll(&pfd, 1, limit * 1000) == 0) {
 		kill(-pid, SIGKILL);
 		kill(pid, SIGKILL);
-		snprintf(why, size, "not finished after %d s", limit);
+		snprintf(why, size, "not finished after %u s", limit);
 		status = 1;
 	}
 	waitid(P_PID, pid, &info, WEXITED);

@@ -140,6 +140,15 @@ bool run_covers(const struct vnl_result *r, uintptr_t addr, uint32_t *ret_state)
 	return false;
 }
 
+uint64_t runs_pages_in(const struct vnl_result *r, uintptr_t start, size_t pages)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < pages; i++)
+		n += run_covers(r, start + i * PAGE, NULL);
+	return n;
+}
+
 void runs_check_order(const struct vnl_result *r)
 {
 	uint64_t end = 0, pages = 0;

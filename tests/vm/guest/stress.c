@@ -349,13 +349,13 @@ static void attach_detach(const void *unused)
 }
 
 const struct test stress_tests[] = {
-	{ "stress/live-10000-swaps", live, "10000", 300 },
-	{ "stress/live-wild", live, "3000 wild", 200 },
-	{ "stress/live-granule-64k", live, "2000 granule", 200 },
-	{ "stress/live-granule-adaptive", live, "2000 granule adaptive wild", 200 },
-	{ "stress/owner-killed", owner_killed, NULL, 200 },
-	{ "stress/target-killed", target_killed, NULL, 200 },
-	{ "stress/attach-detach", attach_detach, NULL, 200 },
-	{ "stress/rmmod-under-load", rmmod_under_load, NULL, 200 },
+	{ "stress/live-10000-swaps", live, "10000", 900 },
+	{ "stress/live-wild", live, "3000 wild", 900 },
+	{ "stress/live-granule-64k", live, "2000 granule", 900 },
+	{ "stress/live-granule-adaptive", live, "2000 granule adaptive wild", 900 },
+	{ "stress/owner-killed", owner_killed, NULL, 900 },
+	{ "stress/target-killed", target_killed, NULL, 900 },
+	{ "stress/attach-detach", attach_detach, NULL, 900 },
+	{ "stress/rmmod-under-load", rmmod_under_load, NULL, 900 },
 	{}
 };

@@ -2,8 +2,11 @@
 /*
  * The target: a child that waits for a command in read(), so that it stands
  * still while the test looks at it, and runs one step of a path per command.
+ * That a step is done does not mean that it stands still: on a slow machine it
+ * is then on its way into read() and writes to its stack.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -41,6 +44,24 @@ void target_give_up(struct env *e, int how, const char *fmt, ...)
 	_exit(3);
 }
 
+void pid_wait_reading(pid_t pid)
+{
+	uint64_t deadline = now_ns() + patience_seconds() * 1000000000ULL;
+	char path[64], buf[256];
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", pid);
+	for (;;) {
+		/* "0 ..." is read(); "running" is not. */
+		if (read_file(path, buf, sizeof(buf)) < 0)
+			return; /* it died: its next step will tell */
+		if (!strncmp(buf, "0 ", 2))
+			return;
+		if (now_ns() > deadline)
+			FAIL("process %d does not come to rest: %s", pid, buf);
+		poll(NULL, 0, 1);
+	}
+}
+
 static void wait_ack(struct target *t)
 {
 	char c;
@@ -56,6 +77,7 @@ static void wait_ack(struct target *t)
 		SKIP("%s", t->sh->why);
 	if (t->sh->failed)
 		FAIL("the target failed: %s", t->sh->why);
+	pid_wait_reading(t->pid);
 }
 
 void target_start(struct target *t, const struct path *p)

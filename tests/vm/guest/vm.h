@@ -87,8 +87,11 @@ struct target {
 };
 
 void target_start(struct target *t, const struct path *p);
-void target_step(struct target *t, int step); /* returns when it is done */
+/* Returns when it is done and the target's main thread sleeps in read() again. */
+void target_step(struct target *t, int step);
 void target_stop(struct target *t);
+/* Wait until the process sleeps in read(): until then it may write to its stack. */
+void pid_wait_reading(pid_t pid);
 
 /* In the target: write to page @i and say so. */
 void touch(struct env *e, size_t i);
@@ -106,6 +109,9 @@ void image_free(struct image *img);
 /* Each page that differs between the images must be in a run. */
 void image_check(const struct image *before, const struct image *after, const struct vnl_result *r);
 bool run_covers(const struct vnl_result *r, uintptr_t addr, uint32_t *ret_state);
+/* Pages of the runs that lie in [start, start + pages): a test counts in its own arena only,
+ * a program's stack and libc change whenever it runs. */
+uint64_t runs_pages_in(const struct vnl_result *r, uintptr_t start, size_t pages);
 void runs_check_order(const struct vnl_result *r);
 bool page_soft_dirty(pid_t pid, uintptr_t addr);
 bool vma_has_flag(pid_t pid, uintptr_t addr, const char *flag);
@@ -118,6 +124,8 @@ int write_file(const char *path, const char *text); /* 0 or -errno */
 int read_file(const char *path, char *buf, size_t size);
 uint64_t read_number(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 uint64_t now_ns(void);
+/* How long to wait for what must come: long, and longer in a slow kernel. */
+unsigned int patience_seconds(void);
 uint32_t rnd(uint64_t *state);
 
 #endif
