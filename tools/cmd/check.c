@@ -6,11 +6,17 @@
 #include "cmd/cmd.h"
 #include "dump/dump.h"
 #include "kern/features.h"
+#include "migrate/migrate.h"
 #include "restore/restore.h"
+
+enum { OPT_TO = 256, OPT_KEY, OPT_INSECURE };
 
 static const struct cmd_opt opts[] = {
 	{ 't', "pid", "PID", "everything that would stop a dump of this process" },
 	{ 'D', "image", "DIR", "everything that would stop a restore of this image" },
+	{ OPT_TO, "to", "DEST", "with --pid: everything that would stop a migration there" },
+	{ OPT_KEY, "key", "FILE", "with --to: this node's half of ckpt keygen" },
+	{ OPT_INSECURE, "insecure", NULL, "with --to: plain TCP" },
 	{ 0 },
 };
 
@@ -20,16 +26,47 @@ struct findings {
 	int count;
 };
 
-static void found(void *arg, const struct ckpt_err *why)
+/* @node: where, of a migration; else NULL. */
+static void add(struct findings *f, const struct ckpt_err *why, const char *node)
 {
-	struct findings *f = arg;
+	struct json_object *o;
 
 	f->count++;
-	if (f->c->json)
-		json_object_array_add(f->list, cmd_err_json(why));
-	else
-		printf("%s: %s%s%s\n  → %s\n", ckpt_err_name(why->id), why->where,
-		       why->where[0] ? ": " : "", why->msg, ckpt_err_remedy(why));
+	if (!f->c->json) {
+		printf("%s%s%s: %s%s%s\n  → %s\n", node ? node : "", node ? ": " : "",
+		       ckpt_err_name(why->id), why->where, why->where[0] ? ": " : "", why->msg,
+		       ckpt_err_remedy(why));
+		return;
+	}
+	o = cmd_err_json(why);
+	if (node)
+		json_object_object_add(o, "node", json_object_new_string(node));
+	json_object_array_add(f->list, o);
+}
+
+static void found(void *arg, const struct ckpt_err *why)
+{
+	add(arg, why, NULL);
+}
+
+static void found_on(void *arg, const struct ckpt_err *why, bool there)
+{
+	add(arg, why, there ? "peer" : "source");
+}
+
+static int check_migration(struct findings *f, struct migrate_opts *o, struct cmd_common *c,
+			   struct ckpt_err *err)
+{
+	struct migrate_result res;
+	char doubt[64] = "";
+	int rc;
+
+	o->check_only = true;
+	o->blocker = found_on;
+	o->arg = f;
+	rc = ckpt_migrate(o, &c->ui, &res, doubt, err);
+	/* With blockers it ends as refused: they are the answer, not a failure. */
+	return f->count ? 0 : rc;
 }
 
 static int finish(struct findings *f, const char *ok)
@@ -95,6 +132,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 {
 	struct ckpt_dump_opts d = { .ghost_limit = 64u << 20, .threads = 1 };
 	struct ckpt_restore_opts r = { 0 };
+	struct migrate_opts m = { 0 };
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
 	struct findings f = { .c = &c };
@@ -105,20 +143,32 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			return cmd_usage(cmd, "\"%s\" is not a process id", optarg);
 		if (key == 'D')
 			r.dir = optarg;
+		if (key == OPT_TO)
+			m.to = optarg;
+		if (key == OPT_KEY)
+			m.auth.key = optarg;
+		if (key == OPT_INSECURE)
+			m.auth.insecure = true;
 	}
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
+	if (m.to && !d.pid)
+		return cmd_usage(cmd, "--to needs --pid: which process would move");
 	if (!d.pid && !r.dir)
 		return check_kernel(&c);
 	f.list = json_object_new_array();
-	rc = d.pid ? ckpt_dump_check(&d, &c.ui, found, &f, &err) : 0;
+	m.pid = d.pid;
+	rc = m.to    ? check_migration(&f, &m, &c, &err)
+	     : d.pid ? ckpt_dump_check(&d, &c.ui, found, &f, &err)
+		     : 0;
 	if (rc >= 0 && r.dir)
 		rc = ckpt_restore_check(&r, &c.ui, found, &f, &err);
 	if (rc < 0)
 		return cmd_fail(&c, &err);
-	return finish(&f, d.pid ? "Nothing stops a dump of this process."
-				: "Nothing stops a restore of this image.");
+	return finish(&f, m.to    ? "Nothing stops moving this process there."
+			  : d.pid ? "Nothing stops a dump of this process."
+				  : "Nothing stops a restore of this image.");
 }
 
-const struct cmd cmd_check = { "check", "[-t PID] [-D DIR]", "what would stop a dump or a restore",
-			       opts, run };
+const struct cmd cmd_check = { "check", "[-t PID [--to DEST]] [-D DIR]",
+			       "what would stop a dump, a restore or a migration", opts, run };
