@@ -14,7 +14,7 @@ enum { OPT_TO = 256, OPT_KEY, OPT_INSECURE };
 static const struct cmd_opt opts[] = {
 	{ 't', "pid", "PID", "everything that would stop a dump of this process" },
 	{ 'D', "image", "DIR", "everything that would stop a restore of this image" },
-	{ OPT_TO, "to", "DEST", "with --pid: everything that would stop a migration there" },
+	{ OPT_TO, "to", "DEST", "everything that would stop moving --pid there" },
 	{ OPT_KEY, "key", "FILE", "with --to: this node's half of ckpt keygen" },
 	{ OPT_INSECURE, "insecure", NULL, "with --to: plain TCP" },
 	{ 0 },
