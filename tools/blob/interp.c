@@ -7,6 +7,7 @@
 #include <asm/unistd.h>
 #include <linux/errno.h>
 #include <linux/futex.h>
+#include <stdbool.h>
 
 #include "blob/step.h"
 
@@ -179,14 +180,10 @@ static long run_step(struct ckpt_arena *arena, struct ckpt_slot *slot, struct ck
 	return -ENOSYS;
 }
 
-/* Run the slot's steps, report, and wait for the owner: at dump it stops us by
- * ptrace and puts our registers back. When the owner is dead or lets go, return:
- * entry.S then leaves for good. */
-HIDDEN void blob_main(struct ckpt_slot *slot)
+/* Run the slot's list. Returns whether all of it was done. */
+static bool run_list(struct ckpt_arena *arena, struct ckpt_slot *slot)
 {
-	struct ckpt_arena *arena = (struct ckpt_arena *)slot->arena;
 	struct ckpt_step *steps = (struct ckpt_step *)slot->steps;
-	uint32_t state = CKPT_SLOT_DONE;
 
 	__atomic_store_n(&slot->state, CKPT_SLOT_RUNNING, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < slot->nsteps; i++) {
@@ -198,16 +195,49 @@ HIDDEN void blob_main(struct ckpt_slot *slot)
 		s->ret = run_step(arena, slot, s);
 		if (s->ret < 0 && !(s->flags & CKPT_STEP_MAY_FAIL)) {
 			slot->err = (int32_t)s->ret;
-			state = CKPT_SLOT_FAILED;
-			break;
+			return false;
 		}
 	}
-	report(arena, slot, state);
+	return true;
+}
 
+/* Wait for another list; false when the owner is dead. PR_SET_PDEATHSIG is quicker than the tick,
+ * but not yet there in the first moments. */
+static bool next_list(struct ckpt_arena *arena, struct ckpt_slot *slot)
+{
+	const int64_t tick[2] = { 1, 0 };
+
+	for (;;) {
+		uint32_t state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
+
+		if (state == CKPT_SLOT_NEXT)
+			return true;
+		if (owner_gone(arena))
+			return false;
+		(void)call(__NR_futex, (uint64_t)&slot->state, FUTEX_WAIT, state, (uint64_t)tick);
+	}
+}
+
+/* Run the slot's lists, report, and wait for the owner: at dump it stops us by ptrace and puts
+ * our registers back. When the owner is dead or lets go, return: entry.S then leaves for good. */
+HIDDEN void blob_main(struct ckpt_slot *slot)
+{
+	struct ckpt_arena *arena = (struct ckpt_arena *)slot->arena;
+
+	for (;;) {
+		bool done = run_list(arena, slot);
+		bool again = done && __atomic_load_n(&slot->again, __ATOMIC_ACQUIRE);
+
+		report(arena, slot, done ? CKPT_SLOT_DONE : CKPT_SLOT_FAILED);
+		if (!again)
+			break;
+		if (!next_list(arena, slot))
+			return;
+	}
 	for (;;) {
 		uint32_t seen = __atomic_load_n(&arena->owner, __ATOMIC_ACQUIRE);
 
-		if (!(seen & FUTEX_TID_MASK) || (seen & FUTEX_OWNER_DIED))
+		if (owner_gone(arena))
 			return;
 		if (!(seen & FUTEX_WAITERS)) {
 			uint32_t want = seen;

@@ -83,6 +83,7 @@ enum ckpt_slot_state {
 	CKPT_SLOT_DONE,
 	CKPT_SLOT_FAILED,
 	CKPT_SLOT_GONE, /* CKPT_OP_EXIT was reached */
+	CKPT_SLOT_NEXT, /* the owner has put another list in */
 };
 
 struct ckpt_slot {
@@ -96,7 +97,7 @@ struct ckpt_slot {
 	uint32_t state; /* enum ckpt_slot_state; a futex */
 	int32_t err;    /* -errno of the step that failed */
 	int32_t tid;    /* as the owner sees it */
-	uint32_t reserved;
+	uint32_t again; /* not the last list: wait for CKPT_SLOT_NEXT when it is done */
 };
 _Static_assert(sizeof(struct ckpt_slot) == 64, "slot layout");
 _Static_assert(__builtin_offsetof(struct ckpt_slot, leave) == CKPT_SLOT_OFF_LEAVE, "asm");

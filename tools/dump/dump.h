@@ -38,6 +38,10 @@ struct dump_tracking {
 	 * before is of no use (-ESTALE). *ret may be NULL: then every page is saved. */
 	int (*tracker)(struct dump_tracking *tr, struct target_task *task, bool again,
 		       struct tracker **ret, bool *ret_fresh, struct ckpt_err *err);
+	/* How many of the @npages unwritten pages from @addr are alike: the parent has them, or
+	 * (*ret_had false) not, so that they are saved after all. NULL: it has them all. */
+	uint64_t (*had)(struct dump_tracking *tr, int pid, uint64_t addr, uint64_t npages,
+			bool *ret_had);
 	bool arm;       /* begin the next epoch */
 	bool increment; /* pages that were not written are not saved: CKPT_RUN_PARENT */
 };
@@ -146,6 +150,8 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *ms
 		    struct ckpt_err *err) __must_check;
 /* While all is frozen: what cannot be read from a snapshot. */
 int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* Does a tracker look after this mapping? */
+bool dump_vma_tracked(const struct proc_vma *v);
 /* When the target may run again: the rest. */
 int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* snapshot.c */

@@ -95,17 +95,10 @@ static int collect_vma(struct dump_ctx *d, struct target_task *task, const struc
 	return kind->dump ? kind->dump(d, task, v, vma, err) : 0;
 }
 
-/* Tracked pages: what was not written since the parent is there. */
-static int tracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+static int parent_run(struct anon_walk *w, uint64_t addr, uint64_t npages)
 {
-	struct anon_walk *w = arg;
 	struct ckpt_page_run *known;
 
-	if ((flags & (TRACK_WRITTEN | TRACK_GUARD)) || ((flags & TRACK_ZERO) && !w->backed) ||
-	    !w->increment)
-		return anon_run(arg, addr, npages,
-				(flags & TRACK_ZERO ? PAGEMAP_ZERO : 0) |
-					(flags & TRACK_GUARD ? PAGEMAP_GUARD : 0));
 	w->d->stats.pages_scanned += npages;
 	w->d->stats.pages_parent += npages;
 	known = vec_grow((void **)&w->pages->known, &w->pages->known_n, &w->pages->known_cap,
@@ -118,9 +111,34 @@ static int tracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int f
 	return 0;
 }
 
+/* Tracked pages: what was not written since the parent is there. */
+static int tracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct anon_walk *w = arg;
+
+	if ((flags & (TRACK_WRITTEN | TRACK_GUARD)) || ((flags & TRACK_ZERO) && !w->backed) ||
+	    !w->increment)
+		return anon_run(arg, addr, npages,
+				(flags & TRACK_ZERO ? PAGEMAP_ZERO : 0) |
+					(flags & TRACK_GUARD ? PAGEMAP_GUARD : 0));
+	while (npages) {
+		struct dump_tracking *tr = w->d->tracking;
+		bool had = true;
+		uint64_t n = tr->had ? tr->had(tr, w->pages->pid, addr, npages, &had) : npages;
+
+		if (!had && anon_run(arg, addr, n, 0))
+			return -ENOMEM;
+		if (had && parent_run(w, addr, n))
+			return -ENOMEM;
+		addr += n * CKPT_PAGE;
+		npages -= n;
+	}
+	return 0;
+}
+
 /* Program text is hardly ever written, and registered with a userfaultfd it would be paged in more
  * slowly: it is looked at every time. */
-static bool vma_tracked(const struct proc_vma *v)
+bool dump_vma_tracked(const struct proc_vma *v)
 {
 	if (v->shared || (v->flags & (PROC_VMF(dp) | PROC_VMF(ht))))
 		return false;
@@ -141,7 +159,7 @@ static size_t vma_group(const struct proc_vmas *vmas, const Ckpt__Mm *mm, size_t
 		const struct proc_vma *v = &vmas->v[end];
 
 		if (v->start != vmas->v[end - 1].end || !vma_kind_match(v)->private_pages ||
-		    !vma_tracked(v) || vma_frozen(v) != vma_frozen(&vmas->v[i]) ||
+		    !dump_vma_tracked(v) || vma_frozen(v) != vma_frozen(&vmas->v[i]) ||
 		    !mm->vmas[end]->object != !mm->vmas[i]->object)
 			break;
 	}
@@ -157,7 +175,7 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 
 	for (size_t i = 0, next; !rc && i < vmas->n; i = next) {
 		const struct proc_vma *v = &vmas->v[i];
-		bool tracked = t && vma_tracked(v);
+		bool tracked = t && dump_vma_tracked(v);
 
 		next = i + 1;
 		if (!vma_kind_match(v)->private_pages)

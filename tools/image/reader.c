@@ -308,7 +308,7 @@ static int check_runs(struct image *img, Ckpt__PageMap *m, struct ckpt_err *err)
 		last = r[i].vaddr + bytes;
 		if (r[i].kind == CKPT_RUN_DATA && !run_in_file(r[i].off, bytes, img->pages_bytes))
 			return corrupt(img, err, "a page run lies outside the page file");
-		if (r[i].kind == CKPT_RUN_PARENT) {
+		if (r[i].kind == CKPT_RUN_PARENT && !img->kept) {
 			uint32_t source = ckpt_run_source(r[i].off);
 
 			if (!source || source >= img->sources.n ||
@@ -422,10 +422,11 @@ int image_read_alone(struct image *img, const char *path, struct ckpt_err *err)
 	return rc ? rc : open_pages(img, err);
 }
 
-int image_read(struct image *img, const char *path, struct ckpt_err *err)
+static int read_all(struct image *img, const char *path, bool kept, struct ckpt_err *err)
 {
 	int rc = image_read_alone(img, path, err);
 
+	img->kept = kept;
 	if (!rc)
 		rc = image_open_chain(img, err);
 	if (!rc)
@@ -433,6 +434,16 @@ int image_read(struct image *img, const char *path, struct ckpt_err *err)
 	if (!rc)
 		rc = index_maps(img, err);
 	return rc ? rc : index_tasks(img, err);
+}
+
+int image_read(struct image *img, const char *path, struct ckpt_err *err)
+{
+	return read_all(img, path, false, err);
+}
+
+int image_read_kept(struct image *img, const char *path, struct ckpt_err *err)
+{
+	return read_all(img, path, true, err);
 }
 
 static void free_list(void *list_ptr)

@@ -7,6 +7,7 @@
 #ifndef CKPT_IMAGE_READER_H
 #define CKPT_IMAGE_READER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -65,6 +66,7 @@ struct image {
 		size_t n, cap;
 	} sources;
 	Ckpt__Chain *chain; /* NULL: not an increment */
+	bool kept;          /* the reader keeps what CKPT_RUN_PARENT stands for */
 	uint32_t *by_pid;   /* indexes of tasks, ascending by pid */
 	uint32_t *child;    /* indexes of tasks, grouped by parent in image order */
 	uint32_t *child_at; /* first entry in child for each task; one more at the end */
@@ -81,6 +83,8 @@ int image_read_inventory(struct image *img, const char *path, struct ckpt_err *e
  * nobody has to replay a chain.
  */
 int image_read(struct image *img, const char *path, struct ckpt_err *err) __must_check;
+/* Of a stream: runs CKPT_RUN_PARENT stay as they are, for who has the pages (tools/migrate). */
+int image_read_kept(struct image *img, const char *path, struct ckpt_err *err) __must_check;
 void image_free(struct image *img);
 /* Compare every block of the page file, and of those of the chain, with its sum. E_IMAGE_CORRUPT
  * names the block. */

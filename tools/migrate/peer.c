@@ -40,6 +40,9 @@ struct peer {
 	struct restore_ctx restore;
 	struct ckpt_restore_opts restore_opts;
 	char path[64];
+	int root;  /* as the source said */
+	bool warm; /* it exists */
+	bool cold; /* it is not made before all is known */
 };
 
 static int fail_frame(struct peer *p, struct ckpt_err *err, const char *what)
@@ -89,6 +92,14 @@ static int take_pages(struct peer *p, size_t len, struct ckpt_err *err)
 	if (h->coding == MIG_ZERO)
 		data = NULL;
 	p->memory_bytes += bytes;
+	if (h->pid && data && p->warm && (int)h->pid == p->root &&
+	    restore_warm_has(&p->restore, h->addr, h->addr + bytes)) {
+		/* Straight into the memory of the task-to-be, also where it may only read. */
+		int rc = io_pwrite_full(p->restore.warm->mem_fd, data, bytes, h->addr);
+
+		return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot write to task %u", h->pid)
+			  : store_note(&p->store, h->pid, h->addr, h->npages, err);
+	}
 	if (h->pid)
 		return store_put(&p->store, h->pid, h->addr, h->npages, data, err);
 	if (!data)
@@ -124,6 +135,7 @@ static int answer_offer(struct peer *p, const Ckpt__MigOffer *offer, struct ckpt
 	if (offer->id.len != MIG_ID_BYTES)
 		return fail_frame(p, err, "an offer without a name");
 	decision_id(offer->id.data, p->id);
+	p->root = offer->root;
 	rc = preflight_check(offer, &a, err);
 	if (rc)
 		return rc;
@@ -149,6 +161,26 @@ static int take_round(struct peer *p, size_t len, struct ckpt_err *err)
 	return rc ? wire_fail(p->link, &p->buf, rc, err) : 0;
 }
 
+/* The root comes first; out of the way of its memory and of its children's, so far as known. */
+static int take_space(struct peer *p, size_t len, struct ckpt_err *err)
+{
+	Ckpt__Mm *mm = ckpt__mm__unpack(NULL, len, p->buf.data);
+	int rc = 0;
+
+	if (!mm)
+		return fail_frame(p, err, "a broken address space");
+	if ((int)mm->id == p->root && !p->cold) {
+		if (!p->warm) {
+			p->warm = true;
+			rc = restore_warm_begin(&p->restore, p->root, &mm, 1, err);
+		}
+		if (!rc)
+			rc = restore_warm_map(&p->restore, mm, err);
+	}
+	ckpt__mm__free_unpacked(mm, NULL);
+	return rc;
+}
+
 /* Everything until the inventory is here. */
 static int take_all(struct peer *p, struct ckpt_err *err)
 {
@@ -161,6 +193,8 @@ static int take_all(struct peer *p, struct ckpt_err *err)
 			return rc;
 		if (type == MIG_PAGES) {
 			rc = take_pages(p, len, err);
+		} else if (type == MIG_SPACE) {
+			rc = take_space(p, len, err);
 		} else if (type == MIG_ROUND) {
 			rc = take_round(p, len, err);
 		} else if (type == MIG_RECORDS) {
@@ -183,10 +217,14 @@ static int build(struct peer *p, struct ckpt_err *err)
 	struct restore_ctx *r = &p->restore;
 	int rc;
 
-	p->restore_opts = (struct ckpt_restore_opts) { .dir = p->path, .detach = true };
-	rc = restore_begin(r, &p->restore_opts, p->ui, err);
-	if (!rc)
-		rc = image_read(r->img, p->path, err);
+	rc = image_read_kept(r->img, p->path, err);
+	if (!rc && p->warm && r->img->tasks.v[0]->pid != p->root)
+		rc = fail_frame(p, err, "another root than it offered");
+	/* All mappings as they are in the end, so that each of them is one. */
+	if (!rc && p->warm)
+		rc = restore_warm_map(r, r->img->mms.v[r->img->tasks.v[0]->mm - 1], err);
+	if (!rc && p->warm)
+		rc = store_warm_runs(&p->store, (uint32_t)p->root, &r->warm->pages, err);
 	if (!rc)
 		rc = store_resolve(&p->store, r->img, err);
 	if (!rc)
@@ -266,6 +304,9 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 		rc = make_dir(p, err);
 	if (!rc && !(p->raw = malloc(MIG_PAGES_MAX * CKPT_PAGE)))
 		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	p->restore_opts = (struct ckpt_restore_opts) { .dir = p->path, .detach = true };
+	if (!rc)
+		rc = restore_begin(&p->restore, &p->restore_opts, p->ui, err);
 	if (!rc)
 		rc = take_all(p, err);
 	begin = io_now_us();
@@ -290,6 +331,7 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 		held_remove(p->id);
 		return rc;
 	}
+	p->restore.root = 0;
 	/* It runs. Whether the source heard it or not changes nothing here. */
 	ret->outcome = RECEIVE_UNCONFIRMED;
 	if (!wire_send(p->link, MIG_RUNNING, NULL, 0, NULL, 0) &&
@@ -373,6 +415,8 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 
 	memset(ret, 0, sizeof(*ret));
 	rc = serve(&p, ret, err);
+	if (rc && p.restore.root > 0)
+		restore_drop(&p.restore);
 	if (rc)
 		wire_send_error(l, err);
 	if (p.restore.img)

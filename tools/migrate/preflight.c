@@ -148,8 +148,10 @@ Ckpt__MigOffer *preflight_offer(int pid, const uint8_t *id, struct ckpt_err *err
 		memcpy(o->id.data, id, MIG_ID_BYTES);
 		o->id.len = MIG_ID_BYTES;
 		o->xfeatures = arch_xfeatures();
-		rc = offer_task(o, pid, err);
+		rc = proc_inner_pid(pid, pid, &o->root, NULL, err);
 	}
+	if (!rc)
+		rc = offer_task(o, pid, err);
 	if (!rc)
 		return o;
 	if (o)

@@ -384,6 +384,7 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 		rc = target_freeze(&d->target, s->opts->pid, err);
 	if (rc)
 		return rc;
+	d->tracking = rounds_tracking(s);
 	rc = dump_frozen(d, err);
 	if (!rc)
 		rc = fault("migrate.frozen", err);
@@ -437,11 +438,14 @@ int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct mig
 	else
 		rc = prepare(&s, err);
 	if (!rc && !opts->check_only)
+		rc = rounds_run(&s, err);
+	if (!rc && !opts->check_only)
 		rc = final(&s, ret_in_doubt, err);
 	if (rc && s.link.ops && !*ret_in_doubt)
 		wire_send_error(&s.link, err);
 	ret->total_us = io_now_us() - begin;
 	dump_end(&s.dump);
+	rounds_end(&s);
 	decision_free(&s.decision);
 	link_close(&s.link);
 	wire_buf_free(&s.buf);

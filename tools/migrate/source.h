@@ -23,7 +23,8 @@ struct source {
 	char *packed;         /* under lock: room for compressed pages */
 	struct dump_ctx dump;
 	struct ckpt_dump_opts dump_opts;
-	uint64_t lz4_try; /* frames until the next look whether packing pays */
+	struct rounds *rounds; /* rounds.c; NULL: all is copied while it stands still */
+	uint64_t lz4_try;      /* frames until the next look whether packing pays */
 	bool lz4_pays;
 };
 
@@ -31,6 +32,10 @@ struct source {
  * 0 or -errno of the link. */
 int source_send_pages(struct source *s, uint32_t pid, uint64_t addr, const void *data,
 		      uint32_t npages);
+/* rounds.c: copy while it runs; then, for the final dump, who knows what was written. */
+int rounds_run(struct source *s, struct ckpt_err *err) __must_check;
+struct dump_tracking *rounds_tracking(struct source *s);
+void rounds_end(struct source *s);
 void source_event(struct source *s, const struct migrate_event *e);
 
 #endif

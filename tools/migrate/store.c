@@ -104,19 +104,31 @@ static bool bit(const uint64_t *map, uint64_t page)
 	return map[page / 64] >> (page % 64) & 1;
 }
 
+enum place { PLACE_STORE, PLACE_WARM };
+
 static int put_part(struct store *s, struct store_chunk *c, uint64_t addr, uint32_t npages,
-		    const void *data)
+		    const void *data, enum place place)
 {
 	uint64_t first = addr % STORE_CHUNK / CKPT_PAGE, off = chunk_off(c, addr);
 	uint64_t len = (uint64_t)npages * CKPT_PAGE;
 
 	for (uint64_t p = first; p < first + npages; p++) {
-		c->have[p / 64] |= 1ull << (p % 64);
-		if (data)
-			c->zero[p / 64] &= ~(1ull << (p % 64));
+		uint64_t b = 1ull << (p % 64);
+
+		c->have[p / 64] |= b;
+		if (place == PLACE_WARM || data)
+			c->zero[p / 64] &= ~b;
 		else
-			c->zero[p / 64] |= 1ull << (p % 64);
+			c->zero[p / 64] |= b;
+		if (place == PLACE_WARM) {
+			c->warm[p / 64] |= b;
+			c->stored[p / 64] &= ~b;
+		} else {
+			c->stored[p / 64] |= b;
+		}
 	}
+	if (place == PLACE_WARM)
+		return 0;
 	if (data)
 		return io_pwrite_full(s->fd, data, len, off);
 	if (fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len))
@@ -124,8 +136,8 @@ static int put_part(struct store *s, struct store_chunk *c, uint64_t addr, uint3
 	return 0;
 }
 
-int store_put(struct store *s, uint32_t pid, uint64_t addr, uint32_t npages, const void *data,
-	      struct ckpt_err *err)
+static int put(struct store *s, uint32_t pid, uint64_t addr, uint32_t npages, const void *data,
+	       enum place place, struct ckpt_err *err)
 {
 	const char *p = data;
 
@@ -133,7 +145,7 @@ int store_put(struct store *s, uint32_t pid, uint64_t addr, uint32_t npages, con
 		uint64_t room = (STORE_CHUNK - addr % STORE_CHUNK) / CKPT_PAGE;
 		uint32_t n = npages < room ? npages : (uint32_t)room;
 		struct store_chunk *c = chunk_get(s, pid, addr);
-		int rc = c ? put_part(s, c, addr, n, p) : -ENOMEM;
+		int rc = c ? put_part(s, c, addr, n, p, place) : -ENOMEM;
 
 		if (rc)
 			return ckpt_fail_errno(err, E_NOMEM, rc,
@@ -144,6 +156,109 @@ int store_put(struct store *s, uint32_t pid, uint64_t addr, uint32_t npages, con
 			p += (uint64_t)n * CKPT_PAGE;
 	}
 	return 0;
+}
+
+int store_put(struct store *s, uint32_t pid, uint64_t addr, uint32_t npages, const void *data,
+	      struct ckpt_err *err)
+{
+	return put(s, pid, addr, npages, data, PLACE_STORE, err);
+}
+
+int store_note(struct store *s, uint32_t pid, uint64_t addr, uint32_t npages, struct ckpt_err *err)
+{
+	return put(s, pid, addr, npages, NULL, PLACE_WARM, err);
+}
+
+void store_see_none(struct store *s, uint32_t pid)
+{
+	for (size_t i = 0; i < s->slots; i++)
+		if (s->hash[i] && s->hash[i]->pid == pid)
+			memset(s->hash[i]->stored, 0, sizeof(s->hash[i]->stored));
+}
+
+void store_see(struct store *s, uint32_t pid, uint64_t addr, uint64_t npages)
+{
+	while (npages) {
+		uint64_t first = addr % STORE_CHUNK / CKPT_PAGE, n = STORE_CHUNK_PAGES - first;
+		struct store_chunk *c = chunk_find(s, pid, addr);
+
+		if (n > npages)
+			n = npages;
+		for (uint64_t p = first; c && p < first + n; p++)
+			c->stored[p / 64] |= 1ull << (p % 64);
+		addr += n * CKPT_PAGE;
+		npages -= n;
+	}
+}
+
+void store_forget_unseen(struct store *s, uint32_t pid)
+{
+	for (size_t i = 0; i < s->slots; i++)
+		for (size_t k = 0;
+		     s->hash[i] && s->hash[i]->pid == pid && k < STORE_CHUNK_PAGES / 64; k++)
+			s->hash[i]->have[k] &= s->hash[i]->stored[k];
+}
+
+uint64_t store_had(const struct store *s, uint32_t pid, uint64_t addr, uint64_t npages,
+		   bool *ret_had)
+{
+	uint64_t n = 0;
+
+	while (n < npages) {
+		uint64_t page = addr % STORE_CHUNK / CKPT_PAGE;
+		const struct store_chunk *c = chunk_find(s, pid, addr);
+
+		for (; n < npages && page < STORE_CHUNK_PAGES; n++, page++, addr += CKPT_PAGE) {
+			bool had = c && bit(c->have, page);
+
+			if (!n)
+				*ret_had = had;
+			else if (had != *ret_had)
+				return n;
+		}
+	}
+	return n;
+}
+
+static int chunk_cmp(const void *a, const void *b)
+{
+	const struct store_chunk *x = *(struct store_chunk *const *)a;
+	const struct store_chunk *y = *(struct store_chunk *const *)b;
+
+	return x->key < y->key ? -1 : x->key > y->key;
+}
+
+int store_warm_runs(const struct store *s, uint32_t pid, struct mm_runs *ret, struct ckpt_err *err)
+{
+	struct store_chunk **all = calloc(s->n + 1, sizeof(struct store_chunk *));
+	size_t n = 0;
+	int rc = all ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !rc && i < s->slots; i++)
+		if (s->hash[i] && s->hash[i]->pid == pid)
+			all[n++] = s->hash[i];
+	if (!rc && n)
+		qsort(all, n, sizeof(*all), chunk_cmp);
+	for (size_t i = 0; !rc && i < n; i++)
+		for (uint64_t p = 0; !rc && p < STORE_CHUNK_PAGES; p++) {
+			uint64_t at = (all[i]->key - 1) * STORE_CHUNK + p * CKPT_PAGE;
+			struct mm_run *last = ret->n ? &ret->v[ret->n - 1] : NULL;
+
+			if (!bit(all[i]->warm, p))
+				continue;
+			if (last && last->end == at) {
+				last->end += CKPT_PAGE;
+				continue;
+			}
+			last = vec_push(ret);
+			if (!last)
+				rc = -ENOMEM;
+			else
+				*last = (struct mm_run) { at, at + CKPT_PAGE, STORE_WARM | at,
+							  CKPT_RUN_DATA, 0 };
+		}
+	free(all);
+	return rc ? ckpt_fail(err, E_NOMEM, rc, "out of memory") : 0;
 }
 
 int store_put_final(struct store *s, uint64_t off, uint32_t npages, const void *data,
@@ -164,10 +279,12 @@ static int run_push(run_vec *v, const struct ckpt_page_run *r)
 {
 	struct ckpt_page_run *last = v->n ? &v->v[v->n - 1] : NULL;
 
+	/* Data goes on in the file; shared pages are those of the same address space. */
 	if (last && last->kind == r->kind &&
 	    last->vaddr + (uint64_t)last->npages * CKPT_PAGE == r->vaddr &&
 	    (r->kind != CKPT_RUN_DATA ||
-	     last->off + (uint64_t)last->npages * CKPT_PAGE == r->off)) {
+	     last->off + (uint64_t)last->npages * CKPT_PAGE == r->off) &&
+	    (r->kind != CKPT_RUN_SHARED || last->off == r->off)) {
 		last->npages += r->npages;
 		return 0;
 	}
@@ -191,7 +308,8 @@ static int resolve_run(const struct store *s, uint32_t pid, const struct ckpt_pa
 		if (!c || !bit(c->have, page))
 			return -ENODATA;
 		r.kind = bit(c->zero, page) ? CKPT_RUN_ZERO : CKPT_RUN_DATA;
-		r.off = r.kind == CKPT_RUN_DATA ? chunk_off(c, addr) : 0;
+		if (r.kind == CKPT_RUN_DATA)
+			r.off = bit(c->stored, page) ? chunk_off(c, addr) : STORE_WARM | addr;
 		if (run_push(out, &r))
 			return -ENOMEM;
 	}

@@ -11,8 +11,11 @@
 
 #include "base/err.h"
 #include "image/reader.h"
+#include "restore/restore.h"
 
 #define STORE_ROUNDS (1ull << 44)
+/* A page that the task-to-be has is "at" its own address, above that. */
+#define STORE_WARM (1ull << 47)
 #define STORE_CHUNK (2u << 20)
 #define STORE_CHUNK_PAGES (STORE_CHUNK / CKPT_PAGE)
 
@@ -22,6 +25,8 @@ struct store_chunk {
 	uint32_t index;
 	uint64_t have[STORE_CHUNK_PAGES / 64];
 	uint64_t zero[STORE_CHUNK_PAGES / 64];
+	uint64_t stored[STORE_CHUNK_PAGES / 64]; /* the newest is in the store; at a source: seen */
+	uint64_t warm[STORE_CHUNK_PAGES / 64];   /* the task-to-be has something there */
 };
 
 struct store {
@@ -35,6 +40,22 @@ void store_close(struct store *s);
 /* Keep @npages of @pid at @addr; @data NULL: they are zero. */
 int store_put(struct store *s, uint32_t pid, uint64_t addr, uint32_t npages, const void *data,
 	      struct ckpt_err *err) __must_check;
+/* The same for pages whose data the task-to-be has already got. */
+int store_note(struct store *s, uint32_t pid, uint64_t addr, uint32_t npages,
+	       struct ckpt_err *err) __must_check;
+/* All that the task-to-be @pid has, ascending. */
+int store_warm_runs(const struct store *s, uint32_t pid, struct mm_runs *ret,
+		    struct ckpt_err *err) __must_check;
+/*
+ * At the source, the same for what was sent (store_note): a round that begins has seen nothing;
+ * what it has not seen in the end is forgotten, for the page is not what was sent any more.
+ */
+void store_see_none(struct store *s, uint32_t pid);
+void store_see(struct store *s, uint32_t pid, uint64_t addr, uint64_t npages);
+void store_forget_unseen(struct store *s, uint32_t pid);
+/* How many of @npages are alike: kept, or (*ret_had false) not. */
+uint64_t store_had(const struct store *s, uint32_t pid, uint64_t addr, uint64_t npages,
+		   bool *ret_had);
 /* The pages of the last part. */
 int store_put_final(struct store *s, uint64_t off, uint32_t npages, const void *data,
 		    struct ckpt_err *err) __must_check;

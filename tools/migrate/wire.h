@@ -8,7 +8,7 @@
  *         ◄───────────────────────── HELLO
  *   OFFER ─────────────────────────►
  *         ◄───────────────────────── ANSWER      what stops it there
- *   PAGES… ROUND ──────────────────►             while the program runs, any number of times
+ *   SPACE PAGES… ROUND ────────────►             while the program runs, any number of times
  *         ◄───────────────────────── ROUND
  *   PAGES… RECORDS… INVENTORY ─────►             the program stands still
  *         ◄───────────────────────── RESTORED    whole, stopped, verified
@@ -45,6 +45,7 @@ enum mig_type {
 	MIG_DONE,
 	MIG_ASK,
 	MIG_VERDICT,
+	MIG_SPACE, /* Mm of a task that runs, its id the pid: where memory is to go */
 	MIG_TYPES
 };
 

@@ -74,6 +74,8 @@ static void check_pid(struct restore_ctx *r, struct checker *c, int id, const ch
 	struct ckpt_err e = { 0 };
 	char owner[128];
 
+	if (r->warm && id == r->root)
+		return;
 	if (kill(id, 0) && errno == ESRCH) {
 		check_group(r, c, id);
 		return;

@@ -92,6 +92,7 @@ static int piece_add(struct inherit *in, uint64_t start, uint64_t end, size_t vm
 static int cut(struct inherit *in, size_t at, size_t *cursor)
 {
 	const Ckpt__Vma *v = in->mm->vmas[at];
+	size_t first = in->pieces.n;
 	uint64_t done = v->start;
 	int rc = 0;
 
@@ -110,7 +111,15 @@ static int cut(struct inherit *in, size_t at, size_t *cursor)
 			rc = piece_add(in, from, to, at, true, in->r->mm_prot[in->base->id - 1][i]);
 		done = to;
 	}
-	return rc ? rc : piece_add(in, done, v->end, at, false, 0);
+	if (!rc)
+		rc = piece_add(in, done, v->end, at, false, 0);
+	/* A mapping that came from a parent never merges with another one, so it would stay cut:
+	 * mremap() and others want it whole. In a task of our own making the kernel merges. */
+	if (!rc && in->pieces.n > first + 1 && !(in->r->warm && in->base == &in->r->warm->mm)) {
+		in->pieces.n = first;
+		rc = piece_add(in, v->start, v->end, at, false, 0);
+	}
+	return rc;
 }
 
 /* Unmap [start, end), if the parent has anything there. */
@@ -228,7 +237,8 @@ static int plan_pieces(struct inherit *in, struct steps *s, struct ckpt_err *err
 		const Ckpt__Vma *v = in->mm->vmas[p->vma];
 		int rc = 0;
 
-		if (mm_special(v))
+		/* A task that was made before the image was known has them in the parking area. */
+		if (mm_special(v) && p->kept)
 			continue;
 		if (!p->kept) {
 			rc = mm_map(in->r, in->mm, p->vma, p->start, p->end, s, err);

@@ -93,7 +93,7 @@ static uint64_t arena_bytes(const struct restore_ctx *r)
 			n += img->mms.v[img->tasks.v[i]->mm - 1]->n_vmas * 2048;
 	}
 	/* Parts to fill; and a child may drop as many pieces as its parent has runs. */
-	for (size_t i = 0; i < img->mms.n; i++) {
+	for (size_t i = 0; r->runs && i < img->mms.n; i++) {
 		if (r->runs[i].n > most)
 			most = r->runs[i].n;
 		for (size_t k = 0; k < r->runs[i].n; k++)
@@ -136,7 +136,7 @@ static int check_inside(struct restore_ctx *r, struct ckpt_err *err)
 /* For tests: not a failure, but any vDSO is taken for a foreign one. */
 #define VDSO_SWITCH "restore.vdso"
 
-static void find_foreign(struct restore_ctx *r)
+int restore_vdso_check(struct restore_ctx *r, struct ckpt_err *err)
 {
 	const ProtobufCBinaryData *old = &r->img->inv->vdso;
 	size_t len;
@@ -145,19 +145,14 @@ static void find_foreign(struct restore_ctx *r)
 	r->parked.stay = own && old->len && (old->len != len || memcmp(old->data, own, len) != 0);
 	if (own && old->len && ckpt_fault(VDSO_SWITCH))
 		r->parked.stay = true;
+	return r->parked.stay ? check_inside(r, err) : 0;
 }
 
 int restore_arena_map(struct restore_ctx *r, struct ckpt_err *err)
 {
 	struct ranges l = { 0 };
-	uint64_t size = arena_bytes(r), at = 0, best = 0, last = LOWEST;
+	uint64_t size = arena_bytes(r) + r->arena_more, at = 0, best = 0, last = LOWEST;
 	int rc = add_own(r, &l);
-
-	find_foreign(r);
-	if (r->parked.stay && check_inside(r, err)) {
-		vec_free(&l);
-		return err->code;
-	}
 
 	for (size_t i = 0; !rc && i < r->img->mms.n; i++)
 		for (size_t k = 0; !rc && k < r->img->mms.v[i]->n_vmas; k++)
@@ -197,6 +192,22 @@ int restore_arena_map(struct restore_ctx *r, struct ckpt_err *err)
 	for (size_t i = 0; i < r->parked.n; i++)
 		r->parked.v[i].at += r->parked.area;
 	return arena_own(&r->arena, err);
+}
+
+int restore_arena_check(struct restore_ctx *r, struct ckpt_err *err)
+{
+	uint64_t start = r->arena.remote, end = r->parked.area + r->parked.area_len;
+
+	for (size_t i = 0; i < r->img->mms.n; i++)
+		for (size_t k = 0; k < r->img->mms.v[i]->n_vmas; k++) {
+			const Ckpt__Vma *v = r->img->mms.v[i]->vmas[k];
+
+			if (v->start < end && v->end > start)
+				return ckpt_fail(err, E_RESTORE, -EEXIST,
+						 "the mapping at %#llx came where ckpt works",
+						 (unsigned long long)v->start);
+		}
+	return 0;
 }
 
 void restore_arena_unmap(struct restore_ctx *r)

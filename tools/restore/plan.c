@@ -248,7 +248,7 @@ static int plan_thread(struct restore_ctx *r, const Ckpt__Task *t, const Ckpt__T
 }
 
 /* The root still runs in a copy of ckpt: leave all of it but the arena and the parked mappings. */
-static void plan_leave_ckpt(struct restore_ctx *r, struct steps *s)
+void restore_plan_leave(struct restore_ctx *r, struct steps *s)
 {
 	uint64_t arena = r->arena.remote, area_end = r->parked.area + r->parked.area_len;
 
@@ -272,6 +272,13 @@ static void plan_block_signals(struct steps *s)
 			 steps_data(s, &all, sizeof(all)), 0, sizeof(all));
 }
 
+/* It left ckpt's memory long ago, and shared its descriptors until now. */
+static void plan_warm(struct steps *s)
+{
+	(void)steps_call(s, "have descriptors of its own", SYS_unshare, CLONE_FILES);
+	(void)steps_try(s, "huge pages again", SYS_prctl, PR_SET_THP_DISABLE, 0);
+}
+
 static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct steps *s,
 			struct ckpt_err *err)
 {
@@ -280,8 +287,10 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 	int rc;
 
 	(void)steps_call(s, "die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
-	if (!t->ppid)
-		plan_leave_ckpt(r, s);
+	if (!t->ppid && r->warm)
+		plan_warm(s);
+	else if (!t->ppid)
+		restore_plan_leave(r, s);
 	rc = plan_children(r, at, BIRTH_OLD_SESSION, s, err);
 	if (rc)
 		return rc;
@@ -375,7 +384,7 @@ static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
 			ts->thread = t->zombie ? NULL : t->threads[k];
 			ts->confined = ts->thread && thread_confined(ts->thread);
 			r->confined += ts->confined;
-			ts->slot = arena_slot(&r->arena);
+			ts->slot = r->warm && !i && !k ? r->warm->slot : arena_slot(&r->arena);
 			if (!ts->slot)
 				return ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is too small");
 			ts->slot->tid = ts->thread ? ts->thread->tid : t->pid;
@@ -390,6 +399,12 @@ int restore_plan(struct restore_ctx *r, struct ckpt_err *err)
 {
 	bool *seen = calloc(r->img->objects.n + 1, sizeof(*seen));
 	int rc = seen ? make_slots(r, err) : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+
+	/* Its number is behind those of the image; restore_runs_read() has room for it. */
+	if (!rc && r->warm) {
+		r->slots.v[0].base = &r->warm->mm;
+		rc = restore_warm_base(r, err);
+	}
 
 	for (size_t i = 0; !rc && i < r->slots.n; i++) {
 		const struct task_slot *ts = &r->slots.v[i];

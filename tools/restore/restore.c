@@ -45,11 +45,10 @@ pid_t restore_root(const struct restore_ctx *r)
 }
 
 /* The child never returns into C: it continues in the interpreter on its slot's stack. */
-static pid_t clone_root(struct restore_ctx *r)
+pid_t restore_clone(struct restore_ctx *r, struct ckpt_slot *slot, pid_t want, uint64_t flags)
 {
-	struct task_slot *ts = &r->slots.v[0];
-	pid_t want = ts->task->pid;
 	struct clone_args args = {
+		.flags = flags,
 		.exit_signal = SIGCHLD,
 		.set_tid = (uint64_t)&want,
 		.set_tid_size = 1,
@@ -59,8 +58,7 @@ static pid_t clone_root(struct restore_ctx *r)
 
 	if (pid)
 		return pid < 0 ? -errno : pid;
-	__asm__ volatile("mov %0, %%rsp\n\tjmp *%1" ::"r"(ts->slot->stack_top), "r"(entry),
-			 "D"(ts->slot)
+	__asm__ volatile("mov %0, %%rsp\n\tjmp *%1" ::"r"(slot->stack_top), "r"(entry), "D"(slot)
 			 : "memory");
 	__builtin_unreachable();
 }
@@ -144,6 +142,7 @@ static void kill_built(struct restore_ctx *r)
 	/* As a subreaper we inherit the rest of the tree. */
 	while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
 		;
+	r->root = 0;
 }
 
 int restore_build(struct restore_ctx *r, struct ckpt_err *err)
@@ -156,7 +155,12 @@ int restore_build(struct restore_ctx *r, struct ckpt_err *err)
 	sigfillset(&all);
 	sigdelset(&all, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &all, &old);
-	rc = clone_root(r);
+	if (r->warm) {
+		restore_warm_go(r);
+		rc = r->root;
+	} else {
+		rc = restore_clone(r, r->slots.v[0].slot, r->slots.v[0].task->pid, 0);
+	}
 	if (rc < 0) {
 		sigprocmask(SIG_SETMASK, &old, NULL);
 		return ckpt_fail_errno(err, E_RESTORE, rc, "cannot clone task %d",
@@ -217,7 +221,9 @@ int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
 	if (!rc)
 		rc = restore_runs_read(r, err);
 	if (!rc)
-		rc = restore_arena_map(r, err);
+		rc = restore_vdso_check(r, err);
+	if (!rc)
+		rc = r->warm ? restore_arena_check(r, err) : restore_arena_map(r, err);
 	if (!rc)
 		rc = restore_plan(r, err);
 	return rc;
@@ -226,11 +232,11 @@ int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
 void restore_drop(struct restore_ctx *r)
 {
 	kill_built(r);
-	r->root = 0;
 }
 
 void restore_end(struct restore_ctx *r)
 {
+	restore_warm_free(r);
 	restore_arena_unmap(r);
 	restore_objects_close(r);
 	restore_runs_free(r);

@@ -46,6 +46,7 @@ struct restore_ctx {
 	struct image *img;
 	struct arena arena;
 	void *arena_map;
+	uint64_t arena_more; /* bytes beyond what the image needs */
 	struct {
 		struct parked v[8];
 		size_t n;
@@ -67,12 +68,13 @@ struct restore_ctx {
 	} slots;            /* processes in image order, each with its threads behind it */
 	size_t *first_slot; /* of each task, by its index in the image */
 	uint32_t *barrier[BARRIER_COUNT];
-	uint32_t confined;    /* threads that are */
-	uint32_t procs;       /* processes that are not zombies */
-	pid_t root;           /* as ckpt sees it; 0 before it was cloned */
-	struct mm_runs *runs; /* by mm id - 1 */
-	uint32_t **mm_prot;   /* by mm id - 1, then mapping: see mm.h */
-	int spare_tid;        /* last number given to a helper thread */
+	uint32_t confined;         /* threads that are */
+	uint32_t procs;            /* processes that are not zombies */
+	pid_t root;                /* as ckpt sees it; 0 before it was cloned */
+	struct mm_runs *runs;      /* by mm id - 1 */
+	uint32_t **mm_prot;        /* by mm id - 1, then mapping: see mm.h */
+	int spare_tid;             /* last number given to a helper thread */
+	struct restore_warm *warm; /* NULL: the root task does not exist before it is built */
 };
 
 struct restore_result {
@@ -104,6 +106,32 @@ int restore_build(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_drop(struct restore_ctx *r);
 void restore_end(struct restore_ctx *r);
 
+/*
+ * warm.c: the root task exists, and gets its anonymous memory, before the rest of the image is
+ * known. Between restore_begin() and restore_plan_image(), any number of times: map, then write.
+ */
+struct restore_warm {
+	Ckpt__Mm mm; /* what it has: private anonymous mappings, ascending */
+	struct mm_runs
+		pages; /* and the pages in them that came so far; off as in the image's runs */
+	struct ckpt_slot *slot;
+	int mem_fd;
+	uint64_t mark; /* of the arena: what is behind it belongs to one list */
+};
+/* Make it, with @pid, out of the way of all mappings of @mms. */
+int restore_warm_begin(struct restore_ctx *r, int pid, Ckpt__Mm *const *mms, size_t n,
+		       struct ckpt_err *err) __must_check;
+/* Let its mappings be the private anonymous ones of @want; what stays keeps its pages. */
+int restore_warm_map(struct restore_ctx *r, const Ckpt__Mm *want,
+		     struct ckpt_err *err) __must_check;
+/* Is all of [start, end) mapped? */
+bool restore_warm_has(const struct restore_ctx *r, uint64_t start, uint64_t end);
+/* As a base for restore_plan_mm(). */
+int restore_warm_base(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+/* The last list, which restore_plan() put into its slot, may run. */
+void restore_warm_go(struct restore_ctx *r);
+void restore_warm_free(struct restore_ctx *r);
+
 /* check.c, on a decoded image; err gets the first */
 int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const struct ckpt_err *why),
 			void *arg, struct ckpt_err *err) __must_check;
@@ -111,10 +139,18 @@ int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const st
 int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 int restore_objects_finish(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_objects_close(struct restore_ctx *r);
-/* layout.c: where the arena and the parked mappings go */
+/* layout.c: is the vDSO of the image another kernel's, and can that be bridged? */
+int restore_vdso_check(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+/* where the arena and the parked mappings go */
 int restore_arena_map(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+/* Made before the image was known: is it out of the way of everything? */
+int restore_arena_check(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_arena_unmap(struct restore_ctx *r);
+/* restore.c: a child of ckpt, in the interpreter from its first instruction on; -errno */
+pid_t restore_clone(struct restore_ctx *r, struct ckpt_slot *slot, pid_t want, uint64_t flags);
 /* plan.c */
+/* Steps that leave all of ckpt's memory but the arena and the parked mappings. */
+void restore_plan_leave(struct restore_ctx *r, struct steps *s);
 int restore_plan(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_plan_print(struct restore_ctx *r, void (*line)(void *arg, const char *text),
 			void *arg);

@@ -26,9 +26,11 @@ enum {
 
 /* How to collect. */
 enum {
-	TRACK_ARM = 1u << 0,  /* the next epoch begins */
-	TRACK_ANON = 1u << 1, /* the mappings have no file: no page needs to be looked at for that,
-			       * which makes the scan several times as fast */
+	TRACK_ARM = 1u << 0,   /* the next epoch begins */
+	TRACK_ANON = 1u << 1,  /* the mappings have no file: no page needs to be looked at for that,
+				* which makes the scan several times as fast */
+	TRACK_KNOWN = 1u << 2, /* with TRACK_ARM, of a target that runs: begin to track nothing new,
+				* for that cuts mappings in two that change meanwhile */
 };
 
 /* Called for runs of anonymous pages, ascending; non-zero stops and is returned. */

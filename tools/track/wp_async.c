@@ -305,7 +305,7 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned 
 {
 	bool arm = how & TRACK_ARM;
 	uint64_t file = how & TRACK_ANON ? 0 : SCAN_FILE;
-	int rc = arm ? make_registered(t, start, end) : 0;
+	int rc = arm && !(how & TRACK_KNOWN) ? make_registered(t, start, end) : 0;
 	uint64_t told = start;
 
 	while (!rc && start < end) {

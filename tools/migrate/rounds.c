@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Copying memory while the program runs. Every task gets a tracker at one short stop; a round asks
+ * for the pages written since the round before, which begins their next epoch in the same act, and
+ * sends them. What is still written when the program stops for good is the last, small part: the
+ * final dump asks the same trackers and names everything else as unchanged.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/vec.h"
+#include "kern/procfs.h"
+#include "migrate/source.h"
+#include "migrate/store.h"
+
+#define NEW_BYTES (16u << 20)
+#define FIXED_US 20000u  /* of a stop, besides memory */
+#define SMALL_PAGES 256u /* so few that another round gains nothing */
+#define STUCK_ROUNDS 3u  /* without progress: it does not converge */
+
+struct round_run {
+	uint64_t addr;
+	uint32_t npages;
+	bool backed;
+};
+
+struct round_task {
+	struct tracker tracker;
+	int pid, vpid;
+	bool lost; /* all of it will be sent at the end */
+	struct proc_vmas vmas;
+	struct {
+		struct round_run *v;
+		size_t n, cap;
+	} runs; /* to be sent in this round */
+};
+
+struct rounds {
+	struct dump_tracking tracking;
+	struct source *s;
+	const struct track_ops *ops;
+	struct store sent;
+	struct {
+		struct round_task **v;
+		size_t n, cap;
+	} tasks;
+	struct round_task *at; /* the task and the kind of mappings being asked about */
+	bool backed;
+	uint64_t new_bytes; /* of mappings that are not tracked yet */
+	char *buf;          /* MIG_PAGES_MAX pages */
+};
+
+static int oom(struct ckpt_err *err)
+{
+	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+}
+
+static struct round_task *task_find(struct rounds *r, int pid)
+{
+	for (size_t i = 0; i < r->tasks.n; i++)
+		if (r->tasks.v[i]->pid == pid)
+			return r->tasks.v[i];
+	return NULL;
+}
+
+/* For the final dump: what it does not get from here it saves whole. */
+static int rounds_tracker(struct dump_tracking *tr, struct target_task *task, bool again,
+			  struct tracker **ret, bool *ret_fresh, struct ckpt_err *err)
+{
+	struct rounds *r = (struct rounds *)tr; /* its first member */
+	struct round_task *t = task_find(r, task->pid);
+
+	(void)err;
+	*ret = NULL;
+	*ret_fresh = false;
+	if (!t)
+		return 0;
+	t->lost |= again;
+	if (!t->lost)
+		*ret = &t->tracker;
+	return 0;
+}
+
+/* Of what the tracker calls unwritten: did it go out as it is? */
+static uint64_t rounds_had(struct dump_tracking *tr, int pid, uint64_t addr, uint64_t npages,
+			   bool *ret_had)
+{
+	struct rounds *r = (struct rounds *)tr;
+	const struct round_task *t = task_find(r, pid);
+
+	*ret_had = false;
+	return t ? store_had(&r->sent, (uint32_t)t->vpid, addr, npages, ret_had) : npages;
+}
+
+static int note_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct rounds *r = arg;
+
+	/* Zero pages and guards cost nothing at the end. */
+	if ((flags & TRACK_GUARD) || ((flags & TRACK_ZERO) && !r->backed))
+		return 0;
+	if (!(flags & TRACK_WRITTEN)) {
+		store_see(&r->sent, (uint32_t)r->at->vpid, addr, npages);
+		return 0;
+	}
+	while (npages) {
+		uint32_t n = npages > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)npages;
+		struct round_run *run = vec_push(&r->at->runs);
+
+		if (!run)
+			return -ENOMEM;
+		*run = (struct round_run) { addr, n, r->backed };
+		addr += (uint64_t)n * CKPT_PAGE;
+		npages -= n;
+	}
+	return 0;
+}
+
+static bool wanted(const struct proc_vma *v, bool known)
+{
+	const struct vma_kind *kind = vma_kind_match(v);
+
+	return kind && kind->private_pages && dump_vma_tracked(v) &&
+	       (!known || (v->flags & PROC_VMF(uw)));
+}
+
+/*
+ * Written pages of one task, and the begin of its next epoch. While it runs, only of what is
+ * tracked already: mappings may change under our eyes. What fails then, and what is new, was not
+ * seen: the final dump sends it.
+ */
+static int collect_task(struct rounds *r, struct round_task *t, bool frozen)
+{
+	struct ckpt_err gone = { 0 };
+	int rc = tracker_begin(&t->tracker);
+
+	r->at = t;
+	t->runs.n = 0;
+	proc_vmas_free(&t->vmas);
+	store_see_none(&r->sent, (uint32_t)t->vpid);
+	if (!rc)
+		rc = proc_vmas_read(t->pid, &t->vmas, &gone);
+	for (size_t i = 0, next; !rc && i < t->vmas.n; i = next) {
+		const struct proc_vma *v = &t->vmas.v[i];
+
+		next = i + 1;
+		if (wanted(v, false) && !wanted(v, true))
+			r->new_bytes += v->end - v->start;
+		if (!wanted(v, !frozen))
+			continue;
+		while (next < t->vmas.n && t->vmas.v[next].start == t->vmas.v[next - 1].end &&
+		       wanted(&t->vmas.v[next], !frozen) && !t->vmas.v[next].ino == !v->ino)
+			next++;
+		r->backed = v->ino != 0;
+		rc = tracker_collect(&t->tracker, v->start, t->vmas.v[next - 1].end,
+				     TRACK_ARM | (r->backed ? 0 : TRACK_ANON) |
+					     (frozen ? 0 : TRACK_KNOWN),
+				     note_run, r);
+		if (!frozen && rc && rc != -ESTALE && rc != -ENOMEM)
+			rc = 0;
+	}
+	if (!rc)
+		rc = tracker_armed(&t->tracker);
+	store_forget_unseen(&r->sent, (uint32_t)t->vpid);
+	return rc;
+}
+
+static struct round_task *task_new(struct rounds *r, struct target_task *task, struct ckpt_err *err)
+{
+	struct round_task *t = calloc(1, sizeof(*t));
+	struct round_task **slot = t ? vec_push(&r->tasks) : NULL;
+	struct ckpt_err why = { 0 };
+
+	if (!slot) {
+		free(t);
+		(void)oom(err);
+		return NULL;
+	}
+	*slot = t;
+	t->pid = task->pid;
+	t->vpid = task->vpid;
+	t->lost = tracker_attach(&t->tracker, r->ops, task, &why) != 0;
+	if (t->lost)
+		ui_note(r->s->ui, 1, "task %d is copied when it stands still: %s", task->pid,
+			why.msg);
+	return t;
+}
+
+/* One short stop: every task gets its tracker, and every mapping is tracked. */
+static int collect_frozen(struct rounds *r, struct ckpt_err *err)
+{
+	struct target target = { .ui = r->s->ui };
+	int rc = target_freeze(&target, r->s->opts->pid, err);
+
+	if (rc) {
+		target_free(&target);
+		return rc;
+	}
+	for (size_t i = 0; !rc && i < target.tasks.n; i++) {
+		struct target_task *task = &target.tasks.v[i];
+		struct round_task *t = task_find(r, task->pid);
+
+		if (task->zombie)
+			continue;
+		if (!t)
+			t = task_new(r, task, err);
+		if (!t)
+			rc = err->code;
+		else if (!t->lost)
+			t->lost = collect_task(r, t, true) != 0;
+	}
+	target_thaw(&target, TARGET_RUN);
+	target_free(&target);
+	return rc;
+}
+
+/* Where the task's memory is, for a peer that builds it meanwhile. 0 or -errno of the link. */
+static int send_space(struct rounds *r, const struct round_task *t)
+{
+	const struct proc_vmas *vmas = &t->vmas;
+	Ckpt__Mm mm = CKPT__MM__INIT;
+	Ckpt__Vma *all = calloc(vmas->n + 1, sizeof(*all));
+	Ckpt__Vma **v = calloc(vmas->n + 1, sizeof(*v));
+	int rc = -ENOMEM;
+
+	mm.id = (uint32_t)t->vpid;
+	mm.vmas = v;
+	for (size_t i = 0; all && v && i < vmas->n; i++) {
+		const struct proc_vma *p = &vmas->v[i];
+		const struct vma_kind *kind = vma_kind_match(p);
+
+		if (p->start >= 1ull << 47) /* vsyscall */
+			break;
+		ckpt__vma__init(&all[i]);
+		all[i].start = p->start;
+		all[i].end = p->end;
+		all[i].prot = p->prot;
+		all[i].map = (p->shared ? MAP_SHARED : MAP_PRIVATE) |
+			     (p->flags & PROC_VMF(gd) ? MAP_GROWSDOWN : 0) |
+			     (p->flags & PROC_VMF(nr) ? MAP_NORESERVE : 0);
+		all[i].kind = (char *)(kind ? kind->name : "");
+		v[mm.n_vmas++] = &all[i];
+	}
+	if (all && v)
+		rc = wire_send_msg(&r->s->link, MIG_SPACE, &mm.base);
+	free(all);
+	free(v);
+	return rc;
+}
+
+static bool is_zero(const char *page)
+{
+	const uint64_t *p = (const uint64_t *)page;
+
+	if (p[0] | p[CKPT_PAGE / 8 - 1])
+		return false;
+	for (size_t i = 0; i < CKPT_PAGE / 8; i += 4)
+		if (p[i] | p[i + 1] | p[i + 2] | p[i + 3])
+			return false;
+	return true;
+}
+
+/* Zero pages need no bytes, but where a hole shows a file they are content. */
+static int send_block(struct rounds *r, const struct round_task *t, uint64_t addr, uint32_t n,
+		      bool backed)
+{
+	struct ckpt_err oom_err = { 0 };
+	uint32_t at = 0;
+
+	while (at < n) {
+		const char *p = r->buf + (size_t)at * CKPT_PAGE;
+		bool zero = !backed && is_zero(p);
+		uint32_t k = 1;
+		int rc;
+
+		while (at + k < n &&
+		       (!backed && is_zero(r->buf + (size_t)(at + k) * CKPT_PAGE)) == zero)
+			k++;
+		rc = source_send_pages(r->s, (uint32_t)t->vpid, addr + (uint64_t)at * CKPT_PAGE,
+				       zero ? NULL : p, k);
+		if (rc)
+			return rc;
+		if (store_note(&r->sent, (uint32_t)t->vpid, addr + (uint64_t)at * CKPT_PAGE, k,
+			       &oom_err))
+			return -ENOMEM;
+		at += k;
+	}
+	return 0;
+}
+
+static int send_run(struct rounds *r, const struct round_task *t, int mem,
+		    const struct round_run *run)
+{
+	uint64_t addr = run->addr;
+	uint32_t left = run->npages;
+
+	while (left) {
+		uint32_t n = left < MIG_PAGES_MAX ? left : MIG_PAGES_MAX;
+		ssize_t got = pread(mem, r->buf, (size_t)n * CKPT_PAGE, (off_t)addr);
+		uint32_t pages = got > 0 ? (uint32_t)((size_t)got / CKPT_PAGE) : 0;
+		int rc = pages ? send_block(r, t, addr, pages, run->backed) : 0;
+
+		if (rc)
+			return rc;
+		/* A page that went away meanwhile: were it to come back, it would be written. */
+		if (!pages)
+			pages = 1;
+		addr += (uint64_t)pages * CKPT_PAGE;
+		left -= pages;
+	}
+	return 0;
+}
+
+static int send_task(struct rounds *r, const struct round_task *t)
+{
+	struct ckpt_err gone = { 0 };
+	auto_fd mem = -1;
+	int rc = 0;
+
+	if (proc_open(t->pid, "mem", O_RDONLY, &mem, &gone))
+		return 0;
+	rc = send_space(r, t);
+	for (size_t i = 0; !rc && i < t->runs.n; i++)
+		rc = send_run(r, t, mem, &t->runs.v[i]);
+	return rc;
+}
+
+/* One pass over all tasks; all of it is kept over there when it returns. */
+static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e,
+		      struct ckpt_err *err)
+{
+	Ckpt__MigRound m = CKPT__MIG_ROUND__INIT, *back;
+	struct source *s = r->s;
+	uint64_t begin = io_now_us(), pages = s->res->pages, zero = s->res->zero_pages;
+	uint64_t sent = s->link.sent;
+	int rc = 0;
+
+	/* New mappings are worth a short stop when they are many. */
+	if (number == 1 || r->new_bytes > NEW_BYTES) {
+		r->new_bytes = 0;
+		rc = collect_frozen(r, err);
+		if (rc)
+			return rc;
+	} else {
+		r->new_bytes = 0;
+		for (size_t i = 0; i < r->tasks.n; i++)
+			/* exec, exit: at the end all of it is sent. */
+			if (!r->tasks.v[i]->lost)
+				r->tasks.v[i]->lost = collect_task(r, r->tasks.v[i], false) != 0;
+	}
+	for (size_t i = 0; !rc && i < r->tasks.n; i++)
+		if (!r->tasks.v[i]->lost)
+			rc = send_task(r, r->tasks.v[i]);
+	m.round = number;
+	m.pages = s->res->pages - pages;
+	m.bytes = s->link.sent - sent;
+	if (!rc)
+		rc = wire_send_msg(&s->link, MIG_ROUND, &m.base);
+	if (rc)
+		return wire_fail(&s->link, &s->buf, rc, err);
+	back = wire_expect(&s->link, &s->buf, MIG_ROUND, &ckpt__mig_round__descriptor, err);
+	if (!back)
+		return err->code;
+	ckpt__mig_round__free_unpacked(back, NULL);
+	*e = (struct migrate_event) { .what = "round",
+				      .round = number,
+				      .pages = m.pages,
+				      .zero_pages = s->res->zero_pages - zero,
+				      .bytes = m.bytes,
+				      .us = io_now_us() - begin };
+	e->us += !e->us;
+	e->link_bytes_s = e->bytes * 1000000 / e->us;
+	return 0;
+}
+
+static int no_convergence(struct rounds *r, const struct migrate_event *e, struct ckpt_err *err)
+{
+	if (r->s->opts->diverge == DIVERGE_STOP)
+		return 0;
+	(void)ckpt_fail(err, E_PEER, -ETIME,
+			"the program writes %llu MB/s, the link carries %llu MB/s",
+			(unsigned long long)e->write_bytes_s / 1000000,
+			(unsigned long long)e->link_bytes_s / 1000000);
+	return ckpt_remedy(err, "let it stand still longer with --max-downtime, or stop it anyway "
+				"with --on-diverge stop");
+}
+
+static int loop(struct rounds *r, struct ckpt_err *err)
+{
+	const struct migrate_opts *o = r->s->opts;
+	uint64_t before = 0, armed = io_now_us();
+	uint32_t stuck = 0;
+
+	for (uint32_t n = 1; n <= o->max_rounds; n++) {
+		uint64_t began = io_now_us();
+		struct migrate_event e;
+		int rc = round_once(r, n, &e, err);
+
+		if (!rc && (rc = ckpt_fault("migrate.round")))
+			rc = ckpt_fail_errno(err, E_PEER, rc, "fault point migrate.round");
+		if (rc)
+			return rc;
+		r->s->res->rounds = n;
+		/* The first pass is everything there is; the second one says what is written. */
+		if (n > 1)
+			e.write_bytes_s = e.pages * CKPT_PAGE * 1000000 / (began - armed + 1);
+		armed = began;
+		e.downtime_us = FIXED_US;
+		if (n > 1 && e.link_bytes_s)
+			e.downtime_us += e.write_bytes_s * e.us / e.link_bytes_s;
+		source_event(r->s, &e);
+		if (e.pages <= SMALL_PAGES || (n > 1 && e.downtime_us <= o->max_downtime_us))
+			return 0;
+		stuck = n > 2 && e.pages >= before - before / 8 ? stuck + 1 : 0;
+		before = e.pages;
+		if (stuck >= STUCK_ROUNDS || n == o->max_rounds)
+			return no_convergence(r, &e, err);
+	}
+	return 0;
+}
+
+int rounds_run(struct source *s, struct ckpt_err *err)
+{
+	struct ckpt_err why = { 0 };
+	const struct track_ops *ops = track_choose(s->opts->tracker, &why);
+	struct rounds *r;
+	int rc;
+
+	if (!ops) {
+		*err = why;
+		return err->code;
+	}
+	s->res->tracker = ops->name;
+	if (!ops->live || ops == &track_none || !s->opts->max_rounds)
+		return 0; /* all of it is sent while the program stands still */
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return oom(err);
+	s->rounds = r;
+	r->s = s;
+	r->ops = ops;
+	r->sent.fd = -1;
+	r->tracking.tracker = rounds_tracker;
+	r->tracking.had = rounds_had;
+	r->tracking.increment = true;
+	r->buf = aligned_alloc(CKPT_PAGE, (size_t)MIG_PAGES_MAX * CKPT_PAGE);
+	rc = r->buf ? 0 : oom(err);
+	return rc ? rc : loop(r, err);
+}
+
+struct dump_tracking *rounds_tracking(struct source *s)
+{
+	return s->rounds ? &s->rounds->tracking : NULL;
+}
+
+void rounds_end(struct source *s)
+{
+	struct rounds *r = s->rounds;
+
+	if (!r)
+		return;
+	for (size_t i = 0; i < r->tasks.n; i++) {
+		tracker_detach(&r->tasks.v[i]->tracker);
+		proc_vmas_free(&r->tasks.v[i]->vmas);
+		vec_free(&r->tasks.v[i]->runs);
+		free(r->tasks.v[i]);
+	}
+	vec_free(&r->tasks);
+	store_close(&r->sent);
+	free(r->buf);
+	free(r);
+	s->rounds = NULL;
+}
