@@ -25,6 +25,8 @@ def refused(box, node, psk, pair):
     """Who does not hold the key gets nowhere, and the program goes on."""
     other = os.path.join(box.dir, "other")
     check(box.run_ckpt("keygen", "--psk", other).code == 0, "keygen")
+    res = box.run_ckpt("receive", "--listen", "127.0.0.1:0", "--key", other + ".none", env=node.env())
+    check(res.code == 2 and "cannot open the key" in res.err, f"a missing key is said at once: {res}")
     peer = node.receive("--listen", "127.0.0.1:0", "--key", psk)
     target = box.start(os.path.join(ROOT, "build/tests/kind/task_simple"), subdir="refused")
     target.wait_ready()

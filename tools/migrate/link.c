@@ -400,6 +400,8 @@ int link_listen(const char *at, const struct link_auth *auth, int *ret_fd, char 
 	if (!strncmp(at, "unix:", 5))
 		return listen_unix(at + 5, ret_fd, ret_name, err);
 	rc = need_auth(auth, err);
+	if (!rc && auth->key)
+		rc = link_key_check(auth->key, err);
 	if (!rc)
 		rc = resolve(at, true, &list, err);
 	if (rc || !list)

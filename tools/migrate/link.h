@@ -65,6 +65,8 @@ int link_write_full(struct link *l, const void *buf, size_t len);
 
 /* tls.c: put TLS on a connected socket. */
 int link_tls(struct link *l, const char *key, bool server, struct ckpt_err *err) __must_check;
+/* Can this file be used as a key? E_USAGE says why not, before anybody connects. */
+int link_key_check(const char *key, struct ckpt_err *err) __must_check;
 /* Make the two files of a pair of certificates, or one pre-shared key. */
 int link_keygen_pair(const char *dir, struct ckpt_err *err) __must_check;
 int link_keygen_psk(const char *file, struct ckpt_err *err) __must_check;

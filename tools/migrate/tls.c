@@ -239,6 +239,16 @@ static int tls_setup(struct tls *t, const char *key, bool server, struct ckpt_er
 	return 0;
 }
 
+int link_key_check(const char *key, struct ckpt_err *err)
+{
+	struct tls *t = calloc(1, sizeof(*t));
+	int rc = t ? tls_setup(t, key, true, err)
+		   : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+
+	tls_free(t);
+	return rc;
+}
+
 /* Who is there? With a key: the key was used. With certificates: it is the one we were given. */
 static bool peer_known(struct tls *t)
 {
