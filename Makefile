@@ -5,14 +5,19 @@ VERSION := 0.1.0
 B := build
 PREFIX ?= /usr/local
 CC := gcc
-PKGS := libprotobuf-c liburing json-c libxxhash liblz4 libzstd libcap openssl
+PKGS := libprotobuf-c liburing json-c libxxhash liblz4 libzstd libcap
 WARN := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wno-missing-field-initializers
 CFLAGS ?= -O2 -g
 CPPFLAGS_ALL := -D_GNU_SOURCE -DCKPT_VERSION='"$(VERSION)"' -Itools -I$(B)/proto -Iinclude/uapi
 CFLAGS_ALL = $(CFLAGS) -std=gnu11 -fno-strict-aliasing $(WARN) $(WERROR) $(CPPFLAGS_ALL) $(PKG_CFLAGS)
-PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-PKG_LIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) openssl 2>/dev/null)
+# The small libraries become part of the program: loading them takes as long as dumping a small process.
+# OpenSSL is loaded when it is needed (tools/migrate/openssl.c). For packagers: make LINK=shared
+LINK ?= static
+PKG_LIBS = $(LINK_$(LINK)) $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(LINK_shared) -lpthread
+LINK_static := -Wl,-Bstatic
+LINK_shared := -Wl,-Bdynamic
 
 PROTOS := $(wildcard proto/*.proto)
 PB_C := $(PROTOS:proto/%.proto=$(B)/proto/%.pb-c.c)

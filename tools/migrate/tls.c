@@ -22,6 +22,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "migrate/link.h"
+#include "migrate/openssl.h"
 
 #define PSK_HEAD "ckpt-psk-1 "
 #define PSK_BYTES 32
@@ -285,9 +286,13 @@ static int handshake(struct link *l, struct tls *t, bool server)
 
 int link_tls(struct link *l, const char *key, bool server, struct ckpt_err *err)
 {
-	struct tls *t = calloc(1, sizeof(*t));
-	int rc = t ? tls_setup(t, key, server, err)
-		   : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	struct tls *t = NULL;
+	int rc = openssl_load(err);
+
+	if (rc)
+		return rc;
+	t = calloc(1, sizeof(*t));
+	rc = t ? tls_setup(t, key, server, err) : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 
 	if (!rc && !SSL_set_fd(t->ssl, l->rfd))
 		rc = fail_tls(err, "cannot set up TLS");
@@ -331,8 +336,10 @@ int link_keygen_psk(const char *file, struct ckpt_err *err)
 {
 	unsigned char key[PSK_BYTES];
 	auto_file FILE *f = NULL;
-	int rc;
+	int rc = openssl_load(err);
 
+	if (rc)
+		return rc;
 	if (RAND_bytes(key, sizeof(key)) != 1)
 		return fail_tls(err, "no random numbers");
 	rc = create_secret(file, &f, err);
@@ -374,8 +381,10 @@ int link_keygen_pair(const char *dir, struct ckpt_err *err)
 	static const char *const name[] = { "source", "peer" };
 	EVP_PKEY *key[2] = { NULL, NULL };
 	X509 *cert[2] = { NULL, NULL };
-	int rc = 0;
+	int rc = openssl_load(err);
 
+	if (rc)
+		return rc;
 	if (mkdir(dir, 0700) && errno != EEXIST)
 		return ckpt_fail_errno(err, E_USAGE, -errno, "cannot create %s", dir);
 	for (int i = 0; !rc && i < 2; i++) {
