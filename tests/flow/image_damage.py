@@ -35,33 +35,45 @@ def refused(what, restore):
         check(pids() == before, f"restore of {what} left a task")
 
 
-check(ckpt("verify", "-D", image).returncode == 0, "verify refuses a good image")
-shutil.copytree(image, copy)
-for name in sorted(os.listdir(image)):
-    path = os.path.join(copy, name)
-    good = open(path, "rb").read()
-    offsets = range(len(good)) if len(good) < 1500 else sorted(rng.sample(range(len(good)), 400))
-    with open(path, "r+b") as f:
-        for at in offsets:
-            f.seek(at)
-            f.write(bytes([good[at] ^ (1 << rng.randrange(8))]))
-            f.flush()
-            # Pages are checked by verify; a restore checks what it decodes.
-            refused(f"{name} with byte {at} flipped", name != "pages" and at % 37 == 0)
-            f.seek(at)
-            f.write(good[at:at + 1])
-            f.flush()
-        for size in sorted({0, 1, 7, 8, 23, len(good) // 2, len(good) - 1, len(good) + 1, len(good) + 4096}):
-            f.truncate(size)
-            refused(f"{name} with {size} of {len(good)} bytes", True)
-            f.seek(0)
-            f.truncate(0)
-            f.write(good)
-            f.flush()
-    os.unlink(path)
-    refused(f"an image without {name}", True)
-    shutil.copy(os.path.join(image, name), path)
-check(ckpt("verify", "-D", copy).returncode == 0, "the copy did not become good again")
+
+def damage(image, flips):
+    check(ckpt("verify", "-D", image).returncode == 0, "verify refuses a good image")
+    shutil.copytree(image, copy)
+    for name in sorted(os.listdir(image)):
+        path = os.path.join(copy, name)
+        good = open(path, "rb").read()
+        offsets = range(len(good)) if len(good) < 1500 else sorted(rng.sample(range(len(good)), flips))
+        with open(path, "r+b") as f:
+            for at in offsets:
+                f.seek(at)
+                f.write(bytes([good[at] ^ (1 << rng.randrange(8))]))
+                f.flush()
+                # Pages are checked by verify; a restore checks what it decodes.
+                refused(f"{name} with byte {at} flipped", name != "pages" and at % 37 == 0)
+                f.seek(at)
+                f.write(good[at:at + 1])
+                f.flush()
+            for size in sorted({0, 1, 7, 8, 23, len(good) // 2, len(good) - 1, len(good) + 1, len(good) + 4096}):
+                f.truncate(size)
+                refused(f"{name} with {size} of {len(good)} bytes", True)
+                f.seek(0)
+                f.truncate(0)
+                f.write(good)
+                f.flush()
+        os.unlink(path)
+        refused(f"an image without {name}", True)
+        shutil.copy(os.path.join(image, name), path)
+    check(ckpt("verify", "-D", copy).returncode == 0, "the copy did not become good again")
+    shutil.rmtree(copy)
+
+
+damage(image, 400)
+# The same pages packed are as safe.
+for how in "lz4", "zstd":
+    packed = os.path.join(box.dir, how)
+    r = ckpt("merge", "-D", image, "-o", packed, "--compress", how)
+    check(r.returncode == 0, f"merge --compress {how}: {r.stderr}")
+    damage(packed, 150)
 # And the original still comes back.
 box.restore(image=image)
 target.finish()

@@ -2,6 +2,7 @@
 /* What is different between two checkpoints: processes, threads, descriptors, mappings, pages. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/mman.h>
 
 #include "cmd/cmd.h"
@@ -234,7 +235,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	struct ckpt_err err = { 0 };
 	struct image a = { .dir_fd = -1, .pages_fd = -1 }, b = { .dir_fd = -1, .pages_fd = -1 };
 	struct report r = { .c = &c, .a = &a, .b = &b };
-	int rc;
+	int rc, threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
 
 	while (cmd_getopt(cmd, &c, argc, argv) != -1)
 		;
@@ -244,6 +245,10 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	rc = image_read(&a, argv[optind], &err);
 	if (!rc)
 		rc = image_read(&b, argv[optind + 1], &err);
+	if (!rc)
+		rc = image_unpack(&a, threads, &err);
+	if (!rc)
+		rc = image_unpack(&b, threads, &err);
 	if (!rc)
 		rc = diff_all(&r, &err);
 	if (!rc && c.json)

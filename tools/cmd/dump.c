@@ -15,6 +15,7 @@ enum {
 	OPT_STORE,
 	OPT_GHOST,
 	OPT_THREADS,
+	OPT_COMPRESS,
 	OPT_PARENT,
 	OPT_TRACK,
 	OPT_TRACKER,
@@ -38,6 +39,7 @@ static const struct cmd_opt opts[] = {
 	{ OPT_TCP, "tcp", "close|refuse", "established TCP connections: drop or refuse" },
 	{ OPT_STORE, "store-files", NULL, "keep the contents of mapped files in the image" },
 	{ OPT_GHOST, "ghost-limit", "SIZE", "largest removed file to keep (default 64M)" },
+	{ OPT_COMPRESS, "compress", "none|lz4|zstd", "pack the page file (default none)" },
 	{ OPT_THREADS, "threads", "N", "threads that copy memory (default: processors)" },
 	{ 0 },
 };
@@ -87,7 +89,7 @@ struct made {
 static void print_made(void *arg, const char *dir, const Ckpt__Stats *st)
 {
 	const struct made *m = arg;
-	char bytes[16], kept[64] = "";
+	char bytes[16], size[16], kept[64] = "", packed[32] = "";
 
 	cmd_progress_end();
 	if (m->c->json) {
@@ -102,11 +104,14 @@ static void print_made(void *arg, const char *dir, const Ckpt__Stats *st)
 				       " of %llu written pages (%llu unchanged)",
 				       (unsigned long long)st->pages_written,
 				       (unsigned long long)st->pages_parent);
-		printf("saved process %d to %s: %llu task%s, %llu thread%s, %s%s; it stood still "
+		if (st->bytes_packed)
+			(void)snprintf(packed, sizeof(packed), " in %s",
+				       cmd_human(st->bytes_packed, size));
+		printf("saved process %d to %s: %llu task%s, %llu thread%s, %s%s%s; it stood still "
 		       "for %llu.%01llu ms\n",
 		       m->pid, dir, (unsigned long long)st->tasks, st->tasks == 1 ? "" : "s",
 		       (unsigned long long)st->threads, st->threads == 1 ? "" : "s",
-		       cmd_human(st->bytes_pages, bytes), kept[0] ? kept : " of memory",
+		       cmd_human(st->bytes_pages, bytes), kept[0] ? kept : " of memory", packed,
 		       (unsigned long long)st->pause_us / 1000,
 		       (unsigned long long)st->pause_us / 100 % 10);
 	}
@@ -176,6 +181,9 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.store_files = true;
 		if (key == OPT_GHOST && !cmd_size(optarg, &o.ghost_limit))
 			return cmd_usage(cmd, "\"%s\" is not a size", optarg);
+		if (key == OPT_COMPRESS && !pack_how_parse(optarg, &o.compress))
+			return cmd_usage(cmd, "--compress takes none, lz4 or zstd, not \"%s\"",
+					 optarg);
 		if (key == OPT_THREADS && !cmd_pid(optarg, &o.threads))
 			return cmd_usage(cmd, "\"%s\" is not a number of threads", optarg);
 	}

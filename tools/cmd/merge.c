@@ -9,12 +9,13 @@
 #include "image/merge.h"
 #include "track/keeper.h"
 
-enum { OPT_THREADS = 256 };
+enum { OPT_THREADS = 256, OPT_COMPRESS };
 
 static const struct cmd_opt opts[] = {
 	{ 'D', "image", "DIR", "the increment whose chain is folded" },
 	{ 'o', "output", "DIR", "where to: a new or empty directory" },
 	{ 't', "pid", "PID", "the next increment of this process goes on from it" },
+	{ OPT_COMPRESS, "compress", "none|lz4|zstd", "pack the new page file (default none)" },
 	{ OPT_THREADS, "threads", "N", "threads that copy memory (default: processors)" },
 	{ 0 },
 };
@@ -35,6 +36,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 {
 	int key, rc, pid = 0, threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
 	const char *dir = NULL, *to = NULL;
+	enum pack_how how = PACK_HOW_NONE;
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
 	struct image_merged m;
@@ -48,6 +50,9 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			to = optarg;
 		if (key == 't' && !cmd_pid(optarg, &pid))
 			return cmd_usage(cmd, "\"%s\" is not a process id", optarg);
+		if (key == OPT_COMPRESS && !pack_how_parse(optarg, &how))
+			return cmd_usage(cmd, "--compress takes none, lz4 or zstd, not \"%s\"",
+					 optarg);
 		if (key == OPT_THREADS && !cmd_pid(optarg, &threads))
 			return cmd_usage(cmd, "\"%s\" is not a number of threads", optarg);
 	}
@@ -57,7 +62,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "name the increment with --image, the new one with --output");
 	rc = image_read(&img, dir, &err);
 	if (!rc)
-		rc = image_merge(&img, to, threads, &c.ui, &m, &err);
+		rc = image_merge(&img, to, how, threads, &c.ui, &m, &err);
 	if (!rc && pid)
 		rc = rebase(pid, &img, &m, to, &err);
 	cmd_progress_end();

@@ -180,6 +180,7 @@ int dump_commit(struct dump_ctx *d, uint64_t begin, struct ckpt_err *err)
 		rc = ckpt_fail_errno(err, E_IMAGE_WRITE, rc, "fault point dump.thawed");
 	d->stats.tasks = d->tasks.n;
 	d->stats.total_us = io_now_us() - begin;
+	d->stats.bytes_packed = atomic_load(&d->writer.packed_bytes);
 	d->stats.bytes_records = d->writer.records_bytes + d->writer.len;
 	return rc ? rc : image_commit(&d->writer, &d->inv, err);
 }
@@ -195,6 +196,7 @@ int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats
 		rc = ckpt_dump_check(opts, ui, NULL, NULL, err);
 	if (!rc)
 		rc = image_create(&d.writer, opts->dir, ui, err);
+	image_pack(&d.writer, opts->compress);
 	if (!rc)
 		rc = dump_session_begin(&d, err);
 	if (!rc)

@@ -249,7 +249,8 @@ static void series_fold(struct series *s)
 		return;
 	rc = image_read(&img, path, &why);
 	if (!rc)
-		rc = image_merge(&img, fold, s->o->dump.threads, s->ui, &merged, &why);
+		rc = image_merge(&img, fold, s->o->dump.compress, s->o->dump.threads, s->ui,
+				 &merged, &why);
 	if (!rc && (rc = ckpt_fault("every.fold")))
 		(void)ckpt_fail_errno(&why, E_IMAGE_WRITE, rc, "fault point every.fold");
 	if (!rc && renameat2(s->dir_fd, FOLD_DIR, s->dir_fd, name, RENAME_EXCHANGE))

@@ -24,6 +24,7 @@
  * a fork takes as long as copying a sixteenth of what it shares. */
 #define FORK_RATIO 16
 #define WORTH_BYTES (8u << 20) /* less is copied about as fast as page tables are */
+#define WORTH_PACKING (1u << 20)
 
 /* Is there memory for a second copy of @bytes? */
 static bool machine_has_room(uint64_t bytes)
@@ -163,6 +164,7 @@ static uint64_t unsaved(const struct dump_pages *p)
 
 int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 {
+	const uint64_t worth = d->opts->compress == PACK_HOW_NONE ? WORTH_BYTES : WORTH_PACKING;
 	bool asked = false, adopted = false;
 	uint64_t all = 0;
 	int rc;
@@ -178,7 +180,7 @@ int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 		for (size_t k = p->first_seg; p->mm && k < p->first_seg + p->nsegs; k++)
 			if (!d->segs.v[k].frozen)
 				bytes += (uint64_t)d->segs.v[k].npages * CKPT_PAGE;
-		if (bytes < WORTH_BYTES || bytes < unsaved(p) / FORK_RATIO)
+		if (bytes < worth || bytes < unsaved(p) / FORK_RATIO)
 			continue;
 		if (!asked)
 			adopted = adopted_by_tree(d);

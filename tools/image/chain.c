@@ -31,7 +31,7 @@ static int open_ancestor(struct image *img, const Ckpt__Ancestor *a, struct ckpt
 	struct image_source *s = vec_push(&img->sources);
 	struct ckpt_err why = { 0 };
 	struct image other;
-	struct stat st;
+	bool bad = false;
 	int rc;
 
 	if (!s)
@@ -56,12 +56,11 @@ static int open_ancestor(struct image *img, const Ckpt__Ancestor *a, struct ckpt
 	else if (other.inv->content_id.len != sizeof(s->id) ||
 		 memcmp(other.inv->content_id.data, s->id, sizeof(s->id)) != 0)
 		rc = missing(img, s->path, err, "is another checkpoint now");
-	if (!rc)
-		s->pages_fd =
-			openat(other.dir_fd, CKPT_FILE_PAGES, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (!rc && image_open_page_file(other.dir_fd, s->pages_bytes, image_is_packed(other.inv),
+					&s->pages_fd, &s->pack))
+		bad = true;
 	image_free(&other);
-	if (!rc &&
-	    (s->pages_fd < 0 || fstat(s->pages_fd, &st) || (uint64_t)st.st_size != s->pages_bytes))
+	if (bad)
 		rc = missing(img, s->path, err, "has no whole page file any more");
 	return rc;
 }
@@ -76,6 +75,7 @@ int image_open_chain(struct image *img, struct ckpt_err *err)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	own->pages_fd = img->pages_fd;
 	own->pages_bytes = img->pages_bytes;
+	own->pack = img->pack;
 	if (img->inv->content_id.len == sizeof(own->id))
 		memcpy(own->id, img->inv->content_id.data, sizeof(own->id));
 	if (n > CKPT_CHAIN_MAX)

@@ -19,6 +19,9 @@
 #define CKPT_FILE_RECORDS "records"
 #define CKPT_FILE_PAGES "pages"
 
+/* Inventory.required: the page file is packed (image/pack.h). */
+#define IMAGE_FEATURE_PACKED "packed"
+
 enum ckpt_record {
 	CKPT_REC_INVENTORY = 1,
 	CKPT_REC_TASK = 2,

@@ -101,8 +101,8 @@ static int write_all(struct image_writer *w, struct image *img, int threads,
 	return rc;
 }
 
-int image_merge(struct image *img, const char *path, int threads, struct ckpt_ui *ui,
-		struct image_merged *ret, struct ckpt_err *err)
+int image_merge(struct image *img, const char *path, enum pack_how how, int threads,
+		struct ckpt_ui *ui, struct image_merged *ret, struct ckpt_err *err)
 {
 	Ckpt__Inventory inv = *img->inv;
 	char **required = calloc(inv.n_required + 1, sizeof(*required));
@@ -119,15 +119,20 @@ int image_merge(struct image *img, const char *path, int threads, struct ckpt_ui
 	inv.required = required;
 	inv.n_required = 0;
 	for (size_t i = 0; i < img->inv->n_required; i++)
-		if (strcmp(img->inv->required[i], "chain") != 0)
+		if (strcmp(img->inv->required[i], "chain") != 0 &&
+		    strcmp(img->inv->required[i], IMAGE_FEATURE_PACKED) != 0)
 			required[inv.n_required++] = img->inv->required[i];
 	rc = image_create(&w, path, ui, err);
+	image_pack(&w, how);
+	if (!rc)
+		rc = image_unpack(img, threads, err);
 	if (!rc)
 		rc = write_all(&w, img, threads, ret, err);
 	if (!rc)
 		rc = image_commit(&w, &inv, err);
 	memcpy(ret->id, w.content_id, sizeof(ret->id));
-	ret->bytes = w.records_bytes + ret->pages * CKPT_PAGE;
+	ret->bytes = w.records_bytes +
+		     (how == PACK_HOW_NONE ? ret->pages * CKPT_PAGE : atomic_load(&w.packed_bytes));
 	image_abort(&w);
 	free(required);
 	return rc;

@@ -12,11 +12,11 @@ struct image_merged {
 };
 
 /*
- * Write to the new or empty directory @path what @img is, with all its pages. Every page that is
- * copied was compared with its checksum before. Errors leave nothing: E_IMAGE_DIR, E_IMAGE_WRITE,
- * E_IMAGE_CORRUPT.
+ * Write to the new or empty directory @path what @img is, with all its pages. Its page file is
+ * packed as @how says. Every page that is copied was compared with its checksum before. Errors
+ * leave nothing: E_IMAGE_DIR, E_IMAGE_WRITE, E_IMAGE_CORRUPT.
  */
-int image_merge(struct image *img, const char *path, int threads, struct ckpt_ui *ui,
-		struct image_merged *ret, struct ckpt_err *err) __must_check;
+int image_merge(struct image *img, const char *path, enum pack_how how, int threads,
+		struct ckpt_ui *ui, struct image_merged *ret, struct ckpt_err *err) __must_check;
 
 #endif

@@ -30,6 +30,7 @@ struct copy {
 	uint64_t base; /* offset of the first page in the page file */
 	uint64_t pages, blocks;
 	uint64_t *sums;
+	struct pack_entry *packed; /* of these blocks; NULL: the page file is not packed */
 	atomic_uint_least64_t next, written;
 	atomic_int rc;
 	atomic_int bad_seg; /* segment that could not be read, for the message */
@@ -81,16 +82,22 @@ static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char 
 /* Where one worker's pages go: its own queue on the page file, or the stream that all share. */
 struct out {
 	struct image_sink *sink;
+	enum pack_how how;
 	struct aio queue;
-	unsigned char *buf; /* of a stream */
+	unsigned char *buf; /* of a stream, or what is to be packed */
 	int nr;             /* the queue's number of the current buffer */
 };
 
 static int out_open(struct out *o, struct image_writer *w)
 {
+	int rc = 0;
+
 	o->sink = w->sink;
+	o->how = w->how;
 	if (!o->sink)
-		return aio_open(&o->queue, w->pages_fd, CKPT_PAGE_SUM_BYTES);
+		rc = aio_open(&o->queue, w->pages_fd, CKPT_PAGE_SUM_BYTES);
+	if (rc || (!o->sink && o->how == PACK_HOW_NONE))
+		return rc;
 	o->buf = aligned_alloc(CKPT_PAGE, CKPT_PAGE_SUM_BYTES);
 	return o->buf ? 0 : -ENOMEM;
 }
@@ -107,7 +114,7 @@ static int out_close(struct out *o)
 
 static int out_buffer(struct out *o, unsigned char **ret)
 {
-	if (o->sink) {
+	if (o->buf) {
 		*ret = o->buf;
 		return 0;
 	}
@@ -119,6 +126,24 @@ static int out_put(struct out *o, unsigned char *data, size_t len, uint64_t off)
 {
 	return o->sink ? o->sink->pages(o->sink, data, len, off)
 		       : aio_write(&o->queue, o->nr, data, len, off);
+}
+
+/* Pack block @block of the copy, to the end of the page file. */
+static int out_pack(struct copy *c, struct out *o, uint64_t block, const unsigned char *data)
+{
+	struct pack_entry *e = c->packed + block;
+	unsigned char *to;
+	int rc;
+
+	o->nr = aio_buffer(&o->queue, &to);
+	if (o->nr < 0)
+		return o->nr;
+	pack_block(o->how, data, to, e);
+	if (e->codec == PACK_ZERO)
+		return 0;
+	e->off = atomic_fetch_add(&c->w->packed_bytes, e->len);
+	rc = aio_write(&o->queue, o->nr, to, e->len, e->off);
+	return rc ? rc : aio_submit(&o->queue);
 }
 
 static int block_write(struct copy *c, struct out *o, uint64_t first, uint64_t n,
@@ -138,12 +163,15 @@ static int block_write(struct copy *c, struct out *o, uint64_t first, uint64_t n
 		}
 		while (i < n && !page_is_zero(buf + i * CKPT_PAGE))
 			i++;
-		rc = out_put(o, buf + run * CKPT_PAGE, (i - run) * CKPT_PAGE,
-			     c->base + (first + run) * CKPT_PAGE);
+		rc = c->packed ? 0
+			       : out_put(o, buf + run * CKPT_PAGE, (i - run) * CKPT_PAGE,
+					 c->base + (first + run) * CKPT_PAGE);
 		if (rc)
 			return rc;
 		atomic_fetch_add(&c->written, i - run);
 	}
+	if (c->packed)
+		return out_pack(c, o, first / BLOCK_PAGES, buf);
 	return o->sink ? 0 : aio_submit(&o->queue);
 }
 
@@ -225,6 +253,11 @@ int image_pages_write(struct image_writer *w, struct page_segs *segs, int thread
 		if (!vec_push(&w->sums))
 			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	c.sums = w->sums.v + (w->sums.n - c.blocks);
+	for (uint64_t i = 0; w->how != PACK_HOW_NONE && i < c.blocks; i++)
+		if (!vec_push(&w->packed))
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	if (w->how != PACK_HOW_NONE)
+		c.packed = w->packed.v + (w->packed.n - c.blocks);
 	c.seg_of_block = first;
 	c.zero = zero;
 

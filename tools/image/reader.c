@@ -46,7 +46,7 @@ static int frame_next(struct image *img, const unsigned char **p, size_t *left,
 
 static int read_inventory(struct image *img, struct ckpt_err *err)
 {
-	static const char *const known[] = { "chain", NULL };
+	static const char *const known[] = { "chain", IMAGE_FEATURE_PACKED, NULL };
 	auto_fd fd = openat(img->dir_fd, CKPT_FILE_INVENTORY, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	auto_free unsigned char *buf = NULL;
 	const unsigned char *p, *payload;
@@ -217,19 +217,53 @@ static int read_records(struct image *img, struct ckpt_err *err)
 	return rc;
 }
 
+bool image_is_packed(const Ckpt__Inventory *inv)
+{
+	for (size_t i = 0; i < inv->n_required; i++)
+		if (!strcmp(inv->required[i], IMAGE_FEATURE_PACKED))
+			return true;
+	return false;
+}
+
+int image_open_page_file(int dir_fd, uint64_t bytes, bool packed, int *ret_fd,
+			 struct pack_index *ret)
+{
+	auto_fd fd = openat(dir_fd, CKPT_FILE_PAGES, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+	int rc = 0;
+
+	if (fd < 0 || fstat(fd, &st))
+		return -errno;
+	if (packed)
+		rc = pack_get_index(fd, (uint64_t)st.st_size,
+				    (bytes + CKPT_PAGE_SUM_BYTES - 1) / CKPT_PAGE_SUM_BYTES, ret);
+	else if ((uint64_t)st.st_size != bytes)
+		rc = -EBADMSG;
+	if (!rc)
+		*ret_fd = take_fd(&fd);
+	return rc;
+}
+
 static int open_pages(struct image *img, struct ckpt_err *err)
 {
 	const Ckpt__FileDigest *want = find_file(img, CKPT_FILE_PAGES);
+	bool packed = image_is_packed(img->inv);
 	XXH128_canonical_t sum;
-	struct stat st;
+	int rc;
 
 	if (!want)
 		return corrupt(img, err, "the inventory names no page file");
-	img->pages_fd = openat(img->dir_fd, CKPT_FILE_PAGES, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (img->pages_fd < 0 || fstat(img->pages_fd, &st))
+	if (want->bytes > INT64_MAX)
+		return corrupt(img, err, "its page file has an impossible size");
+	rc = image_open_page_file(img->dir_fd, want->bytes, packed, &img->pages_fd, &img->pack);
+	if (rc == -ENOENT)
 		return corrupt(img, err, "its file \"pages\" is missing");
-	if ((uint64_t)st.st_size != want->bytes)
-		return corrupt(img, err, "its file \"pages\" has another size");
+	if (rc == -EBADMSG)
+		return corrupt(img, err,
+			       packed ? "its file \"pages\" has no whole index"
+				      : "its file \"pages\" has another size");
+	if (rc)
+		return ckpt_fail_errno(err, E_IMAGE_MISSING, rc, "cannot read %s/pages", img->path);
 	img->pages_bytes = want->bytes;
 	XXH128_canonicalFromHash(&sum,
 				 XXH3_128bits(img->sums.v, img->sums.n * sizeof(*img->sums.v)));
@@ -468,11 +502,14 @@ void image_free(struct image *img)
 	for (size_t i = 0; i < img->sources.n; i++) {
 		if (i && img->sources.v[i].pages_fd >= 0)
 			(void)close(img->sources.v[i].pages_fd);
+		if (i)
+			free(img->sources.v[i].pack.v);
 		free(img->sources.v[i].path);
 	}
 	vec_free(&img->sources);
 	if (img->chain)
 		ckpt__chain__free_unpacked(img->chain, NULL);
+	free(img->pack.v);
 	free(img->by_pid);
 	free(img->child);
 	free(img->child_at);
@@ -550,7 +587,7 @@ static int index_tasks(struct image *img, struct ckpt_err *err)
 
 static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err)
 {
-	auto_free unsigned char *buf = malloc(CKPT_PAGE_SUM_BYTES);
+	auto_free unsigned char *buf = malloc(2 * (size_t)CKPT_PAGE_SUM_BYTES);
 
 	if (!buf)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
@@ -561,12 +598,14 @@ static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *er
 
 		if (len > CKPT_PAGE_SUM_BYTES)
 			len = CKPT_PAGE_SUM_BYTES;
-		rc = io_pread_full(img->pages_fd, buf, len, off);
-		if (rc)
+		rc = img->pack.v ? pack_read_block(img->pages_fd, &img->pack.v[i], buf,
+						   buf + CKPT_PAGE_SUM_BYTES)
+				 : io_pread_full(img->pages_fd, buf, len, off);
+		if (rc && rc != -EBADMSG)
 			return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc,
 					       "cannot read %s/pages at %llu", img->path,
 					       (unsigned long long)off);
-		if (XXH3_64bits(buf, len) != img->sums.v[i])
+		if (rc || XXH3_64bits(buf, len) != img->sums.v[i])
 			return ckpt_fail(
 				err, E_IMAGE_CORRUPT, -EBADMSG,
 				"the checkpoint in %s is damaged: pages, bytes %llu to %llu",
@@ -589,5 +628,67 @@ int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *e
 			rc = verify_own(&a, ui, err);
 		image_free(&a);
 	}
+	return rc;
+}
+
+/* ---- packed page files ---------------------------------------------------------------------- */
+
+/* The blocks of page file @source that some run reads, one bit each. The caller frees it. */
+static unsigned char *blocks_read(const struct image *img, size_t source)
+{
+	size_t n = img->sources.v[source].pack.n;
+	unsigned char *want = calloc(n / 8 + 1, 1);
+
+	for (size_t i = 0; want && i < img->maps.n; i++) {
+		const struct ckpt_page_run *r = (const void *)img->maps.v[i]->runs.data;
+
+		for (size_t k = 0; k < img->maps.v[i]->runs.len / sizeof(*r); k++) {
+			uint64_t off = ckpt_run_off(r[k].off);
+			uint64_t end = off + (uint64_t)r[k].npages * CKPT_PAGE;
+
+			if (r[k].kind != CKPT_RUN_DATA || ckpt_run_source(r[k].off) != source)
+				continue;
+			for (uint64_t b = off / CKPT_PAGE_SUM_BYTES;
+			     b < n && b * CKPT_PAGE_SUM_BYTES < end; b++)
+				want[b / 8] |= (unsigned char)(1u << (b % 8));
+		}
+	}
+	return want;
+}
+
+static int unpack_source(struct image *img, size_t source, int threads, struct ckpt_err *err)
+{
+	struct image_source *s = &img->sources.v[source];
+	auto_free unsigned char *want = blocks_read(img, source);
+	size_t bad = 0;
+	int fd;
+
+	if (!want)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	fd = pack_unpack(s->pages_fd, &s->pack, want, s->pages_bytes, img->dir_fd, threads, &bad);
+	if (fd == -EBADMSG)
+		return ckpt_fail(err, E_IMAGE_CORRUPT, fd,
+				 "the checkpoint in %s is damaged: pages, block %zu", s->path, bad);
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_IMAGE_MISSING, fd, "cannot unpack the pages of %s",
+				       s->path);
+	(void)close(s->pages_fd);
+	free(s->pack.v);
+	s->pages_fd = fd;
+	s->pack = (struct pack_index) { 0 };
+	if (!source) {
+		img->pages_fd = fd;
+		img->pack = s->pack;
+	}
+	return 0;
+}
+
+int image_unpack(struct image *img, int threads, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < img->sources.n; i++)
+		if (img->sources.v[i].pack.v)
+			rc = unpack_source(img, i, threads, err);
 	return rc;
 }

@@ -217,6 +217,45 @@ static int write_inventory(struct image_writer *w, Ckpt__Inventory *inv, struct 
 	return rc ? fail_write(w, err, rc, CKPT_FILE_INVENTORY) : 0;
 }
 
+void image_pack(struct image_writer *w, enum pack_how how)
+{
+	w->how = how;
+}
+
+/* The end of the page file. 0 or -errno. */
+static int end_pages(struct image_writer *w)
+{
+	if (w->sink)
+		return 0;
+	if (w->how != PACK_HOW_NONE)
+		return pack_put_index(w->pages_fd, w->packed.v, w->packed.n,
+				      atomic_load(&w->packed_bytes));
+	return ftruncate(w->pages_fd, (off_t)w->pages_bytes) ? -errno : 0;
+}
+
+/* With the inventory as @w makes it: a reader has to know that the page file is packed. */
+static int put_inventory(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *err)
+{
+	auto_free char **required = calloc(inv->n_required + 1, sizeof(*required));
+	char **was = inv->required;
+	size_t n = inv->n_required;
+	int rc;
+
+	if (w->how == PACK_HOW_NONE)
+		return write_inventory(w, inv, err);
+	if (!required)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++)
+		required[i] = was[i];
+	required[n] = (char *)IMAGE_FEATURE_PACKED;
+	inv->required = required;
+	inv->n_required = n + 1;
+	rc = write_inventory(w, inv, err);
+	inv->required = was;
+	inv->n_required = n;
+	return rc;
+}
+
 int image_commit(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *err)
 {
 	Ckpt__FileDigest rec = CKPT__FILE_DIGEST__INIT, pages = CKPT__FILE_DIGEST__INIT;
@@ -249,13 +288,12 @@ int image_commit(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *
 	inv->files = files;
 	memcpy(w->content_id, id.digest, sizeof(w->content_id));
 	inv->content_id = (ProtobufCBinaryData) { sizeof(id), id.digest };
-	if (!w->sink && ftruncate(w->pages_fd, (off_t)w->pages_bytes))
-		rc = -errno;
+	rc = end_pages(w);
 	if (!rc)
 		rc = ckpt_fault("image.fsync");
 	if (!rc && !w->sink && (fdatasync(w->records_fd) || fdatasync(w->pages_fd)))
 		rc = -errno;
-	rc = rc ? fail_write(w, err, rc, CKPT_FILE_PAGES) : write_inventory(w, inv, err);
+	rc = rc ? fail_write(w, err, rc, CKPT_FILE_PAGES) : put_inventory(w, inv, err);
 	/* These live on our stack. */
 	inv->n_files = 0;
 	inv->files = NULL;
@@ -282,6 +320,7 @@ void image_abort(struct image_writer *w)
 		(void)close(w->pages_fd);
 	XXH3_freeState(w->sum_state);
 	vec_free(&w->sums);
+	vec_free(&w->packed);
 	free(w->buf);
 	free(w->path);
 	memset(w, 0, sizeof(*w));

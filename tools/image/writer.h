@@ -4,6 +4,7 @@
 #define CKPT_IMAGE_WRITER_H
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include "base/ui.h"
 #include "core.pb-c.h"
 #include "image/format.h"
+#include "image/pack.h"
 
 /* Where the files of a checkpoint go when not into a directory: a stream to a peer. */
 struct image_sink {
@@ -40,6 +42,12 @@ struct image_writer {
 		uint64_t *v;
 		size_t n, cap;
 	} sums; /* of the page file, one per CKPT_PAGE_SUM_BYTES */
+	enum pack_how how;
+	struct {
+		struct pack_entry *v;
+		size_t n, cap;
+	} packed;                           /* as many as sums, when the page file is packed */
+	atomic_uint_least64_t packed_bytes; /* written to the page file so far */
 	struct ckpt_ui *ui;
 };
 
@@ -49,6 +57,8 @@ int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui,
 /* Write to @sink, which the caller keeps until the writer is done. */
 int image_create_stream(struct image_writer *w, struct image_sink *sink, struct ckpt_ui *ui,
 			struct ckpt_err *err) __must_check;
+/* Pack the page file, from now on: before any page is written, and not of a stream. */
+void image_pack(struct image_writer *w, enum pack_how how);
 int image_put(struct image_writer *w, enum ckpt_record type, const ProtobufCMessage *msg,
 	      struct ckpt_err *err) __must_check;
 /* Fill in digests and content id, make everything durable, rename the inventory into place. */

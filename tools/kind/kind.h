@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 
 #include "base/err.h"
+#include "image/pack.h"
 #include "base/ui.h"
 #include "core.pb-c.h"
 #include "kern/procfs.h"
@@ -206,6 +207,7 @@ struct ckpt_dump_opts {
 	bool store_files;
 	uint64_t ghost_limit; /* bytes of an unlinked file that are saved without asking */
 	int threads;
+	enum pack_how compress; /* how the page file is packed */
 	bool track;          /* keep track of what is written from this checkpoint on */
 	const char *tracker; /* name of a back end; NULL: the best there is */
 };

@@ -257,6 +257,8 @@ int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 
 	if (!rc)
 		rc = image_read(r.img, opts->dir, err);
+	if (!rc && !opts->plan_only)
+		rc = image_unpack(r.img, (int)sysconf(_SC_NPROCESSORS_ONLN), err);
 	if (!rc)
 		rc = restore_plan_image(&r, err);
 	if (!rc && opts->plan_only)
