@@ -43,6 +43,7 @@
  * @prot:	as taken from the log
  * @known_at:	first range of track->known that ends behind the walk
  * @next_known:	what will be known when this walk has armed
+ * @gone_at:	first range of track->known that ends behind the last VMA
  * @vma_force:	every page of the current VMA counts as changed
  * @vma_all:	look at every page of the current VMA
  * @started:	@cursor and @chunk are valid
@@ -63,6 +64,7 @@ struct scan {
 	struct ckpt_ranges prot;
 	size_t known_at;
 	struct ckpt_known next_known;
+	size_t gone_at;
 	bool vma_force;
 	bool vma_all;
 	bool started;
@@ -79,6 +81,20 @@ static void emit(struct scan *s, unsigned long start, unsigned long end, u32 sta
 {
 	if (s->runs && start < end)
 		ckpt_runs_add(s->runs, start, end, state);
+}
+
+/* Nothing is mapped in [start, end) now: tell of what was. */
+static void emit_gone(struct scan *s, unsigned long start, unsigned long end)
+{
+	const struct ckpt_known *known = &s->t->known;
+	size_t i;
+
+	if (!s->runs || !s->runs->unmapped)
+		return;
+	while (s->gone_at < known->nr && known->r[s->gone_at].end <= start)
+		s->gone_at++;
+	for (i = s->gone_at; i < known->nr && known->r[i].start < end; i++)
+		emit(s, max(start, known->r[i].start), min(end, known->r[i].end), CKPT_RUN_UNMAPPED);
 }
 
 /* The pages of @data and @drop between @lo and @hi, all in the chunk at @base. */
@@ -524,11 +540,14 @@ static bool overlaps(const struct ckpt_ranges *set, unsigned long start, unsigne
 static void walk(struct scan *s)
 {
 	struct vm_area_struct *vma;
+	unsigned long done = 0;
 	VMA_ITERATOR(vmi, s->mm, 0);
 
 	for_each_vma(vmi, vma) {
 		bool grown = vma->vm_flags & VM_SOFTDIRTY;
 
+		emit_gone(s, done, vma->vm_start);
+		done = vma->vm_end;
 		if (!vma_tracked(vma)) {
 			emit(s, vma->vm_start, vma->vm_end, CKPT_RUN_UNTRACKED);
 			continue;
@@ -548,6 +567,7 @@ static void walk(struct scan *s)
 			ckpt_known_add(&s->next_known, vma->vm_start, vma->vm_end);
 		}
 	}
+	emit_gone(s, done, ULONG_MAX);
 	cursor_seek(s, ULONG_MAX);
 }
 

@@ -145,6 +145,7 @@ struct ckpt_known {
 	struct ckpt_range *r;
 	size_t nr;
 	size_t cap;
+	bool lost;	/* out of memory: some ranges are missing */
 };
 
 struct ckpt_runs {
@@ -152,6 +153,7 @@ struct ckpt_runs {
 	size_t nr;
 	size_t cap;
 	u64 pages;
+	bool unmapped;	/* wanted: what is not mapped any more */
 	bool lost;	/* out of memory: say CKPT_RESULT_ALL */
 };
 
@@ -243,6 +245,13 @@ struct ckpt_track {
 	struct rcu_head rcu;
 };
 
+/* How to collect. */
+enum {
+	CKPT_HOW_ARM = 1U << 0,		/* begin the next epoch */
+	CKPT_HOW_REPORT = 1U << 1,	/* with runs */
+	CKPT_HOW_UNMAPPED = 1U << 2,	/* with runs of what is not mapped any more */
+};
+
 #define CKPT_TABLE_BITS 8
 
 extern struct hlist_head ckpt_table[1 << CKPT_TABLE_BITS];
@@ -258,7 +267,7 @@ int ckpt_track_attach(struct ckpt_session *s, struct mm_struct *mm, struct pid *
 		      struct ckpt_track **ret_track, u32 *ret_other);
 void ckpt_track_unlink(struct ckpt_track *t);
 void ckpt_track_free(struct ckpt_track *t);
-void ckpt_track_collect(struct ckpt_track *t, bool arm, bool report);
+void ckpt_track_collect(struct ckpt_track *t, unsigned int how);
 void ckpt_track_event(struct ckpt_track *t, int event);
 u32 ckpt_track_flags(const struct ckpt_track *t);
 

@@ -16,7 +16,7 @@ static bool ctl_up;
 
 u64 ckpt_features(void)
 {
-	u64 features = CKPT_FEATURE_TRACK | CKPT_FEATURE_FOLLOW_FORKS;
+	u64 features = CKPT_FEATURE_TRACK | CKPT_FEATURE_FOLLOW_FORKS | CKPT_FEATURE_UNMAPPED;
 
 	if (!IS_ENABLED(CONFIG_PREEMPT_RT))
 		features |= CKPT_FEATURE_GRANULE_FIXED | CKPT_FEATURE_GRANULE_ADAPTIVE;
@@ -196,7 +196,7 @@ static int put_result(struct sk_buff *msg, const struct ckpt_track *t)
 /* What put_result() needs. */
 #define RESULT_BYTES (nla_total_size(0) + 3 * nla_total_size(4) + 4 * nla_total_size_64bit(8))
 
-static int scan(struct genl_info *info, bool arm, bool report)
+static int scan(struct genl_info *info, unsigned int how)
 {
 	struct ckpt_track *one, *t;
 	struct ckpt_session *s;
@@ -224,7 +224,7 @@ static int scan(struct genl_info *info, bool arm, bool report)
 	list_for_each_entry(t, &s->tracks, node) {
 		if (one && t != one)
 			continue;
-		ckpt_track_collect(t, arm, report);
+		ckpt_track_collect(t, how);
 		err = err ?: put_result(msg, t);
 	}
 	if (err)
@@ -241,14 +241,16 @@ err_unlock_session:
 
 static int do_arm(struct genl_info *info)
 {
-	return scan(info, true, false);
+	return scan(info, CKPT_HOW_ARM);
 }
 
 static int do_collect(struct genl_info *info)
 {
 	struct nlattr *attr = info->attrs[CKPT_A_COLLECT_FLAGS];
+	u32 flags = attr ? nla_get_u32(attr) : 0;
 
-	return scan(info, attr && (nla_get_u32(attr) & CKPT_COLLECT_REARM), true);
+	return scan(info, CKPT_HOW_REPORT | (flags & CKPT_COLLECT_REARM ? CKPT_HOW_ARM : 0) |
+			  (flags & CKPT_COLLECT_UNMAPPED ? CKPT_HOW_UNMAPPED : 0));
 }
 
 static int do_detach(struct genl_info *info)

@@ -69,4 +69,6 @@ void ckpt_known_add(struct ckpt_known *known, unsigned long start, unsigned long
 	/* No room: what is not known is new at the next collect, i.e. changed. */
 	if (known->nr < known->cap)
 		known->r[known->nr++] = (struct ckpt_range){ start, end };
+	else
+		known->lost = true;
 }

@@ -135,16 +135,19 @@ u32 ckpt_track_flags(const struct ckpt_track *t)
 }
 
 /*
- * Collect what changed (@report) and begin the next epoch (@arm). It cannot
- * fail: what could not be found out is CKPT_RESULT_ALL, and when nothing was
- * done at all the log stays for the next time. Caller holds session->mutex.
+ * Collect what changed (CKPT_HOW_REPORT) and begin the next epoch (CKPT_HOW_ARM).
+ * It cannot fail: what could not be found out is CKPT_RESULT_ALL, and when
+ * nothing was done at all the log stays for the next time. Caller holds
+ * session->mutex.
  */
-void ckpt_track_collect(struct ckpt_track *t, bool arm, bool report)
+void ckpt_track_collect(struct ckpt_track *t, unsigned int how)
 {
+	bool arm = how & CKPT_HOW_ARM, report = how & CKPT_HOW_REPORT;
 	struct ckpt_counters *count = &t->session->count;
 	struct ckpt_scan_result result = {};
 	u32 flags = ckpt_track_flags(t);
 	struct ckpt_runs *runs = &t->runs;
+	bool lost;
 	int err;
 
 	lockdep_assert_held(&t->session->mutex);
@@ -153,6 +156,9 @@ void ckpt_track_collect(struct ckpt_track *t, bool arm, bool report)
 	runs->nr = 0;
 	runs->pages = 0;
 	runs->lost = false;
+	runs->unmapped = how & CKPT_HOW_UNMAPPED;
+	/* What was armed is then not known well enough to say what is gone. */
+	lost = runs->unmapped && t->known.lost;
 	t->runs_seq++;
 
 	if (!mmget_not_zero(t->mm)) {
@@ -161,7 +167,7 @@ void ckpt_track_collect(struct ckpt_track *t, bool arm, bool report)
 	}
 	err = ckpt_scan(t, t->mm, arm, report ? runs : NULL, &result);
 	mmput(t->mm);
-	if (err || runs->lost) {
+	if (err || runs->lost || lost) {
 		runs->nr = 0;
 		runs->pages = 0;
 		flags |= CKPT_RESULT_ALL;

@@ -4,6 +4,8 @@
  * time on one socket, events on another: an event can then never sit between a
  * request and its answer.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/genetlink.h>
 #include <netlink/genl/ctrl.h>
 #include <netlink/genl/genl.h>
@@ -229,9 +231,29 @@ static int got_session(struct nlattr **attrs, const struct nlmsghdr *h, struct t
 	return 0;
 }
 
+/* Find the module, and whether it is one to talk to. */
+static int hello(struct kmod *k, struct ckpt_err *err)
+{
+	struct talk t = { .answer = got_info, .arg = k, .err = err };
+	struct nl_msg *msg;
+	int r;
+
+	k->family = genl_ctrl_resolve(k->sock, CKPT_GENL_NAME);
+	if (k->family < 0) {
+		ckpt_fail(err, E_KERNEL, -ENOENT, "the kernel module ckpt is not loaded");
+		ckpt_remedy(err, "load it: modprobe ckpt");
+		return -ENOENT;
+	}
+	msg = request(k, CKPT_CMD_INFO, 0);
+	if (!msg)
+		return no_memory(err);
+	r = converse(k, msg, &t);
+	return t.refused ? refusal(err, &t, "cannot use the ckpt module") : r;
+}
+
 int kmod_open(bool follow_forks, struct kmod **ret, struct ckpt_err *err)
 {
-	struct talk t = { .err = err };
+	struct talk t;
 	struct nl_msg *msg;
 	struct kmod *k;
 	int r;
@@ -244,23 +266,7 @@ int kmod_open(bool follow_forks, struct kmod **ret, struct ckpt_err *err)
 		r = ckpt_fail_errno(err, E_KERNEL, r, "cannot open a netlink socket");
 		goto err_close;
 	}
-	k->family = genl_ctrl_resolve(k->sock, CKPT_GENL_NAME);
-	if (k->family < 0) {
-		r = ckpt_fail(err, E_KERNEL, -ENOENT, "the kernel module ckpt is not loaded");
-		ckpt_remedy(err, "load it: modprobe ckpt");
-		goto err_close;
-	}
-
-	msg = request(k, CKPT_CMD_INFO, 0);
-	if (!msg) {
-		r = no_memory(err);
-		goto err_close;
-	}
-	t.answer = got_info;
-	t.arg = k;
-	r = converse(k, msg, &t);
-	if (t.refused)
-		r = refusal(err, &t, "cannot use the ckpt module");
+	r = hello(k, err);
 	if (r)
 		goto err_close;
 
@@ -283,6 +289,85 @@ int kmod_open(bool follow_forks, struct kmod **ret, struct ckpt_err *err)
 err_close:
 	kmod_close(k);
 	return r;
+}
+
+/* The session that the socket owns, by what is said of its tracks. */
+static int got_status(struct nlattr **attrs, const struct nlmsghdr *h, struct talk *t)
+{
+	struct kmod *k = t->arg;
+
+	(void)h;
+	if (attrs[CKPT_A_OWNER] && attrs[CKPT_A_SESSION] &&
+	    nla_get_u32(attrs[CKPT_A_OWNER]) == nl_socket_get_local_port(k->sock))
+		k->session = nla_get_u32(attrs[CKPT_A_SESSION]);
+	return 0;
+}
+
+/* Throw away what a holder before us asked for and did not read. */
+static void drain(int fd)
+{
+	char buf[64];
+
+	for (;;) {
+		ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT | MSG_TRUNC);
+
+		if (n < 0 && errno != EINTR && errno != ENOBUFS)
+			return;
+	}
+}
+
+int kmod_adopt(int fd, struct kmod **ret, struct ckpt_err *err)
+{
+	struct talk t = { .answer = got_status, .err = err };
+	struct nl_msg *msg;
+	struct kmod *k;
+	int r;
+
+	k = calloc(1, sizeof(*k));
+	if (!k)
+		return no_memory(err);
+	t.arg = k;
+	/* Its own copy: whoever fails here still has the descriptor. */
+	r = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (r < 0) {
+		r = ckpt_fail_errno(err, E_KERNEL, -errno, "cannot take over a tracking session");
+		goto err_close;
+	}
+	k->sock = nl_socket_alloc();
+	if (!k->sock || nl_socket_set_fd(k->sock, NETLINK_GENERIC, r)) {
+		close(r);
+		r = ckpt_fail(err, E_KERNEL, -EBADF, "this is no netlink socket of a session");
+		goto err_close;
+	}
+	drain(r);
+	r = hello(k, err);
+	if (r)
+		goto err_close;
+	msg = request(k, CKPT_CMD_STATUS, NLM_F_DUMP);
+	if (!msg) {
+		r = no_memory(err);
+		goto err_close;
+	}
+	r = converse(k, msg, &t);
+	if (t.refused)
+		r = refusal(err, &t, "cannot take over a tracking session");
+	if (!r && !k->session)
+		r = ckpt_fail(err, E_TRACK, -ENOENT,
+			      "the tracking session of this socket has no target any more");
+	if (r)
+		goto err_close;
+	close(fd);
+	*ret = k;
+	return 0;
+
+err_close:
+	kmod_close(k);
+	return r;
+}
+
+int kmod_fd(const struct kmod *k)
+{
+	return nl_socket_get_fd(k->sock);
 }
 
 struct kmod *kmod_close(struct kmod *k)
@@ -474,16 +559,22 @@ static int collect_runs(struct kmod *k, const struct kmod_result *result, kmod_r
 	return r;
 }
 
-int kmod_collect(struct kmod *k, uint32_t track, bool rearm, kmod_runs_fn fn, void *arg,
-		 struct ckpt_err *err)
+int kmod_collect_flags(struct kmod *k, uint32_t track, uint32_t flags, kmod_runs_fn fn, void *arg,
+		       struct ckpt_err *err)
 {
 	struct results res = {};
-	int r = scan(k, CKPT_CMD_COLLECT, track, rearm ? CKPT_COLLECT_REARM : 0, &res, err);
+	int r = scan(k, CKPT_CMD_COLLECT, track, flags, &res, err);
 
 	for (size_t i = 0; !r && i < res.n; i++)
 		r = collect_runs(k, &res.v[i], fn, arg, err);
 	vec_free(&res);
 	return r;
+}
+
+int kmod_collect(struct kmod *k, uint32_t track, bool rearm, kmod_runs_fn fn, void *arg,
+		 struct ckpt_err *err)
+{
+	return kmod_collect_flags(k, track, rearm ? CKPT_COLLECT_REARM : 0, fn, arg, err);
 }
 
 /* ---- events --------------------------------------------------------------------------------- */

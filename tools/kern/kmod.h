@@ -2,7 +2,8 @@
 /*
  * The kernel module's client: which pages of a set of processes changed since
  * they were last looked at. One client is one session; it ends, and tracking
- * with it, when the client is closed or its process dies.
+ * with it, when the client is closed or its process dies, unless another process
+ * was given its descriptor (kmod_fd, kmod_adopt).
  *
  *	kmod_open ─► kmod_attach(pid) … ─► kmod_arm ─► kmod_collect(rearm) … ─► kmod_close
  */
@@ -55,6 +56,16 @@ __must_check int kmod_open(bool follow_forks, struct kmod **ret, struct ckpt_err
 /* NULL is fine. Returns NULL. */
 struct kmod *kmod_close(struct kmod *k);
 
+/* The descriptor that the session lives by: pass it on with SCM_RIGHTS. It belongs to @k. */
+int kmod_fd(const struct kmod *k);
+/*
+ * Continue the session of a descriptor that kmod_fd() gave to this process, which needs the same
+ * capability. At least one target must be attached. The session lives until the last holder closes
+ * it. One holder talks at a time; what another left unread is thrown away here. On success @fd
+ * belongs to the client.
+ */
+__must_check int kmod_adopt(int fd, struct kmod **ret, struct ckpt_err *err);
+
 uint64_t kmod_features(const struct kmod *k); /* CKPT_FEATURE_* */
 uint32_t kmod_session(const struct kmod *k);  /* names /sys/kernel/ckpt/sessions/ID */
 
@@ -69,6 +80,10 @@ __must_check int kmod_arm(struct kmod *k, uint32_t track, struct ckpt_err *err);
  * target should stand still: then the runs are exact, and it must until its pages are copied. */
 __must_check int kmod_collect(struct kmod *k, uint32_t track, bool rearm, kmod_runs_fn fn,
 			      void *arg, struct ckpt_err *err);
+/* The same with any CKPT_COLLECT_* flags. With CKPT_COLLECT_UNMAPPED (CKPT_FEATURE_UNMAPPED) the
+ * runs alone say how the memory known at the last arm became what it is now. */
+__must_check int kmod_collect_flags(struct kmod *k, uint32_t track, uint32_t flags, kmod_runs_fn fn,
+				    void *arg, struct ckpt_err *err);
 
 /* A descriptor that becomes readable with an event of any session, or -errno. It belongs to @k. */
 int kmod_event_fd(struct kmod *k);

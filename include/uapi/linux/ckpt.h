@@ -11,7 +11,11 @@
  *	         (each process)    │       rearms      (dump)
  *	                           └ the first epoch: what changes from here on is known
  *
- * A session belongs to the socket that opened it and ends with that socket.
+ * A session belongs to the socket that opened it and ends with that socket,
+ * i.e. when the last descriptor of it is closed. Whoever is given a descriptor
+ * (fork, SCM_RIGHTS, pidfd_getfd) may use the session like its owner, if he has
+ * the capability himself; ATTACH also checks his rights to the target. Answers
+ * go to whoever reads first: one talks at a time.
  * A track is one address space in a session; every process that shares it
  * (threads, vfork, CLONE_VM) is covered by the same track.
  *
@@ -56,6 +60,7 @@
 #define CKPT_FEATURE_GRANULE_FIXED	(1ULL << 2) /* granule_bytes > 4096 */
 #define CKPT_FEATURE_GRANULE_ADAPTIVE	(1ULL << 3) /* granule_mode adaptive */
 #define CKPT_FEATURE_COW_SNAPSHOT	(1ULL << 4) /* not in this version: never set */
+#define CKPT_FEATURE_UNMAPPED		(1ULL << 5) /* CKPT_COLLECT_UNMAPPED */
 
 enum ckpt_cmd {
 	CKPT_CMD_UNSPEC,
@@ -102,7 +107,8 @@ enum ckpt_attr {
 
 /* CKPT_A_COLLECT_FLAGS */
 #define CKPT_COLLECT_REARM	(1U << 0) /* begin the next epoch in the same step */
-#define CKPT_COLLECT_FLAGS_ALL	CKPT_COLLECT_REARM
+#define CKPT_COLLECT_UNMAPPED	(1U << 1) /* with runs of CKPT_RUN_UNMAPPED */
+#define CKPT_COLLECT_FLAGS_ALL	(CKPT_COLLECT_REARM | CKPT_COLLECT_UNMAPPED)
 
 /* CKPT_A_RESULT_FLAGS */
 #define CKPT_RESULT_ALL		(1U << 0) /* treat every page of the target as changed */
@@ -117,8 +123,10 @@ enum ckpt_attr {
  * @state:	one of enum ckpt_run_state
  *
  * Runs come in address order and do not overlap. They cover mapped memory
- * only. What no run covers has the content it had at the previous arm.
- * With CKPT_RESULT_ALL the runs say nothing and may be missing.
+ * only, except those of CKPT_RUN_UNMAPPED. What no run covers and is mapped has
+ * the content it had at the previous arm: by the runs alone, with UNMAPPED ones,
+ * what was known then is brought up to date. With CKPT_RESULT_ALL the runs say
+ * nothing and may be missing.
  */
 struct ckpt_run {
 	__u64 start;
@@ -129,12 +137,16 @@ struct ckpt_run {
 enum ckpt_run_state {
 	/* A private page (in memory or swapped) that may have changed: read it. */
 	CKPT_RUN_DATA = 1,
-	/* May have changed, and there is no private page now: the content is
-	 * what the mapping itself gives (zeros, or the mapped file). */
+	/* May have changed, and there is no private page now (MADV_DONTNEED, a
+	 * hole punched in the file, a new mapping): the content is what the
+	 * mapping itself gives (zeros, or the mapped file). */
 	CKPT_RUN_DROPPED = 2,
 	/* A mapping the module does not track (shared, hugetlbfs, device):
 	 * treat all of it as changed. */
 	CKPT_RUN_UNTRACKED = 3,
+	/* Was tracked at the last arm, and nothing is mapped there now. Only with
+	 * CKPT_COLLECT_UNMAPPED. */
+	CKPT_RUN_UNMAPPED = 4,
 };
 
 enum ckpt_event {

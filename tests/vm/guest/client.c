@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kern/kmod.h"
@@ -118,7 +121,140 @@ static void client(const void *unused)
 	kmod_close(k);
 }
 
+/* ---- one session, several processes ----------------------------------------------------- */
+
+static void fd_send(int sock, int fd)
+{
+	char c = 0;
+	struct iovec iov = { &c, 1 };
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} u = {};
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf,
+			    .msg_controllen = sizeof(u.buf) };
+	struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(h), &fd, sizeof(fd));
+	CHECK(sendmsg(sock, &m, 0) == 1);
+}
+
+static int fd_receive(int sock)
+{
+	char c;
+	struct iovec iov = { &c, 1 };
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} u = {};
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf,
+			    .msg_controllen = sizeof(u.buf) };
+	int fd;
+
+	CHECK(recvmsg(sock, &m, MSG_CMSG_CLOEXEC) == 1 && CMSG_FIRSTHDR(&m));
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(fd));
+	return fd;
+}
+
+/* "dump": is given the keeper's descriptor, collects, and goes away. */
+static void second_holder(int sock, const struct target *t, bool last)
+{
+	struct seen *s = calloc(1, sizeof(*s));
+	struct ckpt_err err = {};
+	struct kmod *k;
+	uint32_t track;
+
+	s->base = t->sh->base;
+	if (kmod_adopt(fd_receive(sock), &k, &err))
+		FAIL("kmod_adopt: %s", err.msg);
+	CHECK(kmod_features(k) & CKPT_FEATURE_TRACK && kmod_session(k));
+	if (kmod_attach(k, t->pid, &track, &err) || kmod_collect(k, track, true, see, s, &err))
+		FAIL("with an adopted session: %s", err.msg);
+	for (size_t i = 0; i < 4096; i++)
+		CHECK(s->page[i] == (i & 1));
+	if (last) {
+		/* The keeper is gone; the session is not. */
+		char c;
+
+		CHECK(write(sock, "", 1) == 1 && read(sock, &c, 1) == 0);
+		memset(s->page, 0, sizeof(s->page));
+		if (kmod_collect(k, track, true, see, s, &err))
+			FAIL("as the last holder: %s", err.msg);
+		for (size_t i = 0; i < 4096; i++)
+			CHECK(s->page[i] == !(i & 1));
+	}
+	kmod_close(k);
+	_exit(0);
+}
+
+static void handed_over(const void *unused)
+{
+	struct seen *s = calloc(1, sizeof(*s));
+	struct ckpt_err err = {};
+	struct kmod *k, *other;
+	struct target t;
+	uint32_t track;
+	struct nl raw;
+	int sock[2][2];
+	pid_t pid[2];
+
+	(void)unused;
+	target_start(&t, &path);
+	for (int i = 0; i < 2; i++) {
+		SYS(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock[i]));
+		pid[i] = SYS(fork());
+		if (!pid[i]) {
+			close(sock[i][1]);
+			second_holder(sock[i][0], &t, i == 1);
+		}
+		close(sock[i][0]);
+	}
+	CHECK(!kmod_open(false, &k, &err) && !kmod_attach(k, t.pid, &track, &err));
+	CHECK(!kmod_arm(k, 0, &err));
+	s->base = t.sh->base;
+	for (int i = 0; i < 2; i++) {
+		struct vnl_msg m;
+		int status;
+		char c;
+
+		target_step(&t, 1);
+		/* Left unread: the next holder must not take it for his answers. */
+		CHECK(!vnl_open(&raw));
+		vnl_close(&raw);
+		vnl_begin(&raw, &m, CKPT_CMD_STATUS, NLM_F_DUMP);
+		((struct nlmsghdr *)m.buf)->nlmsg_len = m.len;
+		CHECK(send(kmod_fd(k), m.buf, m.len, 0) > 0);
+		fd_send(sock[i][1], kmod_fd(k));
+		if (i == 1) {
+			CHECK(read(sock[i][1], &c, 1) == 1);
+			target_step(&t, 0);
+			kmod_close(k);
+			close(sock[i][1]);
+		}
+		SYS(waitpid(pid[i], &status, 0));
+		if (status)
+			FAIL("holder %d failed", i);
+		if (i == 0) {
+			target_step(&t, 0);
+			CHECK(!kmod_collect(k, track, true, see, s, &err));
+			for (size_t p = 0; p < 4096; p++)
+				CHECK(s->page[p] == !(p & 1));
+		}
+	}
+	/* The last holder is gone, and with him the session. */
+	CHECK(!kmod_open(false, &other, &err) && !kmod_attach(other, t.pid, &track, &err));
+	kmod_close(other);
+	/* A descriptor that is no session's. */
+	CHECK(kmod_adopt(t.cmd, &other, &err) < 0 && err.id == E_KERNEL);
+	ckpt_err_clear(&err);
+	target_stop(&t);
+}
+
 const struct test client_tests[] = {
 	{ "client/session", client, NULL, 0 },
+	{ "client/handed-over", handed_over, NULL, 0 },
 	{}
 };
