@@ -9,25 +9,44 @@
 #include "base/io.h"
 #include "base/vec.h"
 
-int aio_open(struct aio *q, int fd, size_t bytes)
+/* The first @n buffers. Touched now: fresh pages must not cost time while a program stands still.
+ */
+static int buffers_make(struct aio *q, size_t bytes, unsigned int n, struct iovec *ret)
 {
-	struct iovec iov[AIO_DEPTH];
-
-	memset(q, 0, sizeof(*q));
-	q->fd = fd;
-	for (unsigned int i = 0; i < AIO_DEPTH; i++) {
+	for (unsigned int i = 0; i < n; i++) {
 		q->buf[i].data = aligned_alloc(4096, bytes);
 		if (!q->buf[i].data) {
 			aio_close(q);
 			return -ENOMEM;
 		}
-		/* Touched now: fresh pages must not cost time while a program stands still. */
 		memset(q->buf[i].data, 0, bytes);
-		iov[i] = (struct iovec) { q->buf[i].data, bytes };
+		ret[i] = (struct iovec) { q->buf[i].data, bytes };
 	}
+	return 0;
+}
+
+int aio_open(struct aio *q, int fd, size_t bytes)
+{
+	struct iovec iov[AIO_DEPTH];
+	int rc;
+
+	memset(q, 0, sizeof(*q));
+	q->fd = fd;
+	rc = buffers_make(q, bytes, AIO_DEPTH, iov);
+	if (rc)
+		return rc;
 	q->uring = !io_uring_queue_init(ARRAY_SIZE(q->op), &q->ring, 0);
 	q->fixed = q->uring && !io_uring_register_buffers(&q->ring, iov, AIO_DEPTH);
 	return 0;
+}
+
+int aio_open_plain(struct aio *q, int fd, size_t bytes)
+{
+	struct iovec iov;
+
+	memset(q, 0, sizeof(*q));
+	q->fd = fd;
+	return buffers_make(q, bytes, 1, &iov);
 }
 
 static void fail(struct aio *q, int rc)

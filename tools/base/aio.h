@@ -33,6 +33,9 @@ struct aio {
 
 /* Buffers of @bytes each. 0 or -ENOMEM. */
 int aio_open(struct aio *q, int fd, size_t bytes);
+/* The same with one buffer and pwrite(2), for little data, and for files to which an io_uring would
+ * write by a thread of the kernel's. */
+int aio_open_plain(struct aio *q, int fd, size_t bytes);
 /* Waits for everything. Forgives a queue that was never opened (zeroed). */
 void aio_close(struct aio *q);
 /* A buffer that nothing is being written from; its number goes to aio_write(). Negative: -errno of

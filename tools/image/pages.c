@@ -6,10 +6,12 @@
  * read, so the workers share nothing but the number of the next block.
  */
 #include <errno.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <xxhash.h>
 
 #include "base/aio.h"
@@ -21,6 +23,7 @@
 
 #define BLOCK_PAGES (CKPT_PAGE_SUM_BYTES / CKPT_PAGE)
 #define MAX_THREADS 16
+#define FEW_BLOCKS 8
 
 struct copy {
 	struct image_writer *w;
@@ -88,14 +91,25 @@ struct out {
 	int nr;             /* the queue's number of the current buffer */
 };
 
-static int out_open(struct out *o, struct image_writer *w)
+/* A ring pays when the kernel can write while we read on. On tmpfs it would only hand each write to
+ * another thread, and for a few blocks it takes longer to make than to use. */
+static bool ring_pays(const struct image_writer *w, uint64_t blocks)
+{
+	struct statfs fs;
+
+	return blocks > FEW_BLOCKS && !fstatfs(w->pages_fd, &fs) && fs.f_type != TMPFS_MAGIC;
+}
+
+static int out_open(struct out *o, struct image_writer *w, uint64_t blocks)
 {
 	int rc = 0;
 
 	o->sink = w->sink;
 	o->how = w->how;
 	if (!o->sink)
-		rc = aio_open(&o->queue, w->pages_fd, CKPT_PAGE_SUM_BYTES);
+		rc = ring_pays(w, blocks)
+			     ? aio_open(&o->queue, w->pages_fd, CKPT_PAGE_SUM_BYTES)
+			     : aio_open_plain(&o->queue, w->pages_fd, CKPT_PAGE_SUM_BYTES);
 	if (rc || (!o->sink && o->how == PACK_HOW_NONE))
 		return rc;
 	o->buf = aligned_alloc(CKPT_PAGE, CKPT_PAGE_SUM_BYTES);
@@ -200,7 +214,7 @@ static void *copy_worker(void *arg)
 {
 	struct copy *c = arg;
 	struct out out = { 0 };
-	int rc = out_open(&out, c->w), flushed;
+	int rc = out_open(&out, c->w, c->blocks), flushed;
 
 	while (!rc && !atomic_load(&c->rc)) {
 		uint64_t block = atomic_fetch_add(&c->next, 1);

@@ -178,6 +178,8 @@ int proc_vmas_read(int pid, struct proc_vmas *ret, struct ckpt_err *err)
 	f = fopen(path, "re");
 	if (!f)
 		return fail_proc(err, pid, "smaps", -errno);
+	/* Some kilobytes for each mapping: with the usual buffer, as many reads. */
+	(void)setvbuf(f, NULL, _IOFBF, 64u << 10);
 	while (getline(&line, &cap, f) > 0) {
 		if (isupper((unsigned char)line[0])) {
 			if (!cur)
