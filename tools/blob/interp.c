@@ -43,25 +43,28 @@ static void report(struct ckpt_arena *arena, struct ckpt_slot *slot, uint32_t st
 	wake(&arena->events);
 }
 
-/* Returns 0 when the word reached the value, -ECANCELED when all shall stop. */
-static long await(struct ckpt_arena *arena, uint32_t *word, uint32_t value)
-{
-	for (;;) {
-		uint32_t seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
-
-		if (seen >= value)
-			return 0;
-		if (__atomic_load_n(&arena->abort, __ATOMIC_ACQUIRE))
-			return -ECANCELED;
-		sleep_on(word, seen);
-	}
-}
-
 static int owner_gone(struct ckpt_arena *arena)
 {
 	uint32_t seen = __atomic_load_n(&arena->owner, __ATOMIC_ACQUIRE);
 
 	return !(seen & FUTEX_TID_MASK) || (seen & FUTEX_OWNER_DIED);
+}
+
+/* Returns 0 when the word reached the value, -ECANCELED when all shall stop. Who was to wake us may
+ * die, so look up now and then. */
+static long await(struct ckpt_arena *arena, uint32_t *word, uint32_t value)
+{
+	const int64_t tick[2] = { 0, 500000000 };
+
+	for (;;) {
+		uint32_t seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+
+		if (seen >= value)
+			return 0;
+		if (__atomic_load_n(&arena->abort, __ATOMIC_ACQUIRE) || owner_gone(arena))
+			return -ECANCELED;
+		(void)call(__NR_futex, (uint64_t)word, FUTEX_WAIT, seen, (uint64_t)tick);
+	}
 }
 
 /* The owner may die without a word: look at it every few milliseconds. */
@@ -237,8 +240,11 @@ HIDDEN void blob_main(struct ckpt_slot *slot)
 	for (;;) {
 		uint32_t seen = __atomic_load_n(&arena->owner, __ATOMIC_ACQUIRE);
 
-		if (owner_gone(arena))
+		if (owner_gone(arena)) {
+			/* The kernel has woken one of all that wait. */
+			wake(&arena->owner);
 			return;
+		}
 		if (!(seen & FUTEX_WAITERS)) {
 			uint32_t want = seen;
 

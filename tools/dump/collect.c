@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/vec.h"
 #include "dump/dump.h"
 #include "kern/arch.h"
@@ -169,6 +170,8 @@ static int collect_threads(struct dump_ctx *d, struct target_task *task,
 		return rc;
 	for (size_t i = 0; !rc && i < task->threads.n; i++)
 		rc = collect_thread(d, &in, task, stat, i, msg, err);
+	if (!rc)
+		rc = ckpt_fault_fail("inject.asked", E_INJECT, err);
 	end = inject_end(&in, &end_err);
 	if (!rc && end) {
 		*err = end_err;
@@ -232,7 +235,11 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 	if (!rc)
 		rc = collect_threads(d, task, &stat, msg, err);
 	if (!rc)
+		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
+	if (!rc)
 		rc = dump_collect_fds(d, task, msg, err);
+	if (!rc)
+		rc = ckpt_fault_fail("dump.descriptors", E_FREEZE, err);
 	if (!rc)
 		rc = dump_collect_mm(d, task, msg, err);
 	return rc;

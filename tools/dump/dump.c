@@ -198,6 +198,8 @@ int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats
 		rc = image_create(&d.writer, opts->dir, ui, err);
 	image_pack(&d.writer, opts->compress);
 	if (!rc)
+		rc = ckpt_fault_fail("dump.created", E_IMAGE_DIR, err);
+	if (!rc)
 		rc = dump_session_begin(&d, err);
 	if (!rc)
 		rc = target_freeze(&d.target, opts->pid, err);
@@ -214,6 +216,8 @@ int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats
 	}
 	if (!rc)
 		rc = dump_commit(&d, begin, err);
+	if (!rc)
+		(void)ckpt_fault("dump.committed");
 	if (!rc)
 		dump_session_commit(&d);
 	if (opts->end != TARGET_RUN)

@@ -214,6 +214,8 @@ static int session_open(struct dump_ctx *d, struct dump_session *s, struct ckpt_
 	if (rc)
 		return rc;
 	s->taken = true;
+	if (ckpt_fault_fail("track.began", E_TRACK, err))
+		return err->code;
 	if (o->tracker && strcmp(o->tracker, s->state.backend) != 0)
 		return ckpt_remedy(
 			(ckpt_fail(err, E_TRACK, -EEXIST, "process %d is tracked by \"%s\"", o->pid,

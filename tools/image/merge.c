@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/vec.h"
 #include "image/chain.h"
 #include "image/writer.h"
@@ -87,6 +88,8 @@ static int write_all(struct image_writer *w, struct image *img, int threads,
 	if (!rc)
 		rc = image_pages_write(w, &segs, threads, &zero, &ret->pages, err);
 	free(zero);
+	if (!rc)
+		rc = ckpt_fault_fail("merge.pages", E_IMAGE_WRITE, err);
 	if (!rc)
 		rc = put_list(w, CKPT_REC_OBJECT, &img->objects, err);
 	if (!rc)

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
 #include "kern/procfs.h"
@@ -375,6 +376,8 @@ static int tree_settle(struct target *t, struct ckpt_err *err)
 
 			rc = task_settle(t, i, deadline, &one_ended, err);
 			ended |= one_ended;
+			if (!rc)
+				rc = ckpt_fault_fail("freeze.task", E_FREEZE, err);
 			if (!rc && !t->tasks.v[i].zombie)
 				rc = task_add_children(t, i, known, &ended, err);
 		}

@@ -26,13 +26,6 @@ void source_event(struct source *s, const struct migrate_event *e)
 		s->opts->event(s->opts->arg, e);
 }
 
-static int fault(const char *point, struct ckpt_err *err)
-{
-	int rc = ckpt_fault(point);
-
-	return rc ? ckpt_fail_errno(err, E_PEER, rc, "fault point %s", point) : 0;
-}
-
 /* ---- pages ------------------------------------------------------------------------------ */
 
 /* Packing pays when it saves a third; looked at now and then, for data changes. */
@@ -192,7 +185,7 @@ static int prepare(struct source *s, struct ckpt_err *err)
 		return err->code;
 	(void)snprintf(s->link.peer, sizeof(s->link.peer), "%s", hello->hostname);
 	ckpt__mig_hello__free_unpacked(hello, NULL);
-	rc = fault("migrate.connected", err);
+	rc = ckpt_fault_fail("migrate.connected", E_PEER, err);
 	if (!rc)
 		rc = offer(s, &b, err);
 	if (rc)
@@ -206,7 +199,7 @@ static int prepare(struct source *s, struct ckpt_err *err)
 					  b.n);
 		return err->code;
 	}
-	return fault("migrate.offered", err);
+	return ckpt_fault_fail("migrate.offered", E_PEER, err);
 }
 
 /* ---- the hand-over ---------------------------------------------------------------------- */
@@ -236,7 +229,7 @@ static int stop_for_good(struct source *s, struct ckpt_err *err)
 	if (!rc)
 		rc = decision_write(&s->decision, err);
 	if (!rc)
-		rc = fault("migrate.recorded", err);
+		rc = ckpt_fault_fail("migrate.recorded", E_PEER, err);
 	for (size_t i = 0; !rc && i < s->decision.pids.n; i++) {
 		rc = hold_pend(s->decision.pids.v[i].pid);
 		if (rc)
@@ -244,7 +237,7 @@ static int stop_for_good(struct source *s, struct ckpt_err *err)
 					      s->decision.pids.v[i].pid);
 	}
 	if (!rc)
-		rc = fault("migrate.stopped", err);
+		rc = ckpt_fault_fail("migrate.stopped", E_PEER, err);
 	s->decision.run_sent = true;
 	return rc ? rc : decision_write(&s->decision, err);
 }
@@ -335,11 +328,11 @@ static int hand_over(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 		resume_here(s);
 		return rc;
 	}
-	rc = fault("migrate.decided", &first);
+	rc = ckpt_fault_fail("migrate.decided", E_PEER, &first);
 	if (!rc)
 		rc = wire_send(&s->link, MIG_RUN, NULL, 0, NULL, 0);
 	if (!rc)
-		rc = fault("migrate.run_sent", &first);
+		rc = ckpt_fault_fail("migrate.run_sent", E_PEER, &first);
 	if (!rc && wire_expect(&s->link, &s->buf, MIG_RUNNING, NULL, &first))
 		there = true;
 	if (!there) {
@@ -387,11 +380,11 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 	d->tracking = rounds_tracking(s);
 	rc = dump_frozen(d, err);
 	if (!rc)
-		rc = fault("migrate.frozen", err);
+		rc = ckpt_fault_fail("migrate.frozen", E_PEER, err);
 	if (!rc)
 		rc = dump_commit(d, begin, err);
 	if (!rc)
-		rc = fault("migrate.sent", err);
+		rc = ckpt_fault_fail("migrate.sent", E_PEER, err);
 	s->res->freeze_us = d->stats.freeze_us;
 	s->res->collect_us = d->stats.collect_us + d->stats.pages_us;
 	s->res->final_pages = s->res->pages - s->res->zero_pages - before;
@@ -399,7 +392,7 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 					&ckpt__mig_restored__descriptor, err)))
 		rc = err->code;
 	if (!rc)
-		rc = fault("migrate.restored", err);
+		rc = ckpt_fault_fail("migrate.restored", E_PEER, err);
 	if (rc) {
 		target_thaw(&d->target, TARGET_RUN);
 	} else {

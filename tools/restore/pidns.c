@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "kern/procfs.h"
 #include "restore/restore.h"
 
@@ -32,6 +33,8 @@ static int init_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui
 	    mount("proc", "/proc", "proc", 0, NULL))
 		return ckpt_fail_errno(err, E_RESTORE, -errno,
 				       "cannot mount /proc in the new namespace");
+	if (ckpt_fault_fail("restore.pidns", E_RESTORE, err))
+		return err->code;
 	return ckpt_restore(opts, ui, res, err);
 }
 

@@ -163,6 +163,8 @@ int restore_take(struct restore_ctx *r, struct ckpt_err *err)
 {
 	int rc = seize_all(r, err);
 
+	if (!rc)
+		rc = ckpt_fault_fail("restore.seized", E_RESTORE, err);
 	/* Main threads last: they unmap what the others still stand on. */
 	for (size_t i = 0; !rc && i < r->slots.n; i++) {
 		struct task_slot *ts = &r->slots.v[i];
@@ -176,6 +178,8 @@ int restore_take(struct restore_ctx *r, struct ckpt_err *err)
 		if (!ts->thread || ts->thread != ts->task->threads[0])
 			continue;
 		rc = drop_arena(r, ts, err);
+		if (!rc)
+			rc = ckpt_fault_fail("restore.unmapped", E_RESTORE, err);
 		if (!rc)
 			rc = set_registers(ts, err);
 	}

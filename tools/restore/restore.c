@@ -167,11 +167,15 @@ int restore_build(struct restore_ctx *r, struct ckpt_err *err)
 				       r->slots.v[0].task->pid);
 	}
 	r->root = rc;
-	rc = wait_built(r, err);
+	rc = ckpt_fault_fail("restore.cloned", E_RESTORE, err);
+	if (!rc)
+		rc = wait_built(r, err);
 	if (!rc && (rc = ckpt_fault("restore.built")))
 		rc = ckpt_fail_errno(err, E_RESTORE, rc, "fault point restore.built");
 	if (!rc)
 		rc = restore_objects_finish(r, err);
+	if (!rc)
+		rc = ckpt_fault_fail("restore.finished", E_RESTORE, err);
 	if (!rc)
 		rc = restore_take(r, err);
 	if (rc)
@@ -217,7 +221,11 @@ int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
 	if (!r->opts->plan_only)
 		rc = restore_check_image(r, NULL, NULL, err);
 	if (!rc)
+		rc = ckpt_fault_fail("restore.checked", E_RESTORE, err);
+	if (!rc)
 		rc = restore_objects_open(r, err);
+	if (!rc)
+		rc = ckpt_fault_fail("restore.opened", E_RESTORE, err);
 	if (!rc)
 		rc = restore_runs_read(r, err);
 	if (!rc)

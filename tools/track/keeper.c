@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/vec.h"
 #include "track/wire.h"
 
@@ -76,6 +77,9 @@ static int do_begin(struct keeper *k, struct client *c)
 
 	if (owner(k))
 		return reply_state(k, c, 0, true);
+	rc = ckpt_fault("keeper.begin");
+	if (rc)
+		return rc;
 	rc = reply_state(k, c, (uint32_t)k->tasks.n, false);
 	for (size_t at = 0; !rc && at < k->tasks.n;) {
 		size_t n = k->tasks.n - at > KEEPER_BATCH ? KEEPER_BATCH : k->tasks.n - at;
@@ -110,8 +114,10 @@ static int do_tasks(struct keeper *k, struct client *c)
 
 static int do_commit(struct keeper *k, struct client *c)
 {
-	if (!c->owns)
-		return -EPROTO;
+	int rc = c->owns ? ckpt_fault("keeper.commit") : -EPROTO;
+
+	if (rc)
+		return rc;
 	keeper_tasks_free(&k->tasks);
 	k->tasks = c->incoming;
 	memset(&c->incoming, 0, sizeof(c->incoming));

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/vec.h"
 #include "track/wire.h"
 
@@ -44,18 +45,20 @@ static int address(int pid, struct sockaddr_un *a)
 	return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 }
 
-int keeper_connect(int pid, int *ret_sock, struct ckpt_err *err)
+/* -ENOENT: there is none. -ECONNREFUSED: there is the socket of one that is dead, or not yet up. */
+static int connect_once(int pid, struct sockaddr_un *a, int *ret_sock, struct ckpt_err *err)
 {
 	struct timeval patience = { .tv_sec = 30 };
-	struct sockaddr_un a;
-	auto_fd s = address(pid, &a);
+	auto_fd s = address(pid, a);
 
 	if (s < 0)
 		return ckpt_fail_errno(err, E_TRACK, -errno, "cannot make a socket");
-	if (connect(s, (struct sockaddr *)&a, sizeof(a))) {
-		if (errno == ENOENT || errno == ECONNREFUSED || errno == ENOTDIR)
+	if (connect(s, (struct sockaddr *)a, sizeof(*a))) {
+		if (errno == ENOENT || errno == ENOTDIR)
 			return -ENOENT;
-		return ckpt_fail_errno(err, E_TRACK, -errno, "cannot reach %s", a.sun_path);
+		if (errno == ECONNREFUSED)
+			return -ECONNREFUSED;
+		return ckpt_fail_errno(err, E_TRACK, -errno, "cannot reach %s", a->sun_path);
 	}
 	(void)setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	*ret_sock = take_fd(&s);
@@ -78,6 +81,25 @@ static int run_dir_lock(struct ckpt_err *err)
 		return ckpt_remedy(err, "remove it");
 	}
 	return take_fd(&dir);
+}
+
+int keeper_connect(int pid, int *ret_sock, struct ckpt_err *err)
+{
+	struct sockaddr_un a;
+	int rc = connect_once(pid, &a, ret_sock, err);
+
+	if (rc == -ECONNREFUSED) {
+		struct ckpt_err ignore = { 0 };
+		auto_fd lock = run_dir_lock(&ignore);
+
+		/* Nobody makes one now: what still refuses is of a keeper that was killed. */
+		rc = lock < 0 ? -ENOENT : connect_once(pid, &a, ret_sock, err);
+		if (rc == -ECONNREFUSED) {
+			(void)unlink(a.sun_path);
+			rc = -ENOENT;
+		}
+	}
+	return rc;
 }
 
 static int listen_at(int pid, struct sockaddr_un *a, int *ret, struct ckpt_err *err)
@@ -112,17 +134,21 @@ int keeper_start(int pid, const char *backend, struct ckpt_err *err)
 	lock = run_dir_lock(err);
 	if (lock < 0)
 		return lock;
-	rc = keeper_connect(pid, &other, err);
+	rc = connect_once(pid, &a, &other, err);
 	if (!rc) {
 		(void)ckpt_fail(err, E_TRACK, -EEXIST, "process %d is tracked already", pid);
 		return ckpt_remedy(err, "see: ckpt track status -t %d", pid);
 	}
-	if (rc != -ENOENT)
+	if (rc != -ENOENT && rc != -ECONNREFUSED)
 		return rc;
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0)
 		return ckpt_fail_errno(err, E_NO_SUCH_PID, -errno, "cannot watch process %d", pid);
 	rc = listen_at(pid, &a, &listener, err);
+	if (!rc && ckpt_fault_fail("track.listening", E_TRACK, err)) {
+		(void)unlink(a.sun_path);
+		rc = err->code;
+	}
 	if (rc)
 		return rc;
 	/* Twice, so that the keeper is no child of the caller. */

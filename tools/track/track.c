@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/vec.h"
 #include "kern/procfs.h"
 #include "track/scan.h"
@@ -51,6 +52,8 @@ int tracker_attach(struct tracker *t, const struct track_ops *ops, struct target
 		return rc;
 	t->start_time = st.start_time;
 	rc = ops->attach(t, task, err);
+	if (!rc)
+		rc = ckpt_fault_fail("track.attached", E_TRACK, err);
 	if (!rc)
 		t->ops = ops;
 	else

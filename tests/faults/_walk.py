@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Runs ckpt's test build into one fault point in one of three ways, and sees that it was met."""
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import threading
+
+from _invariants import TEST_BUILD
+from sandbox import Result, check, pids, read, state
+
+CLONE_NEWNET = 0x40000000
+MS_PRIVATE_TMPFS = ("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+# fail: an error comes back    kill: ckpt dies there    stop: ckpt is stopped there for a while
+HOWS = ("fail", "kill", "stop")
+
+
+def private_world():
+    """A network namespace and a /run of our own, so that what is new there is ckpt's."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    check(libc.unshare(CLONE_NEWNET) == 0, f"a network namespace: errno {ctypes.get_errno()}")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(MS_PRIVATE_TMPFS, check=True)
+
+
+def stopped_ckpt():
+    """Processes of the test build that the fault point stopped."""
+    out = []
+    for p in pids():
+        try:
+            if os.readlink(f"/proc/{p}/exe") == TEST_BUILD and state(p) == "T":
+                out.append(p)
+        except OSError:
+            pass
+    return out
+
+
+def disturb(box, point, how, *args, env=None, spawn=None):
+    """ckpt ARGS with CKPT_FAULT=point:how; a stopped ckpt is continued. The result's .met tells
+    whether the point was reached."""
+    mark = os.path.join(box.dir, ".fault.met")
+    env = dict(env or os.environ, CKPT_FAULT=f"{point}:{how}", CKPT_FAULT_MET=mark)
+    if os.path.exists(mark):        # a keeper of an earlier turn
+        os.unlink(mark)
+    outs = [os.path.join(box.dir, f".fault.{s}") for s in ("out", "err")]
+    with open(outs[0], "w") as out, open(outs[1], "w") as err:
+        p = box.spawn([TEST_BUILD, *map(str, args)], out, err, env=env)
+    p.returncode = 0
+    with continuing(how):
+        code = os.waitstatus_to_exitcode(box.wait_pid(p.pid, f"end of ckpt at {point}:{how}"))
+    res = Result(["ckpt-test", *map(str, args)], code, read(outs[0]), read(outs[1]), 0)
+    res.met = os.path.exists(mark)
+    for name in (*outs, mark):
+        if os.path.exists(name):
+            os.unlink(name)
+    box.log(f"{point}:{how}: {res}")
+    return res
+
+
+def one_clear_error(res, what):
+    check(res.code in (1, 3) and re.match(r"ckpt: E-[A-Z-]+: .*\n  → ", res.err), f"{what}: one clear error: {res}")
+    check(res.err.count("ckpt: E-") == 1, f"{what}: one error: {res}")
+
+
+@contextlib.contextmanager
+def continuing(how="stop"):
+    """Processes that stop at a fault point are continued meanwhile."""
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.01):
+            for pid in stopped_ckpt():
+                os.kill(pid, signal.SIGCONT)
+    thread = threading.Thread(target=watch, daemon=True)
+    if how == "stop":
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if how == "stop":
+            thread.join()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# t: timeout=300
+"""Every fault point of a restore: ckpt fails, dies and is stopped there. The program is restored whole
+or not there at all, nothing is left, and the same image can be restored afterwards."""
+import os
+import shutil
+import signal
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import busy  # noqa: E402
+from _invariants import Program, World, points_of  # noqa: E402
+from _walk import HOWS, disturb, one_clear_error, private_world  # noqa: E402
+from sandbox import ROOT, alive, check, main, pids, state, threads, tree  # noqa: E402
+
+# A removed file, a bound socket, a tree, a filter: what could leave litter.
+OTHERS = ("fd_reg_unlinked", "fd_unix_listen", "task_tree", "task_seccomp", "vma_sysv")
+
+
+def end(box, pid):
+    """The restored copy is not wanted: the next restore needs its numbers."""
+    members = tree(pid)
+    for p in members:
+        os.kill(p, signal.SIGKILL)
+    box.wait(lambda: not any(os.path.exists(f"/proc/{p}") for p in members), "end of the copy")
+    for p in members:
+        box.status.pop(p, None)
+
+
+def stop(box, target):
+    """A stopped program comes back stopped, and does not change what a second restore needs."""
+    os.kill(target.pid, signal.SIGSTOP)
+    box.wait(lambda: all(state(target.pid, t) == "T" for t in threads(target.pid)), "all of it stands still")
+    return Program(box, target)
+
+
+def walk(box, target, image, hows, hit, *args):
+    # Files of the program and System V segments are made by its restore: the copy of the first,
+    # whole one is the measure, except for what runs.
+    world = World(box, ours=(target.dir, image))
+    for point in points_of("restore"):
+        for how in hows:
+            what = f"{target.name}{''.join(args)}: {point}:{how}"
+            res = disturb(box, point, how, "restore", "-D", image, "--detach", *args)
+            if res.met:
+                hit.add(point)
+            if res.code == 0:
+                check(how == "stop" or not res.met, f"{what}: {res}")
+                copy = busy_pid(box, target, args)
+                check(alive(copy), f"{what}: it is not there, and ckpt says it is")
+                end(box, copy)
+            else:
+                # Of --pidns the init dies, and ckpt says so.
+                check(res.code == (-9 if how == "kill" and not (args and res.err) else 1), f"{what}: {res}")
+                if how == "fail":
+                    one_clear_error(res, what)
+            world.clean(what)
+
+
+def busy_pid(box, target, args):
+    if "--pidns" not in args:
+        return target.pid
+    with open(os.path.join(box.dir, "pidfile")) as f:
+        return int(f.read())
+
+
+def body(box):
+    private_world()
+    names, hit = points_of("restore"), set()
+    target = busy.start(box)
+    program = stop(box, target)
+    box.dump(target, "--kill")
+    walk(box, target, box.image, HOWS, hit)
+    pidfile = os.path.join(box.dir, "pidfile")
+    open(pidfile, "w").close()
+    walk(box, target, box.image, ("fail", "kill"), hit, "--pidns", "--pidfile", pidfile)
+    box.restore()
+    program.unharmed("after the walk", moved=True)
+    os.kill(target.pid, signal.SIGCONT)
+    busy.lives(box, target, "after the walk")
+    target.finish()
+    for name in OTHERS:
+        image = os.path.join(box.dir, f"image-{name}")
+        target = box.start(os.path.join(ROOT, "build/tests/kind", name), subdir=name).wait_ready()
+        program = Program(box, target)
+        box.dump(target, "--kill", image=image)
+        walk(box, target, image, ("fail", "kill"), hit)
+        box.restore(image=image)
+        program.unharmed(f"{name}: after the walk", moved=True)
+        target.finish()
+        box.wait(lambda: not [p for p in pids() if p > 2 and p != os.getpid()], f"{name}: all of it has ended")
+        shutil.rmtree(image)
+    missed = [p for p in names if p not in hit]
+    check(not missed, f"points that no restore meets: {missed}")
+
+
+main(body)
