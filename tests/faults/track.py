@@ -128,9 +128,9 @@ def periodic(box, target, image, names, judge, stop, clear):
     for how in HOWS:
         for point in (p for p in names if p.startswith(("every.", "track.commit"))):
             what = f"every {point}:{how}"
-            args = ("--every", "20ms", "--keep", "2", "-D", image("every"))
+            args = ("--every", "1ms", "--keep", "2", "-D", image("every"))
             # A fold that failed is tried again later: what is there stays right.
-            judge(disturb(box, point, how, "dump", "-t", target.pid, *args, "--count", "12"), how, what, (0, 1))
+            judge(disturb(box, point, how, "dump", "-t", target.pid, *args, "--count", "24"), how, what, (0, 1))
             res = box.run_ckpt("dump", "-t", target.pid, *args, "--count", "2")
             check(res.code == 0, f"{what}: goes on: {res}")
             kept = sorted(os.listdir(image("every")))
