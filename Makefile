@@ -5,7 +5,7 @@ VERSION := 0.1.0
 B := build
 PREFIX ?= /usr/local
 CC := gcc
-PKGS := libprotobuf-c liburing json-c libxxhash liblz4 libzstd libcap
+PKGS := libprotobuf-c libnftnl liburing json-c libxxhash liblz4 libzstd libcap
 WARN := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wno-missing-field-initializers
 CFLAGS ?= -O2 -g
@@ -15,7 +15,8 @@ PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) openssl 2>/dev/null)
 # The small libraries become part of the program: loading them takes as long as dumping a small process.
 # OpenSSL is loaded when it is needed (tools/migrate/openssl.c). For packagers: make LINK=shared
 LINK ?= static
-PKG_LIBS = $(LINK_$(LINK)) $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(LINK_shared) -lpthread
+# libmnl exists only as a shared library.
+PKG_LIBS = $(LINK_$(LINK)) $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(LINK_shared) -lmnl -lpthread
 LINK_static := -Wl,-Bstatic
 LINK_shared := -Wl,-Bdynamic
 

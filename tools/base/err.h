@@ -43,7 +43,8 @@
 	X(E_CPU, 3, "restore on a machine with the same or newer CPU")                             \
 	X(E_FILE_CHANGED, 3, "put the file back as it was, or dump with --store-files")            \
 	X(E_RESTORE, 1, "see which step failed with -v; the image is unharmed")                    \
-	X(E_TCP, 3, "say what becomes of it: --tcp close")                                         \
+	X(E_TCP, 3, "say what becomes of it: --tcp keep or --tcp close")                           \
+	X(E_NETLOCK, 1, "see what this kernel lacks: ckpt check")                                  \
 	X(E_LIMIT, 3, "raise the limit named above and repeat")                                    \
 	X(E_PEER, 1, "check the peer and repeat: the program still runs here")                     \
 	X(E_NOMEM, 1, "free some memory and repeat")

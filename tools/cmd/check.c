@@ -9,12 +9,13 @@
 #include "migrate/migrate.h"
 #include "restore/restore.h"
 
-enum { OPT_TO = 256, OPT_KEY, OPT_INSECURE };
+enum { OPT_TO = 256, OPT_TCP, OPT_KEY, OPT_INSECURE };
 
 static const struct cmd_opt opts[] = {
 	{ 't', "pid", "PID", "everything that would stop a dump of this process" },
 	{ 'D', "image", "DIR", "everything that would stop a restore of this image" },
 	{ OPT_TO, "to", "DEST", "everything that would stop moving --pid there" },
+	{ OPT_TCP, "tcp", "keep|close|refuse", "as it would be given to the dump" },
 	{ OPT_KEY, "key", "FILE", "with --to: this node's half of ckpt keygen" },
 	{ OPT_INSECURE, "insecure", NULL, "with --to: plain TCP" },
 	{ 0 },
@@ -145,6 +146,9 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			r.dir = optarg;
 		if (key == OPT_TO)
 			m.to = optarg;
+		if (key == OPT_TCP && !cmd_tcp(optarg, &d.tcp))
+			return cmd_usage(cmd, "--tcp takes keep, close or refuse, not \"%s\"",
+					 optarg);
 		if (key == OPT_KEY)
 			m.auth.key = optarg;
 		if (key == OPT_INSECURE)
@@ -152,12 +156,15 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	}
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
+	if (m.to && d.tcp == CKPT_TCP_KEEP)
+		return cmd_usage(cmd, "--to excludes --tcp keep: connections do not move yet");
 	if (m.to && !d.pid)
 		return cmd_usage(cmd, "--to needs --pid: which process would move");
 	if (!d.pid && !r.dir)
 		return check_kernel(&c);
 	f.list = json_object_new_array();
 	m.pid = d.pid;
+	m.tcp = d.tcp;
 	rc = m.to    ? check_migration(&f, &m, &c, &err)
 	     : d.pid ? ckpt_dump_check(&d, &c.ui, found, &f, &err)
 		     : 0;

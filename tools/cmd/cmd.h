@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/ui.h"
+#include "kind/kind.h"
 
 /* One option of one command: the table is what --help and the completions are made of. */
 struct cmd_opt {
@@ -49,6 +50,8 @@ void cmd_help(const struct cmd *cmd);
 bool cmd_pid(const char *s, int *ret);
 /* Parse "4096", "64k", "1M", "2G" into bytes. */
 bool cmd_size(const char *s, uint64_t *ret);
+/* keep (or established), close or refuse */
+bool cmd_tcp(const char *s, enum ckpt_tcp *ret);
 /* A message as JSON, by its descriptor; bytes as hex, long ones as their length. */
 struct json_object *cmd_message_json(const ProtobufCMessage *msg);
 struct json_object *cmd_err_json(const struct ckpt_err *err);

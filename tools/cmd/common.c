@@ -249,3 +249,21 @@ bool cmd_size(const char *s, uint64_t *ret)
 	*ret = v << shift;
 	return true;
 }
+
+bool cmd_tcp(const char *s, enum ckpt_tcp *ret)
+{
+	static const struct {
+		const char *name;
+		enum ckpt_tcp value;
+	} modes[] = { { "keep", CKPT_TCP_KEEP },
+		      { "established", CKPT_TCP_KEEP }, /* as others call it */
+		      { "close", CKPT_TCP_CLOSE },
+		      { "refuse", CKPT_TCP_REFUSE } };
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+		if (!strcmp(s, modes[i].name)) {
+			*ret = modes[i].value;
+			return true;
+		}
+	return false;
+}

@@ -36,28 +36,13 @@ static const struct cmd_opt opts[] = {
 	{ OPT_KILL, "kill", NULL, "end the program once the checkpoint is on disk" },
 	{ 's', "leave-stopped", NULL, "leave the program stopped (SIGSTOP)" },
 	{ 'R', "leave-running", NULL, "let it run on (this is the default)" },
-	{ OPT_TCP, "tcp", "close|refuse", "established TCP connections: drop or refuse" },
+	{ OPT_TCP, "tcp", "keep|close|refuse", "established TCP connections (default refuse)" },
 	{ OPT_STORE, "store-files", NULL, "keep the contents of mapped files in the image" },
 	{ OPT_GHOST, "ghost-limit", "SIZE", "largest removed file to keep (default 64M)" },
 	{ OPT_COMPRESS, "compress", "none|lz4|zstd", "pack the page file (default none)" },
 	{ OPT_THREADS, "threads", "N", "threads that copy memory (default: processors)" },
 	{ 0 },
 };
-
-static bool parse_tcp(const char *s, enum ckpt_tcp *ret)
-{
-	static const struct {
-		const char *name;
-		enum ckpt_tcp value;
-	} modes[] = { { "close", CKPT_TCP_CLOSE }, { "refuse", CKPT_TCP_REFUSE } };
-
-	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
-		if (!strcmp(s, modes[i].name)) {
-			*ret = modes[i].value;
-			return true;
-		}
-	return false;
-}
 
 static bool parse_time(const char *s, uint64_t *ret_us)
 {
@@ -114,6 +99,12 @@ static void print_made(void *arg, const char *dir, const Ckpt__Stats *st)
 		       cmd_human(st->bytes_pages, bytes), kept[0] ? kept : " of memory", packed,
 		       (unsigned long long)st->pause_us / 1000,
 		       (unsigned long long)st->pause_us / 100 % 10);
+		if (st->network_lock && st->network_lock[0])
+			printf("%llu TCP connection%s held back by the nftables table %s until the "
+			       "restore; by hand: nft delete table inet %s\n",
+			       (unsigned long long)st->connections,
+			       st->connections == 1 ? " is" : "s are", st->network_lock,
+			       st->network_lock);
 	}
 	(void)fflush(stdout);
 	if (m->c->verbose)
@@ -175,8 +166,9 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.end = TARGET_STOP;
 		if (key == 'R')
 			o.end = TARGET_RUN;
-		if (key == OPT_TCP && !parse_tcp(optarg, &o.tcp))
-			return cmd_usage(cmd, "--tcp takes close or refuse, not \"%s\"", optarg);
+		if (key == OPT_TCP && !cmd_tcp(optarg, &o.tcp))
+			return cmd_usage(cmd, "--tcp takes keep, close or refuse, not \"%s\"",
+					 optarg);
 		if (key == OPT_STORE)
 			o.store_files = true;
 		if (key == OPT_GHOST && !cmd_size(optarg, &o.ghost_limit))
@@ -204,6 +196,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	if (rc)
 		return cmd_fail(&c, &err);
 	print_made(&(struct made) { &c, o.pid }, o.dir, &st);
+	if (st.network_lock && st.network_lock[0])
+		free(st.network_lock);
 	return 0;
 }
 

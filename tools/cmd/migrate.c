@@ -252,8 +252,7 @@ static const char *take_opt(int key, const char *arg, struct migrate_opts *o,
 			return "--compress takes none or lz4";
 	}
 	if (key == OPT_TCP) {
-		o->tcp = !strcmp(arg, "close") ? CKPT_TCP_CLOSE : CKPT_TCP_REFUSE;
-		if (strcmp(arg, "close") != 0 && strcmp(arg, "refuse") != 0)
+		if (!cmd_tcp(arg, &o->tcp) || o->tcp == CKPT_TCP_KEEP)
 			return "--tcp takes close or refuse";
 	}
 	if (key == OPT_TRACKER)

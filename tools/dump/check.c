@@ -258,6 +258,18 @@ static void check_tree(struct checker *c, int pid)
 	vec_free(&kids);
 }
 
+/* Connections that are kept need it. */
+static void check_lock(struct checker *c)
+{
+	struct ckpt_err why = { 0 };
+	int rc = netlock_probe();
+
+	if (!rc)
+		return;
+	(void)ckpt_fail_errno(&why, E_NETLOCK, rc, "cannot hold back the packets of connections");
+	report(c, &why);
+}
+
 /* The target runs: what one look finds may be gone in the next instant (a shell between fork and
  * exec holds ends of pipes that it is about to close). Only what is there in every look counts;
  * the dump itself looks once more while all stand still. */
@@ -266,6 +278,8 @@ static void check_tree(struct checker *c, int pid)
 static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui)
 {
 	*c = (struct checker) { .d = { .opts = opts, .ui = ui } };
+	if (opts->tcp == CKPT_TCP_KEEP)
+		check_lock(c);
 	check_tree(c, opts->pid);
 	dump_tree_free(&c->d);
 }

@@ -86,6 +86,7 @@ void dump_end(struct dump_ctx *d)
 	free(d->copied[0].zero);
 	free(d->copied[1].zero);
 	dump_session_end(d);
+	dump_net_free(d);
 	target_free(&d->target);
 	free(d->boot_id);
 	d->boot_id = NULL;
@@ -110,7 +111,9 @@ static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
 	if (rc)
 		return ckpt_fail_errno(err, E_FREEZE, rc, "fault point dump.frozen");
 	d->stats.freeze_us = at - d->target.frozen_at_us;
-	rc = dump_collect_tasks(d, err);
+	rc = dump_net_lock(d, err);
+	if (!rc)
+		rc = dump_collect_tasks(d, err);
 	if (!rc && (rc = ckpt_fault("dump.collected")))
 		return ckpt_fail_errno(err, E_FREEZE, rc, "fault point dump.collected");
 	d->stats.collect_us = io_now_us() - at;
@@ -185,8 +188,8 @@ int dump_commit(struct dump_ctx *d, uint64_t begin, struct ckpt_err *err)
 	return rc ? rc : image_commit(&d->writer, &d->inv, err);
 }
 
-int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,
-	      struct ckpt_err *err)
+static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,
+		     struct ckpt_err *err)
 {
 	struct dump_ctx d;
 	uint64_t begin = io_now_us();
@@ -211,6 +214,7 @@ int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats
 	/* A copy lets the program go on before the image is made durable; a program that is to
 	 * be ended is not ended before. */
 	if (rc || opts->end == TARGET_RUN) {
+		dump_net_unlock(&d);
 		target_thaw(&d.target, TARGET_RUN);
 		d.stats.pause_us = io_now_us() - d.target.frozen_at_us;
 	}
@@ -220,6 +224,10 @@ int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats
 		(void)ckpt_fault("dump.committed");
 	if (!rc)
 		dump_session_commit(&d);
+	if (!rc && opts->end == TARGET_KILL)
+		rc = dump_net_end(&d, d.writer.content_id, err);
+	if (rc || opts->end != TARGET_KILL)
+		dump_net_unlock(&d);
 	if (opts->end != TARGET_RUN)
 		target_thaw(&d.target, rc ? TARGET_RUN : opts->end);
 	d.stats.total_us = io_now_us() - begin;
@@ -227,7 +235,27 @@ int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats
 		d.stats.pause_us = io_now_us() - d.target.frozen_at_us;
 	if (!rc)
 		*ret_stats = d.stats;
+	if (!rc && dump_net_kept(&d))
+		ret_stats->network_lock = strdup(dump_net_kept(&d));
 	dump_end(&d);
+	return rc;
+}
+
+/* Connections that wait to be accepted, or are just being made, are gone in a moment. */
+#define BUSY_TRIES 10
+
+int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,
+	      struct ckpt_err *err)
+{
+	int rc = dump_once(opts, ui, ret_stats, err);
+
+	for (int i = 1;
+	     rc == -EAGAIN && err->id == E_TCP && !opts->parent && !opts->track && i < BUSY_TRIES;
+	     i++) {
+		ckpt_err_clear(err);
+		(void)usleep(20000);
+		rc = dump_once(opts, ui, ret_stats, err);
+	}
 	return rc;
 }
 

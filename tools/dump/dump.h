@@ -47,6 +47,7 @@ struct dump_tracking {
 };
 
 struct dump_session;
+struct dump_net; /* net.c */
 
 struct dump_ctx {
 	const struct ckpt_dump_opts *opts;
@@ -72,6 +73,7 @@ struct dump_ctx {
 		size_t n, cap;
 	} tables;
 	struct dump_tracking *tracking; /* NULL: every page is saved */
+	struct dump_net *net;           /* NULL unless connections are kept */
 	struct dump_session *session;   /* session.c: the keeper's; NULL without */
 	/* Where pages are that were not written. NULL in an increment: runs say CKPT_RUN_PARENT
 	 * and no more, for a peer that has them. */
@@ -112,7 +114,8 @@ struct dump_ctx {
 	char *boot_id;
 };
 
-/* Save the tree below opts->pid. Errors leave no image and the target running as before. */
+/* Save the tree below opts->pid. Errors leave no image and the target running as before.
+ * ret_stats->network_lock is the caller's to free unless it is empty. */
 int ckpt_dump(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,
 	      struct ckpt_err *err) __must_check;
 
@@ -170,6 +173,20 @@ void dump_session_end(struct dump_ctx *d);
 /* Say where the pages are that the parent holds, in the lists that belong to d->pages. */
 int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists,
 			struct ckpt_err *err) __must_check;
+/* net.c. Lock the tree's connections; d->target is frozen. Nothing to do unless --tcp keep. */
+int dump_net_lock(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* End the tree so that its peers hear nothing of it: the lock goes on under the name that belongs
+ * to
+ * @id until a restore of that image. On failure nothing was ended. */
+int dump_net_end(struct dump_ctx *d, const uint8_t *id, struct ckpt_err *err) __must_check;
+/* The same in parts: a second lock that outlives us; whether closing a connection is silent. */
+int dump_net_keep(struct dump_ctx *d, const char *name, struct ckpt_err *err) __must_check;
+void dump_net_silence(struct dump_ctx *d, bool on);
+/* The name of the lock that dump_net_end() left; NULL when there was nothing to lock. */
+const char *dump_net_kept(const struct dump_ctx *d);
+/* Open the way again (the program goes on). */
+void dump_net_unlock(struct dump_ctx *d);
+void dump_net_free(struct dump_ctx *d);
 /* cow.c: take pages that an earlier address space holds as well out of the segments */
 int dump_share_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 

@@ -359,7 +359,7 @@ static int attach_all(struct target *t, const struct track_ops *ops, int sock, s
 
 int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui, struct ckpt_err *err)
 {
-	struct ckpt_dump_opts opts = { .pid = pid };
+	struct ckpt_dump_opts opts = { .pid = pid, .tcp = CKPT_TCP_CLOSE }; /* none is touched */
 	const struct track_ops *ops;
 	struct target t = { .ui = ui };
 	struct keeper_state state;

@@ -6,17 +6,21 @@
 #include <liburing.h>
 #include <linux/kcmp.h>
 #include <linux/sched.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "kern/netlock.h"
 #include "kern/pagemap.h"
 
 static bool have_cap(int cap)
@@ -135,6 +139,19 @@ static bool probe_resource(void)
 	return have_cap(CAP_SYS_RESOURCE);
 }
 
+static bool probe_tcp_repair(void)
+{
+	auto_fd fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int on = 1;
+
+	return fd >= 0 && !setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on));
+}
+
+static bool probe_network_lock(void)
+{
+	return netlock_probe() == 0;
+}
+
 static bool probe_timens(void)
 {
 	return access("/proc/self/ns/time", F_OK) == 0;
@@ -164,6 +181,10 @@ static const struct {
 	  "increments cost a scan of all pages" },
 	{ "io_uring", probe_io_uring, false, "batches the I/O of images",
 	  "plain reads and writes are used" },
+	{ "tcp_repair", probe_tcp_repair, false, "reads and makes TCP connections (--tcp keep)",
+	  "needs CONFIG_CHECKPOINT_RESTORE and CAP_NET_ADMIN" },
+	{ "network_lock", probe_network_lock, false, "holds back their packets meanwhile",
+	  "--tcp keep needs CONFIG_NF_TABLES_INET and CAP_NET_ADMIN" },
 	{ "time_namespaces", probe_timens, false, "keeps monotonic clocks going",
 	  "clocks jump when the machine changes" },
 	{ "cap_sys_resource", probe_resource, false, "raises hard limits, lowers oom_score_adj",

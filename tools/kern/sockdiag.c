@@ -4,10 +4,12 @@
 #include "kern/sockdiag.h"
 
 #include <errno.h>
+#include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,4 +157,87 @@ void sockdiag_unix_free(struct unix_diags *all)
 		free(all->v[i].waiting);
 	vec_free(&all->listeners);
 	vec_free(all);
+}
+
+/* Returns 1 at the end of the answer. */
+static int tcp_parse(const char *buf, size_t left, struct tcp_diags *ret)
+{
+	for (const struct nlmsghdr *h = (const void *)buf; NLMSG_OK(h, left);
+	     h = NLMSG_NEXT(h, left)) {
+		const struct inet_diag_msg *m = NLMSG_DATA(h);
+		struct tcp_diag *d;
+		int rc;
+
+		if (h->nlmsg_type == NLMSG_DONE)
+			return 1;
+		if (h->nlmsg_type == NLMSG_ERROR) {
+			rc = ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+			return rc < 0 ? rc : -EPROTO;
+		}
+		if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*m)))
+			return -EPROTO;
+		d = vec_push(ret);
+		if (!d)
+			return -ENOMEM;
+		d->ino = m->idiag_inode;
+		d->family = m->idiag_family;
+		d->state = m->idiag_state;
+		memcpy(d->local, m->id.idiag_src, sizeof(d->local));
+		memcpy(d->remote, m->id.idiag_dst, sizeof(d->remote));
+		d->lport = m->id.idiag_sport;
+		d->rport = m->id.idiag_dport;
+	}
+	return 0;
+}
+
+static int tcp_family_read(int fd, int family, uint32_t states, char *buf, struct tcp_diags *ret)
+{
+	struct {
+		struct nlmsghdr h;
+		struct inet_diag_req_v2 r;
+	} req = {
+		.h = { .nlmsg_len = sizeof(req),
+		       .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+		       .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		.r = { .sdiag_family = (uint8_t)family,
+		       .sdiag_protocol = IPPROTO_TCP,
+		       .idiag_states = states },
+	};
+	int rc = send(fd, &req, sizeof(req), 0) < 0 ? -errno : 0;
+
+	while (!rc) {
+		ssize_t n = recv(fd, buf, ANSWER_MAX, 0);
+
+		rc = n < 0 ? -errno : tcp_parse(buf, (size_t)n, ret);
+	}
+	return rc < 0 ? rc : 0;
+}
+
+static int tcp_cmp(const void *a, const void *b)
+{
+	uint32_t x = ((const struct tcp_diag *)a)->ino, y = ((const struct tcp_diag *)b)->ino;
+
+	return x < y ? -1 : x > y;
+}
+
+int sockdiag_tcp_read(uint32_t states, struct tcp_diags *ret, struct ckpt_err *err)
+{
+	auto_fd fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	auto_free char *buf = malloc(ANSWER_MAX);
+	int rc;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!buf)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	rc = fd < 0 ? -errno : tcp_family_read(fd, AF_INET, states, buf, ret);
+	if (!rc)
+		rc = tcp_family_read(fd, AF_INET6, states, buf, ret);
+	if (rc) {
+		vec_free(ret);
+		(void)ckpt_fail_errno(err, E_KERNEL, rc, "sock_diag does not tell of TCP sockets");
+		return rc == -ENOENT ? ckpt_remedy(err, "load the kernel module tcp_diag") : rc;
+	}
+	if (ret->n)
+		qsort(ret->v, ret->n, sizeof(*ret->v), tcp_cmp);
+	return 0;
 }

@@ -18,9 +18,10 @@
 #include <sys/stat.h>
 
 #include "base/err.h"
-#include "image/pack.h"
 #include "base/ui.h"
 #include "core.pb-c.h"
+#include "image/pack.h"
+#include "kern/netlock.h"
 #include "kern/procfs.h"
 #include "kern/sockdiag.h"
 #include "kern/target.h"
@@ -69,6 +70,11 @@ struct fd_kind {
 	/* All objects and all tasks exist, nothing runs yet; f is ckpt's own copy. May be NULL. */
 	int (*finish)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fd,
 		      struct ckpt_err *err);
+	/* The network lock is open and the program is about to run: too late to fail. In a process
+	 * that shares ckpt's memory. May be NULL. */
+	void (*release)(const Ckpt__Object *obj, const void *msg, int fd);
+	/* What the network lock has to hold back until then. False: nothing. May be NULL. */
+	bool (*lock)(const void *msg, struct netlock_conn *ret);
 	/* Steps in the first task that holds it at @fdnum, after all its descriptors are in place
 	 * (epoll needs numbers, a terminal needs its session). May be NULL. */
 	int (*plan)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fdnum,
@@ -195,6 +201,12 @@ bool dump_tree_has_master(struct dump_ctx *d, int index);
 /* All AF_UNIX sockets, asked for once. */
 int dump_unix_diags(struct dump_ctx *d, const struct unix_diags **ret,
 		    struct ckpt_err *err) __must_check;
+/* @fd is a connection of the tree that was saved: when the tree is ended it must go silently. Takes
+ * a duplicate if need be. */
+int dump_net_conn(struct dump_ctx *d, int fd, struct ckpt_err *err) __must_check;
+/* The other end of a TCP socket that is about to connect, which only the kernel knows: its length
+ * in @ret (a struct sockaddr_storage), or 0. */
+uint32_t dump_net_peer(const struct dump_ctx *d, ino_t ino, void *ret);
 const struct ckpt_dump_opts *dump_opts(const struct dump_ctx *d);
 struct ckpt_ui *dump_ui(const struct dump_ctx *d);
 
@@ -208,8 +220,8 @@ struct ckpt_dump_opts {
 	uint64_t ghost_limit; /* bytes of an unlinked file that are saved without asking */
 	int threads;
 	enum pack_how compress; /* how the page file is packed */
-	bool track;          /* keep track of what is written from this checkpoint on */
-	const char *tracker; /* name of a back end; NULL: the best there is */
+	bool track;             /* keep track of what is written from this checkpoint on */
+	const char *tracker;    /* name of a back end; NULL: the best there is */
 };
 
 /* ---- what kinds may ask of a restore (tools/restore) --------------------------------------- */

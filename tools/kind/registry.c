@@ -22,6 +22,7 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_ghost,
 	&fd_kind_stored,
 	&fd_kind_unix,
+	&fd_kind_tcp,
 	&fd_kind_inet,
 	&fd_kind_eventfd,
 	&fd_kind_epoll,

@@ -294,6 +294,8 @@ int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 	/* Behind the check above the numbers are bounded by RLIMIT_NOFILE. */
 	if (!rc)
 		rc = find_homes(r, err);
+	if (!rc)
+		rc = restore_net_lock(r, err);
 	if (rc)
 		return rc;
 	for (uint32_t id = 1; id <= n; id++) {

@@ -205,6 +205,7 @@ static void await_stop(int tid)
 
 void restore_release(struct restore_ctx *r)
 {
+	restore_net_open(r);
 	/* The program shall not see an end of a pipe that only ckpt still holds. */
 	restore_objects_close(r);
 	/* Whole. From here on it lives without us. What is to stay stopped is let go first, so that

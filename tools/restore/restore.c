@@ -203,6 +203,7 @@ int restore_begin(struct restore_ctx *r, const struct ckpt_restore_opts *opts, s
 		  struct ckpt_err *err)
 {
 	memset(r, 0, sizeof(*r));
+	r->netlock.fd = -1;
 	r->opts = opts;
 	r->ui = ui;
 	r->img = calloc(1, sizeof(*r->img));
@@ -247,6 +248,7 @@ void restore_end(struct restore_ctx *r)
 	restore_warm_free(r);
 	restore_arena_unmap(r);
 	restore_objects_close(r);
+	restore_net_free(r);
 	restore_runs_free(r);
 	vec_free(&r->slots);
 	free(r->first_slot);

@@ -73,6 +73,7 @@ struct restore_ctx {
 	pid_t root;                /* as ckpt sees it; 0 before it was cloned */
 	struct mm_runs *runs;      /* by mm id - 1 */
 	uint32_t **mm_prot;        /* by mm id - 1, then mapping: see mm.h */
+	struct netlock netlock;    /* fd -1: nothing is locked */
 	int spare_tid;             /* last number given to a helper thread */
 	struct restore_warm *warm; /* NULL: the root task does not exist before it is built */
 };
@@ -139,6 +140,10 @@ int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const st
 int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 int restore_objects_finish(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_objects_close(struct restore_ctx *r);
+/* net.c: before any object is made; when all is whole and about to run; in any case */
+int restore_net_lock(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+void restore_net_open(struct restore_ctx *r);
+void restore_net_free(struct restore_ctx *r);
 /* layout.c: is the vDSO of the image another kernel's, and can that be bridged? */
 int restore_vdso_check(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 /* where the arena and the parked mappings go */

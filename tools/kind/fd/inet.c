@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * IPv4 and IPv6: TCP sockets that are new, bound, listen, or whose connection is over; UDP sockets.
- * A connection that is alive is refused, or ended at the restore as if the peer had reset it (--tcp
- * close).
+ * Connections that are alive are tcp.c's.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -17,11 +16,15 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "kern/getfd.h"
+#include "kind/fd/inet.h"
 #include "kind/fd/kinds.h"
 #include "kind/fd/sockopt.h"
 
 #define RESET_WAIT_MS 5000
+#define BACKLOG_WAIT_US 1000000u
+#define RECV_MAX (1 << 29)
 
 static bool inet_match(const struct fd_facts *f)
 {
@@ -34,21 +37,6 @@ static int refuse(const struct fd_facts *f, enum ckpt_err_id id, struct ckpt_err
 	return ckpt_fail(err, id, -EOPNOTSUPP, "fd %d (inet %s): %s", f->fd, f->link, why);
 }
 
-/* "10.0.0.1:80" for messages */
-static void address_print(const struct sockaddr_storage *ss, char *ret, size_t size)
-{
-	const struct sockaddr_in *in = (const void *)ss;
-	const struct sockaddr_in6 *in6 = (const void *)ss;
-	char host[INET6_ADDRSTRLEN] = "?";
-
-	if (ss->ss_family == AF_INET6)
-		(void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-	else
-		(void)inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
-	(void)snprintf(ret, size, ss->ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host,
-		       ntohs(in->sin_port));
-}
-
 static bool tcp_info(int fd, struct tcp_info *ret)
 {
 	socklen_t len = sizeof(*ret);
@@ -57,22 +45,18 @@ static bool tcp_info(int fd, struct tcp_info *ret)
 	return !getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len);
 }
 
-/* An established connection, or one that is being made or ended, and what the user wants with it.
- */
-static int tcp_alive_check(struct dump_ctx *d, const struct fd_facts *f, int fd,
-			   struct ckpt_err *err)
+/* A program that accepts is given the time to. */
+static bool backlog_empties(int fd)
 {
-	struct sockaddr_storage peer = { 0 };
-	socklen_t len = sizeof(peer);
-	char text[80] = "?";
+	uint64_t end = io_now_us() + BACKLOG_WAIT_US;
+	struct tcp_info ti;
 
-	if (dump_opts(d)->tcp == CKPT_TCP_CLOSE)
-		return 0;
-	if (!getpeername(fd, (void *)&peer, &len))
-		address_print(&peer, text, sizeof(text));
-	(void)ckpt_fail(err, E_TCP, -EOPNOTSUPP, "fd %d: an established TCP connection to %s",
-			f->fd, text);
-	return err->code;
+	while (tcp_info(fd, &ti) && ti.tcpi_unacked) {
+		if (io_now_us() > end)
+			return false;
+		(void)usleep(1000);
+	}
+	return true;
 }
 
 static int tcp_check(struct dump_ctx *d, const struct fd_facts *f, int fd, struct ckpt_err *err)
@@ -84,11 +68,18 @@ static int tcp_check(struct dump_ctx *d, const struct fd_facts *f, int fd, struc
 	if (ti.tcpi_state == TCP_LISTEN) {
 		if (!ti.tcpi_unacked || dump_opts(d)->tcp == CKPT_TCP_CLOSE)
 			return 0;
-		return ckpt_fail(err, E_TCP, -EOPNOTSUPP,
-				 "fd %d: %u established TCP connections wait to be accepted", f->fd,
-				 ti.tcpi_unacked);
+		/* Nobody but accept() reaches them, and nobody can put them back. */
+		if (f->local < 0 && dump_opts(d)->tcp == CKPT_TCP_KEEP && backlog_empties(fd))
+			return 0;
+		(void)ckpt_fail(err, E_TCP, f->local < 0 ? -EOPNOTSUPP : -EAGAIN,
+				"fd %d: %u established TCP connections wait to be accepted", f->fd,
+				ti.tcpi_unacked);
+		return ckpt_remedy(err, "repeat when the program has accepted them, or drop all "
+					"connections: --tcp close");
 	}
-	return ti.tcpi_state == TCP_CLOSE ? 0 : tcp_alive_check(d, f, fd, err);
+	if (ti.tcpi_state == TCP_CLOSE)
+		return 0;
+	return ckpt_fail(err, E_TCP, -EAGAIN, "fd %d: its connection changes too fast", f->fd);
 }
 
 static int inet_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err)
@@ -109,8 +100,8 @@ static int inet_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_
 			 f->fd, type, protocol);
 }
 
-static int address_dump(int fd, int (*get)(int, struct sockaddr *, socklen_t *),
-			ProtobufCBinaryData *ret, struct ckpt_err *err)
+int inet_address_dump(int fd, int (*get)(int, struct sockaddr *, socklen_t *),
+		      ProtobufCBinaryData *ret, struct ckpt_err *err)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
@@ -126,10 +117,27 @@ static int address_dump(int fd, int (*get)(int, struct sockaddr *, socklen_t *),
 	return 0;
 }
 
+/* Of a connection that is over: what the program has not read. */
+static int unread_dump(int fd, size_t n, Ckpt__FdInet *m, struct ckpt_err *err)
+{
+	struct pollfd p = { .fd = fd };
+
+	m->unread.data = malloc(n);
+	if (!m->unread.data)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	if (recv(fd, m->unread.data, n, MSG_PEEK | MSG_DONTWAIT) != (ssize_t)n)
+		return ckpt_fail(err, E_TCP, -EOPNOTSUPP,
+				 "urgent data of a TCP connection cannot be saved");
+	m->unread.len = n;
+	m->end_seen = !(poll(&p, 1, 0) > 0 && p.revents & POLLERR);
+	return 0;
+}
+
 static int tcp_dump(const struct fd_facts *f, Ckpt__FdInet *m, struct ckpt_err *err)
 {
 	struct pollfd p = { .fd = f->local };
 	struct tcp_info ti;
+	int unread = 0;
 	char c;
 
 	if (!tcp_info(f->local, &ti))
@@ -142,6 +150,10 @@ static int tcp_dump(const struct fd_facts *f, Ckpt__FdInet *m, struct ckpt_err *
 	m->ended = ti.tcpi_state != TCP_CLOSE;
 	if (m->ended)
 		return 0;
+	if (!ioctl(f->local, FIONREAD, &unread) && unread > 0) {
+		m->ended = true;
+		return unread_dump(f->local, (size_t)unread, m, err);
+	}
 	/* Closed: never connected, or over. An error that waits says so, and must not be taken. */
 	if (poll(&p, 1, 0) > 0 && p.revents & POLLERR) {
 		m->ended = true;
@@ -165,9 +177,9 @@ static int inet_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object 
 	if (m->type == SOCK_STREAM)
 		rc = tcp_dump(f, m, err);
 	if (!rc && !m->ended)
-		rc = address_dump(f->local, getsockname, &m->name, err);
+		rc = inet_address_dump(f->local, getsockname, &m->name, err);
 	if (!rc && m->type == SOCK_DGRAM) {
-		rc = address_dump(f->local, getpeername, &m->peer, err);
+		rc = inet_address_dump(f->local, getpeername, &m->peer, err);
 		if (!ioctl(f->local, FIONREAD, &queued) && queued)
 			ui_warn(dump_ui(d), "fd %d of task %d: unread UDP datagrams are not kept",
 				f->fd, f->pid);
@@ -175,20 +187,46 @@ static int inet_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object 
 	return rc ? rc : sockopts_dump(f->local, &m->opts, err);
 }
 
+/* From one end of a connection on the loopback to the other. */
+static int send_through(int peer, int fd, const ProtobufCBinaryData *b)
+{
+	int room = b->len > RECV_MAX ? RECV_MAX : (int)b->len * 2 + 65536;
+	uint64_t end = io_now_us() + RESET_WAIT_MS * 1000u;
+	int left = 1;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
+	(void)setsockopt(peer, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+	for (size_t at = 0; at < b->len || left;) {
+		ssize_t n = at < b->len ? send(peer, b->data + at, b->len - at,
+					       MSG_DONTWAIT | MSG_NOSIGNAL)
+					: 0;
+
+		if ((n < 0 && errno != EAGAIN) || ioctl(peer, TIOCOUTQ, &left))
+			return -errno;
+		if (io_now_us() > end)
+			return -ETIMEDOUT;
+		at += n > 0 ? (size_t)n : 0;
+		if (n <= 0 && left)
+			(void)usleep(100);
+	}
+	return 0;
+}
+
 /* A connection that the peer has reset: the real thing, on the loopback. */
-static int connection_over(const Ckpt__FdInet *m, int fd)
+int inet_connection_over(int family, int fd, const ProtobufCBinaryData *unread)
 {
 	union {
 		struct sockaddr_in in;
 		struct sockaddr_in6 in6;
-	} a = { .in.sin_family = (sa_family_t)m->family };
-	socklen_t len = m->family == AF_INET ? sizeof(a.in) : sizeof(a.in6);
-	auto_fd l = socket((int)m->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	} a = { .in.sin_family = (sa_family_t)family };
+	socklen_t len = family == AF_INET ? sizeof(a.in) : sizeof(a.in6);
+	auto_fd l = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	auto_fd peer = -1;
 	struct linger now = { 1, 0 };
 	struct pollfd p = { .fd = fd };
+	int rc;
 
-	if (m->family == AF_INET)
+	if (family == AF_INET)
 		a.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	else
 		a.in6.sin6_addr = in6addr_loopback;
@@ -198,27 +236,46 @@ static int connection_over(const Ckpt__FdInet *m, int fd)
 	peer = accept4(l, NULL, NULL, SOCK_CLOEXEC);
 	if (peer < 0 || setsockopt(peer, SOL_SOCKET, SO_LINGER, &now, sizeof(now)))
 		return -errno;
+	rc = unread ? send_through(peer, fd, unread) : 0;
+	if (rc)
+		return rc;
 	(void)close(take_fd(&peer));
 	return poll(&p, 1, RESET_WAIT_MS) == 1 ? 0 : -ETIMEDOUT;
 }
 
-static int bind_restore(const Ckpt__FdInet *m, int fd, struct ckpt_err *err)
+void inet_address_print(const struct sockaddr_storage *ss, char *ret, size_t size)
+{
+	const struct sockaddr_in *in = (const void *)ss;
+	const struct sockaddr_in6 *in6 = (const void *)ss;
+	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (ss->ss_family == AF_INET6)
+		(void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+	else
+		(void)inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+	(void)snprintf(ret, size, ss->ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host,
+		       ntohs(in->sin_port));
+}
+
+int inet_bind(int fd, const ProtobufCBinaryData *name, struct ckpt_err *err)
 {
 	struct sockaddr_storage ss = { 0 };
 	char text[80];
 	int rc;
 
-	if (!m->name.len)
+	if (!name->len)
 		return 0;
-	if (m->name.len > sizeof(ss) || m->peer.len > sizeof(ss))
+	if (name->len > sizeof(ss))
 		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "an address of %zu bytes",
-				 m->name.len);
-	memcpy(&ss, m->name.data, m->name.len);
-	if (!bind(fd, (void *)&ss, (socklen_t)m->name.len))
+				 name->len);
+	memcpy(&ss, name->data, name->len);
+	if (!bind(fd, (void *)&ss, (socklen_t)name->len))
 		return 0;
 	rc = -errno;
-	address_print(&ss, text, sizeof(text));
+	inet_address_print(&ss, text, sizeof(text));
 	(void)ckpt_fail_errno(err, E_RESTORE, rc, "cannot bind a socket to %s", text);
+	if (rc == -EADDRNOTAVAIL)
+		return ckpt_remedy(err, "give this machine the address: ip address add");
 	return rc == -EADDRINUSE ? ckpt_remedy(err, "end the program that has it: ss -nap") : rc;
 }
 
@@ -232,9 +289,12 @@ static int inet_make(const Ckpt__FdInet *m, int fd, struct ckpt_err *err)
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	rc = sockopts_restore(fd, m->opts, SOCKOPT_EARLY, err);
 	if (!rc)
-		rc = bind_restore(m, fd, err);
+		rc = inet_bind(fd, &m->name, err);
 	if (!rc && m->listening && listen(fd, (int)m->backlog))
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot listen on a socket");
+	if (!rc && m->peer.len > sizeof(struct sockaddr_storage))
+		rc = ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "an address of %zu bytes",
+			       m->peer.len);
 	if (!rc && m->peer.len && connect(fd, (void *)m->peer.data, (socklen_t)m->peer.len))
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot connect a UDP socket");
 	return rc;
@@ -256,7 +316,7 @@ static int inet_restore(struct restore_ctx *r, const Ckpt__Object *obj, const vo
 		return 0;
 	}
 	if (m->ended) {
-		rc = connection_over(m, fd);
+		rc = inet_connection_over((int)m->family, fd, &m->unread);
 		if (rc)
 			/* No loopback here: a socket that is not connected is the next best. */
 			ui_note(restore_ui(r), 1,
@@ -283,6 +343,13 @@ static int inet_finish(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 	return sockopts_restore(fd, m->opts, SOCKOPT_LATE, err);
 }
 
+static bool inet_lock(const void *msg, struct netlock_conn *ret)
+{
+	const Ckpt__FdInet *m = msg;
+
+	return m->listening && netlock_conn_set(ret, m->name.data, m->name.len, NULL, 0);
+}
+
 const struct fd_kind fd_kind_inet = {
 	.name = "inet",
 	.desc = &ckpt__fd_inet__descriptor,
@@ -291,4 +358,5 @@ const struct fd_kind fd_kind_inet = {
 	.dump = inet_dump,
 	.restore = inet_restore,
 	.finish = inet_finish,
+	.lock = inet_lock,
 };

@@ -18,6 +18,7 @@ extern const struct fd_kind fd_kind_pty;
 extern const struct fd_kind fd_kind_pty_end;
 extern const struct fd_kind fd_kind_unix;
 extern const struct fd_kind fd_kind_inet;
+extern const struct fd_kind fd_kind_tcp;
 extern const struct fd_kind fd_kind_refused;
 extern const struct fd_kind fd_kind_eventfd;
 extern const struct fd_kind fd_kind_epoll;

@@ -36,8 +36,9 @@
 
 #define VALUE_MAX 64
 
-/* SO_REUSEADDR is late so that sockets which share a port can all be bound first. What makes the
- * kernel name a socket or drop what it is sent (SO_PASSCRED and so on) is late, too. */
+/* SO_TIMESTAMPING may want a connection. SO_REUSEADDR is late so that sockets which share a port
+ * can all be bound first. What makes the kernel name a socket or drop what it is sent (SO_PASSCRED
+ * and so on) is late, too. */
 static const struct {
 	int level, name;
 	enum sockopt_when when;
@@ -62,7 +63,7 @@ static const struct {
 	{ SOL_SOCKET, SO_SNDTIMEO, SOCKOPT_EARLY },
 	{ SOL_SOCKET, SO_TIMESTAMP, SOCKOPT_EARLY },
 	{ SOL_SOCKET, SO_TIMESTAMPNS, SOCKOPT_EARLY },
-	{ SOL_SOCKET, SO_TIMESTAMPING, SOCKOPT_EARLY },
+	{ SOL_SOCKET, SO_TIMESTAMPING, SOCKOPT_LATE },
 	{ SOL_SOCKET, SO_RXQ_OVFL, SOCKOPT_EARLY },
 	{ SOL_SOCKET, SO_NO_CHECK, SOCKOPT_EARLY },
 	{ SOL_SOCKET, SO_BUSY_POLL, SOCKOPT_EARLY },
@@ -219,7 +220,8 @@ static bool is_of_connection(int fd, int level, int name)
 	struct tcp_info ti;
 	socklen_t len = sizeof(ti);
 
-	if (level != IPPROTO_TCP || (name != TCP_MAXSEG && name != TCP_WINDOW_CLAMP))
+	if (level != IPPROTO_TCP ||
+	    (name != TCP_MAXSEG && name != TCP_WINDOW_CLAMP && name != TCP_FASTOPEN_CONNECT))
 		return false;
 	return !getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) && ti.tcpi_state != TCP_LISTEN &&
 	       ti.tcpi_state != TCP_CLOSE;

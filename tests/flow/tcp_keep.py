@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""dump --tcp keep: a client in no tree of ours sends and reads 20 MiB through a program that is saved, ended and
+brought back meanwhile, with full queues both ways, then half-closed; every byte is checked and no lock is left."""
+import ctypes
+import os
+import socket
+import subprocess
+import threading
+
+from sandbox import ROOT, Target, alive, check, main, read
+
+SERVER = """
+import socket, os, sys
+v6 = sys.argv[1] == '6'
+l = socket.create_server(('::1' if v6 else '127.0.0.1', 0), family=socket.AF_INET6 if v6 else socket.AF_INET)
+with open(sys.argv[2] + '.new', 'w') as f:
+    f.write(str(l.getsockname()[1]))
+os.rename(sys.argv[2] + '.new', sys.argv[2])
+c, _ = l.accept()
+while True:
+    d = c.recv(65536)
+    if not d:
+        break
+    c.sendall(d)
+c.shutdown(socket.SHUT_WR)
+c.recv(1)
+"""
+BYTES = 20 << 20
+CLONE_NEWNET = 0x40000000
+TEST_PROGRAM = os.path.join(ROOT, "build/ckpt-test")
+
+
+def tables():
+    return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Client:
+    """Sends and reads what comes back, until the end."""
+
+    def __init__(self, host, port):
+        self.sock = socket.create_connection((host, port))
+        self.sock.settimeout(60)
+        self.got, self.sent, self.error = 0, 0, None
+        self.thread = threading.Thread(target=self.send, daemon=True)
+        self.thread.start()
+
+    def send(self):
+        block = bytes(range(256)) * 4096
+        try:
+            while self.sent < BYTES:
+                self.sock.sendall(block)
+                self.sent += len(block)
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as e:
+            self.error = e
+
+    def read(self):
+        """Some bytes, checked; False at the end."""
+        data = self.sock.recv(100000)
+        first = self.got % 256
+        want = (bytes(range(256)) * (len(data) // 256 + 2))[first:first + len(data)]
+        check(data == want, f"other bytes behind {self.got}")
+        self.got += len(data)
+        return bool(data)
+
+    def read_until(self, count):
+        while self.got < count and self.read():
+            pass
+        check(self.got >= count, f"the connection ended after {self.got} bytes")
+
+    def finish(self):
+        while self.read():
+            pass
+        self.thread.join()
+        check(not self.error and self.got == BYTES, f"{self.got} of {BYTES} bytes: {self.error}")
+        self.sock.close()
+
+
+def serve(box, v6):
+    port = os.path.join(box.dir, f"port{v6}")
+    with open(os.path.join(box.dir, f"server{v6}"), "w") as log:
+        p = box.spawn(["/usr/bin/python3", "-c", SERVER, v6, port], log, log)
+    p.returncode = 0
+    box.wait(lambda: os.path.exists(port), "the server listens")
+    return Target(box, p.pid, box.dir, "server"), int(read(port))
+
+
+def faults(box, target, client):
+    """A kill of ckpt, or of its helper, at any point: the program goes on, and nothing stays locked."""
+    for point in ("tcp.locked", "dump.frozen", "dump.collected", "dump.thawed", "tcp.repair", "tcp.kept"):
+        image = f"{box.image}-{point}"
+        box.run([TEST_PROGRAM, "dump", "-t", str(target.pid), "-D", image, "--tcp", "keep", "--kill"],
+                env=dict(os.environ, CKPT_FAULT=f"{point}:kill"), name="fault")
+        check(tables() == "" or not alive(target.pid), f"{point}: a lock is left: {tables()}")
+        if not alive(target.pid):       # only a helper was killed, and ckpt went on to the end
+            box.restore(image=image)
+        client.read_until(client.got + (100 << 10))
+
+
+def round_trips(box, v6):
+    target, port = serve(box, v6)
+    client = Client("::1" if v6 == "6" else "127.0.0.1", port)
+    for i in range(3):
+        client.read_until((i + 1) * (4 << 20))
+        image = f"{box.image}{v6}{i}"
+        if i == 1:      # a copy; both go on
+            box.dump(target, "--tcp", "keep", image=image)
+            continue
+        res = box.dump(target, "--tcp", "keep", "--kill", image=image)
+        check(tables() and tables().split()[-1] in res.out, f"the lock: {tables()}\n{res}")
+        res = box.run([TEST_PROGRAM, "restore", "-D", image, "--detach"],
+                      env=dict(os.environ, CKPT_FAULT="restore.built:kill"), name="fault")
+        check(res.code != 0 and len(tables().splitlines()) == 1, f"a restore that was killed: {tables()}")
+        box.wait(lambda: not alive(target.pid), "what that restore made ends")
+        box.restore(image=image)
+        check(tables() == "", f"a lock is left after the restore: {tables()}")
+    if v6 == "4":
+        faults(box, target, client)
+    client.finish()
+
+
+def body(box):
+    check(not ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET), "cannot make a network namespace")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    for v6 in ("4", "6"):
+        round_trips(box, v6)
+
+
+main(body)

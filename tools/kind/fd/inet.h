@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the kinds of internet sockets share; inet.c. */
+#ifndef CKPT_KIND_FD_INET_H
+#define CKPT_KIND_FD_INET_H
+
+#include <sys/socket.h>
+
+#include "kind/kind.h"
+
+/* "10.0.0.1:80" for messages */
+void inet_address_print(const struct sockaddr_storage *ss, char *ret, size_t size);
+/* What getsockname(2) or getpeername(2) gives; empty when there is no port. */
+int inet_address_dump(int fd, int (*get)(int, struct sockaddr *, socklen_t *),
+		      ProtobufCBinaryData *ret, struct ckpt_err *err) __must_check;
+int inet_bind(int fd, const ProtobufCBinaryData *name, struct ckpt_err *err) __must_check;
+/* Make the new socket @fd one whose connection was reset after @unread (may be NULL) had come. */
+int inet_connection_over(int family, int fd, const ProtobufCBinaryData *unread);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A connection as a message, and a socket that goes on with it, by the kernel's repair mode: in it
+ * a socket neither sends nor waits, its queues and numbers can be read and set, and closing it
+ * tells nobody. The network lock holds meanwhile.
+ */
+#ifndef CKPT_KIND_FD_TCPREPAIR_H
+#define CKPT_KIND_FD_TCPREPAIR_H
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include "fd_tcp.pb-c.h"
+#include "kind/kind.h"
+
+/* TCP_ESTABLISHED …, or -1. */
+int tcp_state(int fd);
+
+/*
+ * Fill @m but for names and options. @fd is a socket of a frozen program; it is in repair mode for
+ * as long as this takes, by a helper that a kill of ckpt does not reach.
+ */
+int tcp_capture(int fd, Ckpt__FdTcp *m, struct ckpt_err *err) __must_check;
+
+/* Make the new socket @fd, bound to nothing so far, the connection of @m. It stays in repair mode.
+ */
+int tcp_rebuild(int fd, const Ckpt__FdTcp *m, struct ckpt_err *err) __must_check;
+
+/* The way is open: out of repair mode, ask the peer where it stands, send what was not sent. */
+void tcp_go(int fd, const Ckpt__FdTcp *m);
+
+#endif

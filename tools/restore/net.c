@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The network while a tree is made again: what the kinds want locked is locked before the first
+ * socket exists and opened, together with the lock that the dump left, when all is about to run.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/vec.h"
+#include "kern/guard.h"
+#include "restore/restore.h"
+
+static const struct fd_kind *kind_of(const struct restore_ctx *r, size_t i)
+{
+	return fd_kind_by_name(r->img->objects.v[i]->state->kind);
+}
+
+int restore_net_lock(struct restore_ctx *r, struct ckpt_err *err)
+{
+	struct netlock_conns l = { 0 };
+	bool any = false;
+	int rc = 0;
+
+	if (r->opts->plan_only)
+		return 0;
+	for (size_t i = 0; !rc && i < r->img->objects.n; i++) {
+		const struct fd_kind *kind = kind_of(r, i);
+		struct netlock_conn c, *slot;
+		const void *msg;
+
+		if (!kind || !kind->lock)
+			continue;
+		msg = restore_object_msg(r, (uint32_t)i + 1, err);
+		if (!msg) {
+			rc = err->code;
+			break;
+		}
+		if (!kind->lock(msg, &c))
+			continue;
+		slot = vec_push(&l);
+		if (!slot) {
+			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			break;
+		}
+		*slot = c;
+		any = any || c.rport;
+	}
+	/* Who only listens has nothing to lose. */
+	if (!rc && any)
+		rc = netlock_take(&r->netlock, l.v, l.n, err);
+	/* Out of the way of the descriptors of tasks. */
+	if (!rc && r->netlock.fd >= 0) {
+		int high = fcntl(r->netlock.fd, F_DUPFD_CLOEXEC, r->fd_base);
+
+		if (high < 0)
+			rc = ckpt_fail_errno(err, E_LIMIT, -errno, "cannot keep the network lock");
+		else
+			(void)close(r->netlock.fd);
+		r->netlock.fd = high < 0 ? r->netlock.fd : high;
+	}
+	vec_free(&l);
+	if (!rc && any && (rc = ckpt_fault("tcp.built")))
+		return ckpt_fail_errno(err, E_NETLOCK, rc, "fault point tcp.built");
+	return rc;
+}
+
+/* A kill of ckpt does not reach this: half of the connections would be in repair mode for good. */
+static int open_guarded(void *arg)
+{
+	struct restore_ctx *r = arg;
+	char name[NETLOCK_NAME_MAX];
+
+	if (r->img->inv->content_id.len >= 6) {
+		netlock_name(r->img->inv->content_id.data, name);
+		(void)netlock_remove(name);
+	}
+	netlock_drop(&r->netlock);
+	for (size_t i = 0; i < r->img->objects.n; i++) {
+		const struct fd_kind *kind = kind_of(r, i);
+
+		if (kind && kind->release && r->object_fds[i] >= 0)
+			kind->release(r->img->objects.v[i], r->object_msgs[i], r->object_fds[i]);
+	}
+	return 0;
+}
+
+void restore_net_open(struct restore_ctx *r)
+{
+	if (r->netlock.fd < 0)
+		return;
+	if (guard_run(open_guarded, r))
+		(void)open_guarded(r);
+}
+
+void restore_net_free(struct restore_ctx *r)
+{
+	netlock_drop(&r->netlock);
+}
