@@ -242,10 +242,13 @@ static int tls_setup(struct tls *t, const char *key, bool server, struct ckpt_er
 
 int link_key_check(const char *key, struct ckpt_err *err)
 {
-	struct tls *t = calloc(1, sizeof(*t));
-	int rc = t ? tls_setup(t, key, true, err)
-		   : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	struct tls *t = NULL;
+	int rc = openssl_load(err);
 
+	if (rc)
+		return rc;
+	t = calloc(1, sizeof(*t));
+	rc = t ? tls_setup(t, key, true, err) : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	tls_free(t);
 	return rc;
 }
