@@ -319,7 +319,9 @@ out_unlock:
 	spin_unlock(ptl);
 	if (split) {
 		/* Its PTEs inherit both bits, so nothing is forgotten. */
+		WRITE_ONCE(s->t->scanner, current);
 		ckpt_split_pmd(vma, pmd, base);
+		WRITE_ONCE(s->t->scanner, NULL);
 		ret = false;
 	}
 	return ret;
@@ -693,7 +695,6 @@ int ckpt_scan(struct ckpt_track *t, struct mm_struct *mm, bool arm, struct ckpt_
 	if (err)
 		goto err_free_scan;
 	begin = ktime_get_ns();
-	WRITE_ONCE(t->scanner, current);
 	started = atomic_read(&t->log.inv_started);
 	raced = atomic_read(&t->log.inv_active);
 	smp_mb();
@@ -701,7 +702,9 @@ int ckpt_scan(struct ckpt_track *t, struct mm_struct *mm, bool arm, struct ckpt_
 	if (arm) {
 		/* Other users of the page tables, e.g. a virtual machine's. */
 		ckpt_notifier_range_init(&range, MMU_NOTIFY_SOFT_DIRTY, mm, 0, ULONG_MAX);
+		WRITE_ONCE(t->scanner, current);
 		(void)ckpt_notify_start(&range);
+		WRITE_ONCE(t->scanner, NULL);
 		inc_tlb_flush_pending(mm);
 		/* From here on a fast pin fails and waits for mmap_lock: a page
 		 * is pinned already and seen to be, or not before we are done. */
@@ -717,7 +720,9 @@ int ckpt_scan(struct ckpt_track *t, struct mm_struct *mm, bool arm, struct ckpt_
 		if (s->flush_end)
 			ckpt_flush_tlb(mm, s->flush_start, s->flush_end);
 		dec_tlb_flush_pending(mm);
+		WRITE_ONCE(t->scanner, current);
 		ckpt_notify_end(&range);
+		WRITE_ONCE(t->scanner, NULL);
 		smp_mb();
 		raced |= atomic_read(&t->log.inv_active) ||
 			 atomic_read(&t->log.inv_started) != started;
@@ -729,7 +734,6 @@ int ckpt_scan(struct ckpt_track *t, struct mm_struct *mm, bool arm, struct ckpt_
 		 * was registered: nobody consumes it any more. */
 		WRITE_ONCE(t->split_task, NULL);
 	}
-	WRITE_ONCE(t->scanner, NULL);
 	s->result.wall_ns = ktime_get_ns() - begin;
 	mmap_write_unlock(mm);
 	*ret_result = s->result;

@@ -206,7 +206,8 @@ struct ckpt_counters {
  * @id:		as in CKPT_A_TRACK
  * @pid:	the process that was attached first
  * @log:	where to look at the next collect
- * @scanner:	task that is arming: what it invalidates itself is no change
+ * @scanner:	task that splits or announces for a scan: that is no change. Not set while the
+ *		scan allocates: then its task may reclaim pages of the target itself
  * @split_task:	task whose next CLEAR of @split_addr + 2 MiB changes nothing
  * @split_addr:	where it splits a page table entry
  * @epoch:	arms so far
