@@ -109,6 +109,9 @@ lint:
 install: $(B)/ckpt
 	install -D -m 755 $(B)/ckpt $(DESTDIR)$(PREFIX)/sbin/ckpt
 	for page in docs/man/*.8; do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man8/$${page##*/} || exit 1; done
+	install -D -m 644 packaging/ckpt.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/ckpt
+	install -D -m 644 packaging/_ckpt $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ckpt
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/ckpt README.md CHANGELOG.md SECURITY.md docs/*.md docs/netlink/ckpt.yaml docs/abi/*
 
 clean:
 	rm -rf $(B)
