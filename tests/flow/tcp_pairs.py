@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""1,000 connections with both ends in the image, each with unread data and half of them half-closed: neither
+end notices a dump that ends the program and its restore, twice in a row. One that is not accepted yet is refused."""
+import ctypes
+import os
+import socket
+import subprocess
+
+from sandbox import Target, alive, check, main, read
+
+CLONE_NEWNET = 0x40000000
+PROGRAM = """
+import os, resource, signal, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+l = socket.create_server(('::', 0), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
+pairs = []
+for i in range(1000):
+    a = socket.create_connection((('127.0.0.1', '::1')[i % 2], l.getsockname()[1]))
+    b, _ = l.accept()
+    if i % 3 == 0:
+        a.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if i % 7 == 0:
+        b.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    a.sendall(b'%d from a' % i * 50)
+    b.sendall(b'%d from b' % i * 50)
+    if i % 4 == 1:
+        a.shutdown(socket.SHUT_WR)
+    if i % 4 == 2:
+        b.shutdown(socket.SHUT_WR)
+    if i % 4 == 3:
+        os.dup(a.fileno())
+    pairs.append((a, b))
+with open(sys.argv[1] + '/port', 'w') as f:
+    f.write(str(l.getsockname()[1]))
+open(sys.argv[1] + '/ready', 'w').close()
+while signal.sigwait({signal.SIGTERM, signal.SIGUSR1}) == signal.SIGUSR1:
+    l.accept()[0].close()
+    open(sys.argv[1] + '/accepted', 'w').close()
+
+def take(s, n):
+    data = b''
+    while len(data) < n:
+        part = s.recv(n - len(data))
+        assert part, 'the end after %r' % data
+        data += part
+    return data
+
+for i, (a, b) in enumerate(pairs):
+    a.settimeout(20)
+    b.settimeout(20)
+    assert a.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == (i % 3 == 0)
+    if i % 7 == 0:
+        b.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+    for me, other, name, shut in ((a, b, b'b', 2), (b, a, b'a', 1)):
+        want = b'%d from %s' % (i, name) * 50
+        assert take(me, len(want)) == want, i
+        if i % 4 == shut:
+            assert me.recv(1) == b'', i
+        else:
+            other.sendall(b'more')
+            assert take(me, 4) == b'more', i
+    a.close()
+    b.close()
+open(sys.argv[1] + '/result', 'w').write('pass')
+"""
+
+
+def body(box):
+    check(not ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET), "cannot make a network namespace")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with open(os.path.join(box.dir, "log"), "w") as log:
+        p = box.spawn(["/usr/bin/python3", "-c", PROGRAM, box.dir], log, log)
+    p.returncode = 0
+    target = Target(box, p.pid, box.dir, "program")
+    box.wait(lambda: os.path.exists(target.file("ready")), "1,000 connections")
+    waiting = socket.create_connection(("127.0.0.1", int(read(target.file("port")))))
+    res = box.run_ckpt("dump", "-t", target.pid, "-D", box.image, "--tcp", "keep")
+    check(res.code == 3 and "E-TCP" in res.err and "accepted" in res.err, f"not accepted yet: {res}")
+    os.kill(target.pid, 10)     # SIGUSR1: accept it
+    box.wait(lambda: os.path.exists(target.file("accepted")), "it is accepted")
+    waiting.close()
+    for i in "12":
+        box.dump(target, "--tcp", "keep", "--kill", image=box.image + i)
+        box.restore(image=box.image + i)
+    os.kill(target.pid, 15)
+    box.wait(lambda: not alive(target.pid), f"the verdict: {read(target.file('log'))}")
+    check(read(target.file("result")) == "pass", read(target.file("log")))
+    out = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    check(not out, f"a lock is left: {out}")
+
+
+main(body)
