@@ -2,8 +2,8 @@
 /* What is different between two checkpoints: processes, threads, descriptors, mappings, pages. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "cmd/cmd.h"
 #include "image/diff.h"
