@@ -44,6 +44,7 @@ help:
 	@echo '  make all       build build/ckpt'
 	@echo '  make lint      compilers, static analysis, layers, spelling'
 	@echo '  make bench     measure against CRIU and the limits of the machine (root)'
+	@echo '  make fuzz      fuzz the decoders for FUZZ_SECONDS=600 each'
 	@echo '  make install   PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo '  make modules | check-vm | check-debug   the kernel module and its tests in QEMU'
 
@@ -116,5 +117,5 @@ install: $(B)/ckpt
 clean:
 	rm -rf $(B)
 
--include tests/rules.mk tests/vm/rules.mk kmod/rules.mk bench/rules.mk
+-include tests/rules.mk tests/fuzz/rules.mk tests/vm/rules.mk kmod/rules.mk bench/rules.mk
 -include $(OBJS:.o=.d) $(TEST_OBJS:.o=.d)
