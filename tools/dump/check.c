@@ -277,10 +277,14 @@ static void check_lock(struct checker *c)
 
 static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui)
 {
+	struct ckpt_err family = { 0 };
+
 	*c = (struct checker) { .d = { .opts = opts, .ui = ui } };
 	if (opts->tcp == CKPT_TCP_KEEP)
 		check_lock(c);
 	check_tree(c, opts->pid);
+	if (dump_family_check(opts->pid, &family))
+		report(c, &family);
 	dump_tree_free(&c->d);
 }
 

@@ -245,57 +245,12 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 	return rc;
 }
 
-struct by_pid {
-	int pid;
-	const Ckpt__Task *task;
-};
-
-static int by_pid_compare(const void *a, const void *b)
-{
-	int x = ((const struct by_pid *)a)->pid, y = ((const struct by_pid *)b)->pid;
-
-	return (x > y) - (x < y);
-}
-
-/* A restore makes sessions and groups by their leaders. One that has ended and was waited for
- * cannot be made again, unless it is outside of the tree, as it is for all of a shell's job. */
-static int refuse_leaderless(const struct dump_ctx *d, struct ckpt_err *err)
-{
-	size_t n = d->tasks.n;
-	struct by_pid *known = calloc(n, sizeof(*known));
-	const Ckpt__Task *root = d->tasks.v[0];
-	int rc = 0;
-
-	if (!known)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	for (size_t i = 0; i < n; i++)
-		known[i] = (struct by_pid) { d->tasks.v[i]->pid, d->tasks.v[i] };
-	qsort(known, n, sizeof(*known), by_pid_compare);
-	for (size_t i = 1; !rc && i < n; i++) {
-		const Ckpt__Task *t = d->tasks.v[i];
-		const struct by_pid sid = { .pid = t->sid }, pgid = { .pid = t->pgid };
-
-		if (t->sid != root->sid && !bsearch(&sid, known, n, sizeof(*known), by_pid_compare))
-			rc = ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-				       "the leader of session %d, which task %d is in, has ended",
-				       t->sid, t->pid);
-		else if (!t->zombie && t->pgid != root->pgid &&
-			 !bsearch(&pgid, known, n, sizeof(*known), by_pid_compare))
-			rc = ckpt_fail(
-				err, E_UNSUPPORTED, -EOPNOTSUPP,
-				"the leader of process group %d, which task %d is in, has ended",
-				t->pgid, t->pid);
-	}
-	free(known);
-	return rc;
-}
-
 int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err)
 {
 	for (size_t i = 0; i < d->target.tasks.n; i++)
 		if (collect_task(d, i, err))
 			return ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
-	if (refuse_leaderless(d, err))
+	if (dump_family(d, err))
 		return err->code;
 	return dump_collect_fds_late(d, err);
 }

@@ -40,9 +40,9 @@ struct peer {
 	struct restore_ctx restore;
 	struct ckpt_restore_opts restore_opts;
 	char path[64];
-	int root;  /* as the source said */
-	bool warm; /* it exists */
-	bool cold; /* it is not made before all is known */
+	int root, lone_sid; /* as the source said */
+	bool warm;          /* it exists */
+	bool cold;          /* it is not made before all is known */
 };
 
 static int fail_frame(struct peer *p, struct ckpt_err *err, const char *what)
@@ -136,6 +136,7 @@ static int answer_offer(struct peer *p, const Ckpt__MigOffer *offer, struct ckpt
 		return fail_frame(p, err, "an offer without a name");
 	decision_id(offer->id.data, p->id);
 	p->root = offer->root;
+	p->lone_sid = offer->lone_sid;
 	rc = preflight_check(offer, &a, err);
 	if (rc)
 		return rc;
@@ -172,7 +173,7 @@ static int take_space(struct peer *p, size_t len, struct ckpt_err *err)
 	if ((int)mm->id == p->root && !p->cold) {
 		if (!p->warm) {
 			p->warm = true;
-			rc = restore_warm_begin(&p->restore, p->root, &mm, 1, err);
+			rc = restore_warm_begin(&p->restore, p->root, p->lone_sid, &mm, 1, err);
 		}
 		if (!rc)
 			rc = restore_warm_map(&p->restore, mm, err);
@@ -218,7 +219,9 @@ static int build(struct peer *p, struct ckpt_err *err)
 	int rc;
 
 	rc = image_read_kept(r->img, p->path, err);
-	if (!rc && p->warm && r->img->tasks.v[0]->pid != p->root)
+	if (!rc && p->warm &&
+	    (r->img->tasks.v[0]->pid != p->root ||
+	     (r->img->tasks.v[0]->lone_sid ? r->img->tasks.v[0]->sid : 0) != p->lone_sid))
 		rc = fail_frame(p, err, "another root than it offered");
 	/* All mappings as they are in the end, so that each of them is one. */
 	if (!rc && p->warm)

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/vec.h"
+#include "dump/dump.h"
 #include "kern/arch.h"
 #include "kern/procfs.h"
 #include "kind/kind.h"
@@ -149,6 +150,7 @@ Ckpt__MigOffer *preflight_offer(int pid, const uint8_t *id, struct ckpt_err *err
 		o->id.len = MIG_ID_BYTES;
 		o->xfeatures = arch_xfeatures();
 		rc = proc_inner_pid(pid, pid, &o->root, NULL, err);
+		o->lone_sid = dump_lone_sid(pid);
 	}
 	if (!rc)
 		rc = offer_task(o, pid, err);

@@ -124,6 +124,9 @@ int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const st
 		for (size_t k = 1; k < t->n_threads; k++)
 			check_pid(r, &c, t->threads[k]->tid, "thread");
 	}
+	for (size_t i = 0; !r->opts->pidns && i < r->births.nstandins; i++)
+		check_pid(r, &c, r->births.standins[i].pid,
+			  r->births.standins[i].session ? "session" : "process group");
 	if (!c.count || found)
 		return c.count;
 	*err = first;
@@ -143,7 +146,9 @@ int ckpt_restore_check(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 		image_free(&img);
 		return rc;
 	}
-	n = restore_check_image(&r, found, arg, err);
+	n = restore_births_find(&r, err);
+	if (!n)
+		n = restore_check_image(&r, found, arg, err);
 	/* Opening the objects finds missing and changed files; they are closed again. */
 	if (n >= 0 && restore_objects_open(&r, &open_err)) {
 		n++;
@@ -151,6 +156,7 @@ int ckpt_restore_check(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 			found(arg, &open_err);
 	}
 	restore_objects_close(&r);
+	restore_births_free(&r);
 	image_free(&img);
 	return n;
 }

@@ -124,8 +124,7 @@ static bool tid_used(const struct image *img, int tid)
 	return false;
 }
 
-/* A number for a thread that nobody wants; 0 when there is none. */
-static int spare_tid(struct restore_ctx *r)
+int restore_spare_tid(struct restore_ctx *r)
 {
 	char path[48];
 
@@ -157,7 +156,7 @@ static int plan_helper(struct restore_ctx *r, uint64_t job, struct steps *s, uin
 		.stack_size = CKPT_SLOT_STACK,
 		.set_tid_size = 1,
 	};
-	int tid = spare_tid(r), rc;
+	int tid = restore_spare_tid(r), rc;
 	struct steps own;
 	uint32_t *word;
 

@@ -27,108 +27,6 @@
 #include "kind/task/kinds.h"
 #include "restore/restore.h"
 
-#define CLONE_ARGS_SIZE 88 /* CLONE_ARGS_SIZE_VER2: with cgroup */
-
-static void plan_clone(struct steps *s, const struct task_slot *who, int tid, uint64_t flags,
-		       int exit_signal, const char *label)
-{
-	struct clone_args args = {
-		.flags = flags,
-		.exit_signal = (uint64_t)exit_signal,
-		.stack = arena_remote(s->arena, who->slot) + sizeof(*who->slot),
-		.stack_size = CKPT_SLOT_STACK,
-		.set_tid_size = 1,
-	};
-
-	args.set_tid = steps_data(s, &tid, sizeof(tid));
-	(void)steps_add(
-		s,
-		&(struct ckpt_step) { .op = CKPT_OP_CLONE,
-				      .arg = { steps_data(s, &args, sizeof(args)), CLONE_ARGS_SIZE,
-					       arena_remote(s->arena, who->slot) } },
-		label);
-}
-
-static void plan_barrier(struct restore_ctx *r, struct steps *s, int which, const char *label)
-{
-	(void)steps_add(s,
-			&(struct ckpt_step) {
-				.op = CKPT_OP_BARRIER,
-				.arg = { arena_remote(&r->arena, r->barrier[which]), r->procs } },
-			label);
-}
-
-/* The session in which a task is born: its parent's, before or after the parent's setsid. */
-static int birth_sid(const struct image *img, const Ckpt__Task *t)
-{
-	const Ckpt__Task *p = image_task(img, t->ppid, NULL);
-
-	if (!p)
-		return t->sid == t->pid ? 0 : t->sid;
-	if (t->sid == t->pid || t->sid == p->sid)
-		return p->sid;
-	return birth_sid(img, p);
-}
-
-/* When a child is cloned. Before setsid, when it belongs to its parent's old session. With the
- * parent's memory, when they share pages of it, or when the parent was cloned in that way itself
- * and has nothing else to give. Otherwise while there is no memory to copy. */
-enum birth { BIRTH_OLD_SESSION, BIRTH_EARLY, BIRTH_WITH_MEMORY };
-
-static enum birth birth_of(struct restore_ctx *r, const struct task_slot *parent,
-			   const Ckpt__Task *c)
-{
-	const Ckpt__Task *t = parent->task;
-
-	if (t->sid == t->pid && c->sid != c->pid && c->sid != t->sid)
-		return BIRTH_OLD_SESSION;
-	if (c->zombie)
-		return BIRTH_EARLY;
-	if (parent->base ||
-	    restore_mm_shares(r, r->img->mms.v[c->mm - 1], r->img->mms.v[t->mm - 1]))
-		return BIRTH_WITH_MEMORY;
-	return BIRTH_EARLY;
-}
-
-static int plan_children(struct restore_ctx *r, size_t at, enum birth when, struct steps *s,
-			 struct ckpt_err *err)
-{
-	const struct image *img = r->img;
-	const Ckpt__Task *t = img->tasks.v[at];
-	const struct task_slot *parent = &r->slots.v[r->first_slot[at]];
-
-	for (uint32_t i = img->child_at[at]; i < img->child_at[at + 1]; i++) {
-		const Ckpt__Task *c = img->tasks.v[img->child[i]];
-		struct task_slot *who = &r->slots.v[r->first_slot[img->child[i]]];
-		char label[64];
-
-		if (c->sid != c->pid && c->sid != t->sid && c->sid != birth_sid(r->img, t) &&
-		    !c->zombie)
-			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-					 "task %d is in session %d, which it cannot be born into",
-					 c->pid, c->sid);
-		if (birth_of(r, parent, c) != when)
-			continue;
-		who->base = when == BIRTH_WITH_MEMORY ? img->mms.v[t->mm - 1] : parent->base;
-		(void)snprintf(label, sizeof(label), "clone task %d", c->pid);
-		plan_clone(s, who, c->pid, 0, c->exit_signal ? c->exit_signal : SIGCHLD, label);
-		if (c->zombie)
-			(void)steps_call(s, "wait until a zombie has ended", SYS_waitid, P_PID,
-					 (uint64_t)c->pid, 0, WEXITED | WNOWAIT, 0);
-	}
-	return 0;
-}
-
-static void plan_groups(struct restore_ctx *r, const Ckpt__Task *t, struct steps *s)
-{
-	if (t->pgid == t->pid && t->sid != t->pid)
-		(void)steps_call(s, "become a group leader", SYS_setpgid, 0, 0);
-	plan_barrier(r, s, BARRIER_BORN, "wait until every process exists");
-	if (t->pgid != t->pid && image_task(r->img, t->pgid, NULL))
-		(void)steps_call(s, "join its process group", SYS_setpgid, 0, (uint64_t)t->pgid);
-	plan_barrier(r, s, BARRIER_GROUPS, "wait until every group exists");
-}
-
 static int plan_fds(struct restore_ctx *r, const Ckpt__Task *t, struct steps *s,
 		    struct ckpt_err *err)
 {
@@ -286,23 +184,23 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 	const Ckpt__Mm *mm = r->img->mms.v[t->mm - 1];
 	int rc;
 
-	(void)steps_call(s, "die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+	restore_plan_birth(r, at, s);
 	if (!t->ppid && r->warm)
 		plan_warm(s);
 	else if (!t->ppid)
 		restore_plan_leave(r, s);
-	rc = plan_children(r, at, BIRTH_OLD_SESSION, s, err);
+	rc = restore_plan_births(r, at, BIRTH_OLD_SESSION, s, err);
 	if (rc)
 		return rc;
 	if (t->sid == t->pid) {
 		(void)steps_call(s, "become a session leader", SYS_setsid, 0);
 		pty_plan_session(r, t, s);
 	}
-	rc = plan_children(r, at, BIRTH_EARLY, s, err);
+	rc = restore_plan_births(r, at, BIRTH_EARLY, s, err);
 	if (!rc)
 		rc = restore_plan_mm(r, mm, r->slots.v[r->first_slot[at]].base, s, err);
 	if (!rc)
-		rc = plan_children(r, at, BIRTH_WITH_MEMORY, s, err);
+		rc = restore_plan_births(r, at, BIRTH_WITH_MEMORY, s, err);
 	if (!rc)
 		rc = restore_finish_mm(r, mm, s, err);
 	if (rc)
@@ -310,13 +208,16 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 	if (r->parked.area_len && !r->parked.stay)
 		(void)steps_call(s, "leave the parking area", SYS_munmap, r->parked.area,
 				 r->parked.area_len);
-	plan_groups(r, t, s);
+	rc = restore_plan_groups(r, at, s, err);
+	if (rc)
+		return rc;
 	if (t->sid == t->pid)
 		pty_plan_group(r, t, s);
 	rc = plan_phase(r, t, t->threads[0], PHASE_MM, s, err);
 	if (!rc)
 		rc = plan_fds(r, t, s, err);
-	plan_barrier(r, s, BARRIER_OBJECTS, "wait until all descriptors are in place");
+	restore_plan_barrier(r, s, r->barrier[BARRIER_OBJECTS], r->procs,
+			     "wait until all descriptors are in place");
 	if (!rc)
 		rc = plan_fd_kinds(r, t, false, seen, s, err);
 	plan_block_signals(s);
@@ -327,10 +228,10 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 		char label[64];
 
 		(void)snprintf(label, sizeof(label), "clone thread %d", t->threads[i]->tid);
-		plan_clone(s, who, t->threads[i]->tid,
-			   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-				   CLONE_SYSVSEM,
-			   0, label);
+		restore_plan_clone(s, who->slot, t->threads[i]->tid,
+				   CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
+					   CLONE_THREAD | CLONE_SYSVSEM,
+				   0, label);
 	}
 	if (!rc)
 		rc = plan_fd_kinds(r, t, true, seen, s, err);
@@ -338,14 +239,19 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 	return rc ? rc : plan_thread(r, t, t->threads[0], s, err);
 }
 
-static void plan_zombie(const Ckpt__Task *t, struct steps *s)
+static int plan_zombie(struct restore_ctx *r, size_t at, struct steps *s, struct ckpt_err *err)
 {
-	int st = t->exit_status;
+	const Ckpt__Task *t = r->img->tasks.v[at];
+	int st = t->exit_status, rc;
 
+	restore_plan_birth(r, at, s);
 	if (t->sid == t->pid)
 		(void)steps_call(s, "become a session leader", SYS_setsid, 0);
-	else if (t->pgid == t->pid)
-		(void)steps_call(s, "become a group leader", SYS_setpgid, 0, 0);
+	rc = restore_plan_births(r, at, BIRTH_EARLY, s, err);
+	if (!rc)
+		rc = restore_plan_groups(r, at, s, err);
+	if (rc)
+		return rc;
 	(void)steps_try(s, "no core dump", SYS_prctl, PR_SET_DUMPABLE, 0);
 	if (WIFSIGNALED(st)) {
 		const uint64_t action[4] = { 0 }, set = 1ull << (WTERMSIG(st) - 1);
@@ -361,6 +267,7 @@ static void plan_zombie(const Ckpt__Task *t, struct steps *s)
 				      .arg = { (uint64_t)WEXITSTATUS(st), (uint64_t)t->pid,
 					       WIFSIGNALED(st) ? (uint64_t)WTERMSIG(st) : 0 } },
 		"end as a zombie");
+	return 0;
 }
 
 static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
@@ -392,7 +299,26 @@ static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(r->barrier); i++)
 		r->barrier[i] = arena_alloc(&r->arena, sizeof(uint32_t));
-	return 0;
+	return restore_births_slots(r, err);
+}
+
+static int plan_slot(struct restore_ctx *r, const struct task_slot *ts, bool *seen,
+		     struct ckpt_err *err)
+{
+	struct steps s;
+	int rc;
+
+	steps_init(&s, &r->arena);
+	if (ts->task->zombie)
+		rc = plan_zombie(r, ts->index, &s, err);
+	else if (ts->thread == ts->task->threads[0])
+		rc = plan_process(r, ts->index, seen, &s, err);
+	else
+		rc = plan_thread(r, ts->task, ts->thread, &s, err);
+	if (!rc)
+		rc = steps_commit(&s, ts->slot, err);
+	steps_free(&s);
+	return rc ? ckpt_ctx(err, "task %d", ts->task->pid) : 0;
 }
 
 int restore_plan(struct restore_ctx *r, struct ckpt_err *err)
@@ -406,22 +332,14 @@ int restore_plan(struct restore_ctx *r, struct ckpt_err *err)
 		rc = restore_warm_base(r, err);
 	}
 
-	for (size_t i = 0; !rc && i < r->slots.n; i++) {
-		const struct task_slot *ts = &r->slots.v[i];
-		struct steps s;
+	/* Whoever clones comes first: its children inherit what it has by then. */
+	for (size_t i = 0; !rc && i < r->births.n; i++) {
+		size_t at = r->births.order[i];
+		const Ckpt__Task *t = r->img->tasks.v[at];
+		size_t n = t->zombie ? 1 : t->n_threads;
 
-		steps_init(&s, &r->arena);
-		if (ts->task->zombie)
-			plan_zombie(ts->task, &s);
-		else if (ts->thread == ts->task->threads[0])
-			rc = plan_process(r, ts->index, seen, &s, err);
-		else
-			rc = plan_thread(r, ts->task, ts->thread, &s, err);
-		if (!rc)
-			rc = steps_commit(&s, ts->slot, err);
-		steps_free(&s);
-		if (rc)
-			(void)ckpt_ctx(err, "task %d", ts->task->pid);
+		for (size_t k = 0; !rc && k < n; k++)
+			rc = plan_slot(r, &r->slots.v[r->first_slot[at] + k], seen, err);
 	}
 	free(seen);
 	return rc;

@@ -63,8 +63,24 @@ pid_t restore_clone(struct restore_ctx *r, struct ckpt_slot *slot, pid_t want, u
 	__builtin_unreachable();
 }
 
+/* A stand-in that fails never ends, and its parent waits for it. */
+static int standin_failure(struct restore_ctx *r, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < r->births.nstandins; i++) {
+		const struct ckpt_slot *slot = r->standins[i];
+		const struct ckpt_step *v = arena_local(&r->arena, slot->steps);
+
+		if (slot->state == CKPT_SLOT_FAILED && slot->err != -ECANCELED)
+			return ckpt_fail_errno(err, E_RESTORE, slot->err, "stand-in %d: %s",
+					       slot->tid, arena_label(&r->arena, &v[slot->pc]));
+	}
+	return 0;
+}
+
 static int slot_failure(struct restore_ctx *r, struct ckpt_err *err)
 {
+	if (standin_failure(r, err))
+		return err->code;
 	for (size_t i = 0; i < r->slots.n; i++) {
 		const struct ckpt_slot *slot = r->slots.v[i].slot;
 		const struct ckpt_step *v = arena_local(&r->arena, slot->steps);
@@ -147,6 +163,7 @@ static void kill_built(struct restore_ctx *r)
 
 int restore_build(struct restore_ctx *r, struct ckpt_err *err)
 {
+	const Ckpt__Task *root = r->img->tasks.v[0];
 	sigset_t all, old;
 	int rc;
 
@@ -155,16 +172,17 @@ int restore_build(struct restore_ctx *r, struct ckpt_err *err)
 	sigfillset(&all);
 	sigdelset(&all, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &all, &old);
-	if (r->warm) {
+	rc = r->root;
+	if (r->warm)
 		restore_warm_go(r);
-		rc = r->root;
-	} else {
-		rc = restore_clone(r, r->slots.v[0].slot, r->slots.v[0].task->pid, 0);
-	}
+	else
+		rc = restore_birth_root(r, r->slots.v[0].slot, root->pid,
+					root->lone_sid && root->sid != root->pid ? root->sid : 0, 0,
+					err);
 	if (rc < 0) {
+		kill_built(r);
 		sigprocmask(SIG_SETMASK, &old, NULL);
-		return ckpt_fail_errno(err, E_RESTORE, rc, "cannot clone task %d",
-				       r->slots.v[0].task->pid);
+		return rc;
 	}
 	r->root = rc;
 	rc = ckpt_fault_fail("restore.cloned", E_RESTORE, err);
@@ -219,7 +237,8 @@ int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
 {
 	int rc = 0;
 
-	if (!r->opts->plan_only)
+	rc = restore_births_find(r, err);
+	if (!rc && !r->opts->plan_only)
 		rc = restore_check_image(r, NULL, NULL, err);
 	if (!rc)
 		rc = ckpt_fault_fail("restore.checked", E_RESTORE, err);
@@ -246,6 +265,7 @@ void restore_drop(struct restore_ctx *r)
 void restore_end(struct restore_ctx *r)
 {
 	restore_warm_free(r);
+	restore_births_free(r);
 	restore_arena_unmap(r);
 	restore_objects_close(r);
 	restore_net_free(r);

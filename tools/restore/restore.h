@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "image/reader.h"
 #include "kind/kind.h"
+#include "model/births.h"
 
 struct parked {
 	char name[24];
@@ -23,6 +24,7 @@ struct task_slot {
 	struct ckpt_slot *slot;
 	const Ckpt__Mm *base; /* a process: whose memory it finds at its birth; NULL: ckpt's */
 	bool confined;        /* by seccomp: ckpt holds it before its filters come into force */
+	uint32_t *adopted;    /* cloned by a helper: the barrier behind that one's end */
 };
 
 /* Words in the arena at which tasks-to-be wait for each other, and at the last for ckpt. */
@@ -68,14 +70,17 @@ struct restore_ctx {
 	} slots;            /* processes in image order, each with its threads behind it */
 	size_t *first_slot; /* of each task, by its index in the image */
 	uint32_t *barrier[BARRIER_COUNT];
-	uint32_t confined;         /* threads that are */
-	uint32_t procs;            /* processes that are not zombies */
-	pid_t root;                /* as ckpt sees it; 0 before it was cloned */
-	struct mm_runs *runs;      /* by mm id - 1 */
-	uint32_t **mm_prot;        /* by mm id - 1, then mapping: see mm.h */
-	struct netlock netlock;    /* fd -1: nothing is locked */
-	int spare_tid;             /* last number given to a helper thread */
-	struct restore_warm *warm; /* NULL: the root task does not exist before it is built */
+	uint32_t confined; /* threads that are */
+	uint32_t procs;    /* processes that are not zombies */
+	uint32_t born;     /* processes, zombies-to-be and stand-ins for groups */
+	struct births births;
+	struct ckpt_slot **standins; /* as in births.standins */
+	pid_t root;                  /* as ckpt sees it; 0 before it was cloned */
+	struct mm_runs *runs;        /* by mm id - 1 */
+	uint32_t **mm_prot;          /* by mm id - 1, then mapping: see mm.h */
+	struct netlock netlock;      /* fd -1: nothing is locked */
+	int spare_tid;               /* last number given to a helper thread */
+	struct restore_warm *warm;   /* NULL: the root task does not exist before it is built */
 };
 
 struct restore_result {
@@ -119,8 +124,9 @@ struct restore_warm {
 	int mem_fd;
 	uint64_t mark; /* of the arena: what is behind it belongs to one list */
 };
-/* Make it, with @pid, out of the way of all mappings of @mms. */
-int restore_warm_begin(struct restore_ctx *r, int pid, Ckpt__Mm *const *mms, size_t n,
+/* Make it, with @pid, out of the way of all mappings of @mms, in session @lone_sid if that has no
+ * leader any more. */
+int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *const *mms, size_t n,
 		       struct ckpt_err *err) __must_check;
 /* Let its mappings be the private anonymous ones of @want; what stays keeps its pages. */
 int restore_warm_map(struct restore_ctx *r, const Ckpt__Mm *want,
@@ -153,6 +159,27 @@ int restore_arena_check(struct restore_ctx *r, struct ckpt_err *err) __must_chec
 void restore_arena_unmap(struct restore_ctx *r);
 /* restore.c: a child of ckpt, in the interpreter from its first instruction on; -errno */
 pid_t restore_clone(struct restore_ctx *r, struct ckpt_slot *slot, pid_t want, uint64_t flags);
+/* births.c: who clones whom. find, slots, then as steps of each process: birth first, births in
+ * three places, groups. */
+enum birth_time { BIRTH_OLD_SESSION, BIRTH_EARLY, BIRTH_WITH_MEMORY };
+int restore_births_find(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+int restore_births_slots(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+void restore_plan_birth(struct restore_ctx *r, size_t at, struct steps *s);
+int restore_plan_births(struct restore_ctx *r, size_t at, enum birth_time when, struct steps *s,
+			struct ckpt_err *err) __must_check;
+int restore_plan_groups(struct restore_ctx *r, size_t at, struct steps *s,
+			struct ckpt_err *err) __must_check;
+void restore_births_free(struct restore_ctx *r);
+/* Clone the root task, in the session @lone_sid that has no leader any more unless that is 0. Its
+ * pid or -errno. */
+int restore_birth_root(struct restore_ctx *r, struct ckpt_slot *slot, int pid, int lone_sid,
+		       uint64_t flags, struct ckpt_err *err) __must_check;
+void restore_plan_clone(struct steps *s, const struct ckpt_slot *slot, int tid, uint64_t flags,
+			int exit_signal, const char *label);
+void restore_plan_barrier(struct restore_ctx *r, struct steps *s, uint32_t *word, uint32_t count,
+			  const char *label);
+/* fill.c: a number that nobody has or wants; 0 when there is none */
+int restore_spare_tid(struct restore_ctx *r);
 /* plan.c */
 /* Steps that leave all of ckpt's memory but the arena and the parked mappings. */
 void restore_plan_leave(struct restore_ctx *r, struct steps *s);

@@ -63,7 +63,7 @@ static int wait_list(struct restore_ctx *r, struct ckpt_err *err)
 			       slot->tid, arena_label(&r->arena, &v[pc]), slot->pc, v[slot->pc].nr);
 }
 
-int restore_warm_begin(struct restore_ctx *r, int pid, Ckpt__Mm *const *mms, size_t n,
+int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *const *mms, size_t n,
 		       struct ckpt_err *err)
 {
 	struct restore_warm *w = calloc(1, sizeof(*w));
@@ -104,10 +104,10 @@ int restore_warm_begin(struct restore_ctx *r, int pid, Ckpt__Mm *const *mms, siz
 	sigfillset(&all);
 	sigdelset(&all, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &all, &old);
-	rc = restore_clone(r, w->slot, pid, CLONE_FILES);
+	rc = restore_birth_root(r, w->slot, pid, lone_sid, CLONE_FILES, err);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (rc < 0)
-		return ckpt_fail_errno(err, E_RESTORE, rc, "cannot clone task %d", pid);
+		return rc;
 	r->root = rc;
 	rc = wait_list(r, err);
 	if (rc)

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Sessions and process groups of the tree: can each process be put into its own again? */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/vec.h"
+#include "dump/dump.h"
+#include "model/births.h"
+
+/* Session and group of a task as the innermost pid namespace of the target numbers them; 0: the
+ * leader is outside of it. */
+static void inner_family(int pid, bool nested, struct birth *x)
+{
+	auto_free char *status = NULL;
+	struct ckpt_err gone = { 0 };
+	uint64_t v = 0;
+
+	if (!nested || proc_read(pid, "status", &status, NULL, &gone))
+		return;
+	for (int n = 0; proc_field_num(status, "NSpgid", n, 10, &v); n++)
+		x->pgid = (int)v;
+	for (int n = 0; proc_field_num(status, "NSsid", n, 10, &v); n++)
+		x->sid = (int)v;
+}
+
+/* @outer: the leader's number as ckpt sees it. A number stays taken as long as a session or group
+ * has it, so a process of this number is that leader. */
+static bool is_lone(const struct births *b, int inner, int outer)
+{
+	char path[48];
+
+	if (!inner || births_find(b, inner) != BIRTH_NOBODY)
+		return false;
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", outer);
+	return access(path, F_OK) != 0;
+}
+
+struct outer_ids {
+	int sid, pgid;
+};
+
+static int family_find(struct births *b, const struct outer_ids *ids, struct ckpt_err *err)
+{
+	struct birth *root = &b->v[0];
+
+	births_index(b);
+	for (size_t i = 0; i < b->n; i++) {
+		b->v[i].lone_sid = is_lone(b, b->v[i].sid, ids[i].sid);
+		b->v[i].lone_pgid = is_lone(b, b->v[i].pgid, ids[i].pgid);
+	}
+	/* A shell's job: its group is the one that the restorer is in, whoever led it. */
+	if (root->sid != root->pid && !root->lone_sid)
+		for (size_t i = b->n; i-- > 0;)
+			b->v[i].lone_pgid &= b->v[i].pgid != root->pgid;
+	return births_plan(b, err);
+}
+
+int dump_family(struct dump_ctx *d, struct ckpt_err *err)
+{
+	auto_free struct outer_ids *ids = calloc(d->tasks.n + 1, sizeof(*ids));
+	struct births b;
+	int rc = ids ? births_init(&b, d->tasks.n, err)
+		     : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < b.n; i++) {
+		Ckpt__Task *t = d->tasks.v[i];
+
+		ids[i] = (struct outer_ids) { t->sid, t->pgid };
+		b.v[i] = (struct birth) { .pid = t->pid,
+					  .ppid = t->ppid,
+					  .pgid = t->pgid,
+					  .sid = t->sid,
+					  .exit_signal = t->exit_signal };
+		inner_family(d->target.tasks.v[i].pid, d->target.nested_pids, &b.v[i]);
+	}
+	rc = family_find(&b, ids, err);
+	for (size_t i = 0; !rc && i < b.n; i++) {
+		Ckpt__Task *t = d->tasks.v[i];
+
+		t->sid = b.v[i].sid;
+		t->pgid = b.v[i].pgid;
+		t->lone_sid = b.v[i].lone_sid;
+		t->lone_pgid = b.v[i].lone_pgid;
+	}
+	births_free(&b);
+	return rc;
+}
+
+/* ---- the same before the freeze ---------------------------------------------------------- */
+
+struct family {
+	struct {
+		struct birth *v;
+		size_t n, cap;
+	} tasks;
+	struct {
+		struct outer_ids *v;
+		size_t n, cap;
+	} ids;
+	bool changed; /* while it was looked at */
+};
+
+static void family_add(struct family *f, int pid, int ppid)
+{
+	struct ckpt_err gone = { 0 };
+	struct birth *x = vec_push(&f->tasks);
+	struct outer_ids *ids = vec_push(&f->ids);
+	struct proc_pids kids;
+	struct proc_stat st;
+	bool nested = false;
+	int vpid = 0;
+
+	if (!x || !ids || proc_stat_read(pid, &st, &gone) ||
+	    proc_inner_pid(pid, pid, &vpid, &nested, &gone)) {
+		f->changed = true;
+		return;
+	}
+	*ids = (struct outer_ids) { st.session, st.pgrp };
+	*x = (struct birth) { .pid = vpid,
+			      .ppid = ppid,
+			      .pgid = st.pgrp,
+			      .sid = st.session,
+			      .exit_signal = st.exit_signal };
+	inner_family(pid, nested, x);
+	if (st.state == 'Z' || proc_children(pid, &kids, &gone))
+		return;
+	for (size_t i = 0; i < kids.n; i++)
+		family_add(f, kids.v[i], vpid);
+	vec_free(&kids);
+}
+
+int dump_family_check(int pid, struct ckpt_err *err)
+{
+	struct family f = { 0 };
+	struct births b = { 0 };
+	int rc = 0;
+
+	family_add(&f, pid, 0);
+	if (!f.changed)
+		rc = births_init(&b, f.tasks.n, err);
+	if (!f.changed && !rc) {
+		memcpy(b.v, f.tasks.v, b.n * sizeof(*b.v));
+		rc = family_find(&b, f.ids.v, err);
+	}
+	births_free(&b);
+	vec_free(&f.tasks);
+	vec_free(&f.ids);
+	return rc;
+}
+
+int dump_lone_sid(int pid)
+{
+	struct ckpt_err gone = { 0 };
+	struct birth x = { 0 };
+	struct proc_stat st;
+	bool nested = false;
+	int vpid = 0;
+	char path[48];
+
+	if (proc_stat_read(pid, &st, &gone) || proc_inner_pid(pid, pid, &vpid, &nested, &gone))
+		return 0;
+	x.sid = st.session;
+	inner_family(pid, nested, &x);
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", st.session);
+	return x.sid && x.sid != vpid && access(path, F_OK) ? x.sid : 0;
+}
