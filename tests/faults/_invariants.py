@@ -60,7 +60,8 @@ def points():
 SWITCHES = {"restore.vdso"}
 # Which script of this folder walks a point; the first rule that matches.
 WALKS = [("restore", r"restore\."), ("migrate", r"migrate\.|receive\."),
-         ("track", r"track\.|keeper\.|every\.|merge\."), ("dump", r"dump\.|image\.|inject\.|freeze\.")]
+         ("track", r"track\.|keeper\.|every\.|merge\."), ("dump", r"dump\.|image\.|inject\.|freeze\."),
+         ("../flow/tcp_keep", r"tcp\.")]        # they need a peer that counts every byte
 
 
 def walk_of(point):
