@@ -143,8 +143,8 @@ def look(pid):
 
 
 class Program:
-    """A program that must go on as if nothing had been. @churns: it maps and unmaps anonymous memory
-    of its own all the time, so that does not count."""
+    """A program that must go on as if nothing had been. @churns: it maps anonymous memory and makes
+    threads of its own all the time, so these do not count."""
 
     def __init__(self, box, target, churns=False):
         self.box, self.target, self.churns = box, target, churns
@@ -164,6 +164,9 @@ class Program:
             for key, value in was.items():
                 if self.churns and key == "maps":
                     value, now[pid][key] = ([m for m in maps if m[1:] not in CHURN] for maps in (value, now[pid][key]))
+                if self.churns and key == "threads":     # it makes short-lived ones; busy.lives() looks at the others
+                    common = set(value) & set(now[pid][key])
+                    value, now[pid][key] = ({t: ts[t] for t in common} for ts in (value, now[pid][key]))
                 if self.moved and key == "fds":
                     value, now[pid][key] = (without_numbers(fds) for fds in (value, now[pid][key]))
                 if self.arena and key == "maps" and len(ckpt_maps(pid)) == 1:
