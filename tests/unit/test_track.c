@@ -87,6 +87,10 @@ static void act(char what, int data)
 		madvise(BASE + 8 * PAGE, 4 * PAGE, MADV_DONTNEED);
 		BASE[9 * PAGE] = 'y';
 		break;
+	case 'Z': /* dropped, and read: the zero page shows */
+		madvise(BASE + 24 * PAGE, 4 * PAGE, MADV_DONTNEED);
+		(void)*(volatile char *)(BASE + 25 * PAGE);
+		break;
 	case 'm': /* replaced by a mapping at the same place */
 		munmap(BASE + 16 * PAGE, 4 * PAGE);
 		map_at(BASE + 16 * PAGE, 4 * PAGE, MAP_ANONYMOUS, -1);
@@ -128,6 +132,20 @@ static void act(char what, int data)
 	case 'c':
 		(void)madvise(HUGE, HUGE_BYTES, MADV_COLLAPSE);
 		HUGE[700 * PAGE] = 'y';
+		break;
+	case 't': /* two page tables, no huge page */
+		map_at(HUGE, HUGE_BYTES, MAP_ANONYMOUS, -1);
+		madvise(HUGE, HUGE_BYTES, MADV_NOHUGEPAGE);
+		fill(HUGE, HUGE_BYTES);
+		break;
+	case 'T': /* the second takes the place of the first, as a whole */
+		if (mremap(HUGE + HUGE_BYTES / 2, HUGE_BYTES / 2, HUGE_BYTES / 2,
+			   MREMAP_MAYMOVE | MREMAP_FIXED, HUGE) != HUGE)
+			_exit(15);
+		break;
+	case 'z': /* the huge zero page */
+		madvise(HUGE, HUGE_BYTES / 2, MADV_DONTNEED);
+		(void)*(volatile char *)(HUGE + 9 * PAGE);
 		break;
 	case 'F':
 		fill(FILEMAP, 8 * PAGE);
@@ -189,7 +207,7 @@ struct fixture {
 
 struct seen {
 	uint64_t base;
-	char map[2048]; /* per page: 0 nothing, 'c' clean, 'w' written */
+	char map[2048]; /* per page: 0 nothing, 'c' clean, 'w' written, 'z' the zero page, 'g' guard */
 };
 
 static const char *self_path;
@@ -262,7 +280,10 @@ static int note(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
 
 		assert_true(at < sizeof(s->map));
 		assert_int_equal(s->map[at], 0);
-		s->map[at] = flags & TRACK_GUARD ? 'g' : flags & TRACK_WRITTEN ? 'w' : 'c';
+		s->map[at] = flags & TRACK_GUARD   ? 'g'
+			     : flags & TRACK_ZERO    ? 'z'
+			     : flags & TRACK_WRITTEN ? 'w'
+						     : 'c';
 	}
 	return 0;
 }
@@ -355,6 +376,11 @@ static void test_drops(void **state)
 	tell(f, 'D');
 	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
 	expect(f, &s, "\11", 8, 4);
+	tell(f, 'Z');
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	assert_int_equal(s.map[24], 0);
+	assert_int_not_equal(s.map[25], 'c');
+	assert_int_not_equal(s.map[25], 0);
 	tell(f, 'm');
 	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
 	assert_int_equal(s.map[16], 0);
@@ -379,7 +405,7 @@ static void test_guards(void **state)
 	tell(f, 'k');
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
-		if (s.map[40] == 'c') /* older than 6.13: no guards */
+		if (s.map[40] != 'g') /* older than 6.13: no guards */
 			return;
 		assert_int_equal(s.map[40], 'g');
 		assert_int_equal(s.map[41], 'g');
@@ -428,6 +454,32 @@ static void test_huge(void **state)
 	assert_int_equal(s.map[3], 'w');
 }
 
+/* A page table that moves with all its bits, and the zero page in the place of a table. */
+static void test_tables(void **state)
+{
+	struct fixture *f = *state;
+	size_t half = HUGE_BYTES / PAGE / 2;
+	struct seen s;
+
+	tell(f, 't');
+	assert_int_equal(pass(f, true, HUGE, HUGE_BYTES, &s), 0);
+	tell(f, 'n');
+	assert_int_equal(pass(f, false, HUGE, HUGE_BYTES, &s), 0);
+	for (size_t i = 0; i < 2 * half; i++)
+		assert_int_equal(s.map[i], exact(f) ? 'c' : 'w');
+	tell(f, 'T');
+	assert_int_equal(pass(f, false, HUGE, HUGE_BYTES / 2, &s), 0);
+	for (size_t i = 0; i < half; i++)
+		assert_int_equal(s.map[i], 'w');
+	tell(f, 'h');
+	assert_int_equal(pass(f, false, HUGE, HUGE_BYTES, &s), 0);
+	assert_int_equal(pass(f, false, HUGE, HUGE_BYTES, &s), 0);
+	tell(f, 'z');
+	assert_int_equal(pass(f, false, HUGE, HUGE_BYTES, &s), 0);
+	assert_int_not_equal(s.map[9], 'c');
+	assert_int_equal(s.map[half + 5], exact(f) ? 'c' : 'w');
+}
+
 static void test_file(void **state)
 {
 	struct fixture *f = *state;
@@ -456,7 +508,10 @@ static void test_exec(void **state)
 	assert_int_equal(write(f->to, "x", 1), 1);
 	tell(f, 'n');
 	rc = pass(f, false, BASE, PAGES * PAGE, &s);
-	if (exact(f)) {
+	/* The bits of soft-dirty belong to the address space: nothing of it is known as clean. */
+	for (int i = 0; !rc && i < PAGES; i++)
+		assert_int_equal(s.map[i], 'w');
+	if (exact(f) && f->ops != &track_soft_dirty) {
 		assert_int_equal(rc, -ESTALE);
 		tracker_detach(&f->t);
 		arm_base(f, &s);
@@ -469,7 +524,48 @@ static void test_own_userfaultfd(void **state)
 	struct seen s;
 
 	tell(f, 'u');
-	assert_int_equal(pass(f, true, BASE, PAGES * PAGE, &s), exact(f) ? -EBUSY : 0);
+	assert_int_equal(pass(f, true, BASE, PAGES * PAGE, &s),
+			 f->ops == &track_wp_async ? -EBUSY : 0);
+}
+
+/* Who takes ranges is told of the same pages, and of what is the same as before. */
+static int note_range(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct seen *s = arg;
+
+	if (!(flags & TRACK_SAME))
+		return note(arg, addr, npages, flags);
+	for (uint64_t i = 0; i < npages; i++)
+		s->map[(addr - s->base) / PAGE + i] = '=';
+	return 0;
+}
+
+static void test_ranges(void **state)
+{
+	struct fixture *f = *state;
+	struct target tg = { 0 };
+	struct ckpt_err err = { 0 };
+	struct seen s;
+
+	arm_base(f, &s);
+	tell(f, 'd');
+	tell(f, 'w');
+	if (target_freeze(&tg, f->pid, &err))
+		fail_msg("%s: %s", err.where, err.msg);
+	memset(&s, 0, sizeof(s));
+	s.base = (uintptr_t)BASE;
+	assert_int_equal(tracker_begin(&f->t), 0);
+	assert_int_equal(tracker_collect(&f->t, (uintptr_t)BASE, (uintptr_t)BASE + PAGES * PAGE,
+					 TRACK_ARM | TRACK_ANON | TRACK_RANGES, note_range, &s),
+			 0);
+	assert_int_equal(tracker_armed(&f->t), 0);
+	target_thaw(&tg, TARGET_RUN);
+	target_free(&tg);
+	assert_int_equal(s.map[5], 'w');
+	for (int i = 8; i < 12; i++)
+		assert_int_equal(s.map[i], 0);
+	if (exact(f))
+		assert_true(s.map[30] == '=' || s.map[30] == 'c');
 }
 
 /* The target sees no descriptor, and after the detach no trace. */
@@ -508,6 +604,8 @@ static const struct {
 	{ "guards", test_guards },
 	{ "moves", test_moves },
 	{ "huge", test_huge },
+	{ "tables", test_tables },
+	{ "ranges", test_ranges },
 	{ "file", test_file },
 	{ "exec", test_exec },
 	{ "own_userfaultfd", test_own_userfaultfd },
@@ -517,9 +615,9 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	static const char *const names[] = { "wp-async", "none" };
-	struct CMUnitTest tests[2 * CASES] = { 0 };
-	static char titles[2 * CASES][48];
+	static const char *const names[] = { "kmod", "wp-async", "soft-dirty", "none" };
+	struct CMUnitTest tests[4 * CASES] = { 0 };
+	static char titles[4 * CASES][48];
 	char path[512];
 	size_t n = 0;
 	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
@@ -530,7 +628,7 @@ int main(int argc, char **argv)
 	self_path = path;
 	for (size_t b = 0; b < sizeof(names) / sizeof(names[0]); b++) {
 		struct ckpt_err err = { 0 };
-		const struct track_ops *ops = track_choose(names[b], &err);
+		const struct track_ops *ops = track_choose(names[b], false, &err);
 
 		if (!ops) {
 			printf("not on this kernel: %s\n", names[b]);

@@ -95,19 +95,31 @@ static int collect_vma(struct dump_ctx *d, struct target_task *task, const struc
 	return kind->dump ? kind->dump(d, task, v, vma, err) : 0;
 }
 
-static int parent_run(struct anon_walk *w, uint64_t addr, uint64_t npages)
+#define RANGE_MAX (1ull << 31) /* pages in one run */
+
+/* The same as in the parent: pages, or (@same) a range of which nobody looked at the pages. */
+static int parent_run(struct anon_walk *w, uint64_t addr, uint64_t npages, bool same)
 {
 	struct ckpt_page_run *known;
 
-	w->d->stats.pages_scanned += npages;
-	w->d->stats.pages_parent += npages;
-	known = vec_grow((void **)&w->pages->known, &w->pages->known_n, &w->pages->known_cap,
-			 sizeof(*known));
-	if (!known)
-		return -ENOMEM;
-	*known = (struct ckpt_page_run) { .vaddr = addr,
-					  .npages = (uint32_t)npages,
-					  .kind = CKPT_RUN_PARENT };
+	/* Ranges are counted by what the parent has there. */
+	if (!same) {
+		w->d->stats.pages_scanned += npages;
+		w->d->stats.pages_parent += npages;
+	}
+	while (npages) {
+		uint64_t n = npages < RANGE_MAX ? npages : RANGE_MAX;
+
+		known = vec_grow((void **)&w->pages->known, &w->pages->known_n,
+				 &w->pages->known_cap, sizeof(*known));
+		if (!known)
+			return -ENOMEM;
+		*known = (struct ckpt_page_run) { .vaddr = addr,
+						  .npages = (uint32_t)n,
+						  .kind = same ? CKPT_RUN_SAME : CKPT_RUN_PARENT };
+		addr += n * CKPT_PAGE;
+		npages -= n;
+	}
 	return 0;
 }
 
@@ -121,6 +133,8 @@ static int tracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int f
 		return anon_run(arg, addr, npages,
 				(flags & TRACK_ZERO ? PAGEMAP_ZERO : 0) |
 					(flags & TRACK_GUARD ? PAGEMAP_GUARD : 0));
+	if (flags & TRACK_SAME)
+		return parent_run(w, addr, npages, true);
 	while (npages) {
 		struct dump_tracking *tr = w->d->tracking;
 		bool had = true;
@@ -128,7 +142,7 @@ static int tracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int f
 
 		if (!had && anon_run(arg, addr, n, 0))
 			return -ENOMEM;
-		if (had && parent_run(w, addr, n))
+		if (had && parent_run(w, addr, n, false))
 			return -ENOMEM;
 		addr += n * CKPT_PAGE;
 		npages -= n;
@@ -171,7 +185,8 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 {
 	int rc = t ? tracker_begin(t) : 0;
 	uint64_t start = 0, end = 0;
-	unsigned int how = t && w->d->tracking->arm ? TRACK_ARM : 0;
+	unsigned int how = (t && w->d->tracking->arm ? TRACK_ARM : 0) |
+			   (w->increment && w->d->parent ? TRACK_RANGES : 0);
 
 	for (size_t i = 0, next; !rc && i < vmas->n; i = next) {
 		const struct proc_vma *v = &vmas->v[i];

@@ -201,7 +201,7 @@ static int session_open(struct dump_ctx *d, struct dump_session *s, struct ckpt_
 	rc = keeper_connect(o->pid, &s->sock, err);
 	if (rc == -ENOENT) {
 		existed = false;
-		s->ops = track_choose(o->tracker, err);
+		s->ops = track_choose(o->tracker, false, err);
 		if (!s->ops)
 			return err->code;
 		rc = keeper_start(o->pid, s->ops->name, err);
@@ -222,7 +222,7 @@ static int session_open(struct dump_ctx *d, struct dump_session *s, struct ckpt_
 				   s->state.backend),
 			 err),
 			"end that session first: ckpt track stop -t %d", o->pid);
-	s->ops = track_choose(s->state.backend, err);
+	s->ops = track_choose(s->state.backend, false, err);
 	if (!s->ops)
 		return err->code;
 	s->tracking.tracker = session_tracker;
@@ -369,7 +369,7 @@ int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui, struct ck
 
 	if (rc)
 		return rc;
-	ops = track_choose(tracker, err);
+	ops = track_choose(tracker, false, err);
 	if (!ops)
 		return err->code;
 	rc = keeper_start(pid, ops->name, err);
@@ -405,7 +405,7 @@ static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct ru
 	for (size_t i = 0; !rc && i < l->n; i++) {
 		const struct ckpt_page_run *r = &l->v[i];
 
-		if (r->kind != CKPT_RUN_PARENT) {
+		if (r->kind != CKPT_RUN_PARENT && r->kind != CKPT_RUN_SAME) {
 			rc = run_list_add(&out, r);
 			continue;
 		}
@@ -415,7 +415,9 @@ static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct ru
 			else
 				chain_map_init(&map, d->parent, was->mm);
 		}
-		if (!rc)
+		if (!rc && r->kind == CKPT_RUN_SAME)
+			rc = chain_same(&map, r->vaddr, r->npages, &out, &d->stats.pages_parent);
+		else if (!rc)
 			rc = chain_resolve(&map, r->vaddr, r->npages, &out);
 		if (rc == -ENOENT)
 			rc = ckpt_fail(

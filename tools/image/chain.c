@@ -215,6 +215,42 @@ int chain_resolve(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct r
 	return 0;
 }
 
+/* The first run that ends behind @vaddr. */
+static const struct ckpt_page_run *chain_map_next(struct chain_map *m, uint64_t vaddr)
+{
+	for (; m->map < m->maps.n; m->map++, m->run = 0) {
+		const struct ckpt_page_run *r = (const void *)m->maps.v[m->map]->runs.data;
+		size_t n = m->maps.v[m->map]->runs.len / sizeof(*r);
+
+		for (; m->run < n; m->run++)
+			if (r[m->run].vaddr + (uint64_t)r[m->run].npages * CKPT_PAGE > vaddr)
+				return &r[m->run];
+	}
+	return NULL;
+}
+
+int chain_same(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct run_list *ret,
+	       uint64_t *ret_pages)
+{
+	uint64_t end = vaddr + npages * CKPT_PAGE;
+	const struct ckpt_page_run *r;
+
+	while (vaddr < end && (r = chain_map_next(m, vaddr)) && r->vaddr < end) {
+		uint64_t from = r->vaddr > vaddr ? r->vaddr : vaddr;
+		uint64_t to = r->vaddr + (uint64_t)r->npages * CKPT_PAGE;
+		int rc;
+
+		if (to > end)
+			to = end;
+		rc = chain_resolve(m, from, (to - from) / CKPT_PAGE, ret);
+		if (rc)
+			return rc;
+		*ret_pages += (to - from) / CKPT_PAGE;
+		vaddr = to;
+	}
+	return 0;
+}
+
 int chain_put(struct image_writer *w, const struct image *parent, struct run_list *const *lists,
 	      size_t nlists, struct ckpt_err *err)
 {

@@ -34,6 +34,10 @@ void chain_map_init(struct chain_map *m, const struct image *img, uint32_t mm);
  * in ascending order of @vaddr. 0, -ENOMEM, or -ENOENT when the parent does not have them all.
  */
 int chain_resolve(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct run_list *ret);
+/* Append what the parent has in the range of @npages pages from @vaddr, holes left out, and add to
+ * *@ret_pages how many pages that is. Order as above. 0 or -errno. */
+int chain_same(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct run_list *ret,
+	       uint64_t *ret_pages);
 
 /* Write the chain record of a child of @parent: of all ancestors those that @lists use, numbered
  * anew, also in the lists. */

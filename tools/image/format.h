@@ -49,6 +49,7 @@ enum ckpt_run_kind {
 	CKPT_RUN_PARENT = 2, /* off: as ckpt_run_off(), in the page file of an ancestor */
 	CKPT_RUN_SHARED = 3, /* off: id of an earlier mm whose page at the same address it shares */
 	CKPT_RUN_GUARD = 4,  /* MADV_GUARD_INSTALL */
+	CKPT_RUN_SAME = 64,  /* never in an image: a range that is as it was in the parent */
 };
 
 struct ckpt_page_run {

@@ -429,7 +429,7 @@ static int loop(struct rounds *r, struct ckpt_err *err)
 int rounds_run(struct source *s, struct ckpt_err *err)
 {
 	struct ckpt_err why = { 0 };
-	const struct track_ops *ops = track_choose(s->opts->tracker, &why);
+	const struct track_ops *ops = track_choose(s->opts->tracker, true, &why);
 	struct rounds *r;
 	int rc;
 

@@ -14,12 +14,15 @@
 #include "track/scan.h"
 
 /* In the order of preference. */
-static const struct track_ops *const backends[] = { &track_wp_async, &track_none };
+static const struct track_ops *const backends[] = { &track_kmod, &track_wp_async, &track_soft_dirty,
+						    &track_none };
 
-const struct track_ops *track_choose(const char *name, struct ckpt_err *err)
+const struct track_ops *track_choose(const char *name, bool live, struct ckpt_err *err)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
 		if (name ? strcmp(name, backends[i]->name) != 0 : !backends[i]->probe())
+			continue;
+		if (!name && live && !backends[i]->live)
 			continue;
 		if (backends[i]->probe())
 			return backends[i];
@@ -30,7 +33,7 @@ const struct track_ops *track_choose(const char *name, struct ckpt_err *err)
 		return NULL;
 	}
 	(void)ckpt_fail(err, E_TRACK, -EINVAL, "there is no tracker \"%s\"", name ? name : "");
-	(void)ckpt_remedy(err, "trackers are wp-async and none");
+	(void)ckpt_remedy(err, "trackers are kmod, wp-async, soft-dirty and none");
 	return NULL;
 }
 
@@ -80,7 +83,9 @@ int tracker_begin(struct tracker *t)
 		(void)close(t->pagemap_fd);
 	(void)snprintf(path, sizeof(path), "/proc/%d/pagemap", t->pid);
 	t->pagemap_fd = open(path, O_RDONLY | O_CLOEXEC);
-	return t->pagemap_fd < 0 ? (errno == ENOENT ? -ESTALE : -errno) : 0;
+	if (t->pagemap_fd < 0)
+		return errno == ENOENT ? -ESTALE : -errno;
+	return t->ops->begin ? t->ops->begin(t) : 0;
 }
 
 int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,

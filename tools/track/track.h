@@ -22,6 +22,7 @@ enum {
 	TRACK_WRITTEN = 1u << 0, /* since the last arm, or nobody knows */
 	TRACK_ZERO = 1u << 1,    /* the kernel's zero page */
 	TRACK_GUARD = 1u << 2,   /* MADV_GUARD_INSTALL: no page, but state */
+	TRACK_SAME = 1u << 3,    /* no pages but a range: as it was at the last arm, holes and all */
 };
 
 /* How to collect. */
@@ -31,6 +32,8 @@ enum {
 				* which makes the scan several times as fast */
 	TRACK_KNOWN = 1u << 2, /* with TRACK_ARM, of a target that runs: begin to track nothing new,
 				* for that cuts mappings in two that change meanwhile */
+	TRACK_RANGES = 1u << 3, /* TRACK_SAME may be reported: who knows without looking at every
+				 * page need not */
 };
 
 /* Called for runs of anonymous pages, ascending; non-zero stops and is returned. */
@@ -47,6 +50,8 @@ struct track_ops {
 	bool live;
 	/* Steps inside the frozen task, or nothing. */
 	int (*attach)(struct tracker *t, struct target_task *task, struct ckpt_err *err);
+	/* Before the first collect of a pass. May be NULL. */
+	int (*begin)(struct tracker *t);
 	int (*collect)(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
 		       track_fn fn, void *arg);
 	/* After the last collect with TRACK_ARM of a pass. May be NULL. */
@@ -58,14 +63,15 @@ struct tracker {
 	const struct track_ops *ops; /* NULL: not attached */
 	int pid;                     /* as this process sees it */
 	int fd;                      /* of the back end, -1 none */
+	void *state;                 /* of the back end in this process */
 	int pagemap_fd;              /* of the address space that pid had at tracker_begin() */
 	void *buf;
 	uint64_t start_time; /* /proc/PID/stat: a recycled pid is another program */
 };
 
-/* The first back end of the table whose probe says yes, or the one called @name; NULL with
- * E_TRACK when there is none. */
-const struct track_ops *track_choose(const char *name, struct ckpt_err *err);
+/* The first back end of the table whose probe says yes (with @live: and that collects while the
+ * target runs), or the one called @name; NULL with E_TRACK when there is none. */
+const struct track_ops *track_choose(const char *name, bool live, struct ckpt_err *err);
 
 /*
  * Start tracking @task, which must be frozen: its first pages are all "written".
@@ -97,6 +103,6 @@ bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end);
 /* End tracking when no other process holds the descriptors. Forgives a NULL or unattached one. */
 void tracker_detach(struct tracker *t);
 
-extern const struct track_ops track_wp_async, track_none;
+extern const struct track_ops track_kmod, track_wp_async, track_soft_dirty, track_none;
 
 #endif
