@@ -5,10 +5,15 @@
 #	make check-debug	the same on a kernel with KASAN, UBSAN, PROVE_LOCKING, DEBUG_VM, kmemleak:
 #				hours, and a kernel is built first; DEBUG_ARGS='session/*' for a part
 
-.PHONY: check-vm check-debug
+.PHONY: check-vm check-vm-user check-debug
 
 check-vm: modules
 	@tests/vm/run $(VM_ARGS)
+	@$(MAKE) --no-print-directory check-vm-user
+
+# ckpt itself in the guests: every tracker that the kernel has.
+check-vm-user: modules all tests
+	@tests/vm/user
 
 check-debug: deps-vm
 	@tests/vm/debug-kernel

@@ -29,7 +29,7 @@ static const struct cmd_opt opts[] = {
 	{ 'D', "image", "DIR", "where to: a new or empty directory" },
 	{ OPT_TRACK, "track", NULL, "from now on, track what the program writes" },
 	{ OPT_PARENT, "parent", "DIR", "save what was written since this checkpoint" },
-	{ OPT_TRACKER, "tracker", "NAME", "how to track: wp-async or none (default: the best)" },
+	{ OPT_TRACKER, "tracker", "NAME", "kmod, wp-async, soft-dirty, none (default: best)" },
 	{ OPT_EVERY, "every", "TIME", "again and again: DIR/000001, … (500ms, 10s, 5m)" },
 	{ OPT_KEEP, "keep", "N", "with --every: newest checkpoints to keep (default 3)" },
 	{ OPT_COUNT, "count", "N", "with --every: end after so many" },

@@ -13,7 +13,7 @@ enum { OPT_TRACKER = 256 };
 
 static const struct cmd_opt opts[] = {
 	{ 't', "pid", "PID", "the process, with its threads and descendants" },
-	{ OPT_TRACKER, "tracker", "NAME", "how to track: wp-async or none (default: the best)" },
+	{ OPT_TRACKER, "tracker", "NAME", "kmod, wp-async, soft-dirty, none (default: best)" },
 	{ 0 },
 };
 

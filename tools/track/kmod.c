@@ -174,9 +174,8 @@ static int kmod_collect_range(struct tracker *t, uint64_t start, uint64_t end, u
 		if (!r || r->start > start) {
 			if (r && r->start < end)
 				until = r->start;
-			rc = how & TRACK_RANGES
-				     ? fn(arg, start, (until - start) / PAGE, TRACK_SAME)
-				     : look(t, start, until, 0, fn, arg);
+			rc = how & TRACK_RANGES ? fn(arg, start, (until - start) / PAGE, TRACK_SAME)
+						: look(t, start, until, 0, fn, arg);
 		} else {
 			if (r_end < end)
 				until = r_end;

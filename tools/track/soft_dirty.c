@@ -98,8 +98,8 @@ static int clear_refs(int pid)
 static bool sd_probe(void)
 {
 	auto_fd fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	volatile char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-				0);
+	volatile char *p =
+		mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	bool ok = false;
 
 	if (p == MAP_FAILED)
@@ -186,8 +186,7 @@ static bool of_many(struct pass *p, uint64_t e)
 		return false;
 	if (p->flags_fd < 0)
 		p->flags_fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	return p->flags_fd < 0 ||
-	       pread(p->flags_fd, &flags, 8, (off_t)((e & PM_FRAME) * 8)) != 8 ||
+	return p->flags_fd < 0 || pread(p->flags_fd, &flags, 8, (off_t)((e & PM_FRAME) * 8)) != 8 ||
 	       (flags & (KPF_ZERO_PAGE | KPF_KSM));
 }
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # Every tracker against everything a program does to its memory; with the module, and without.
 insmod /lib/modules/ckpt.ko || echo "FAIL module: $(dmesg | tail -3)"
 build/ckpt check
