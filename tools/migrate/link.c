@@ -20,6 +20,8 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 
+#define GATHER_BYTES (256u << 10)
+
 /* ---- plain descriptors ------------------------------------------------------------------ */
 
 static ssize_t fd_read(struct link *l, void *buf, size_t len)
@@ -64,6 +66,9 @@ static void link_init(struct link *l, const struct link_ops *ops, int rfd, int w
 	(void)snprintf(l->peer, sizeof(l->peer), "%s", peer);
 	(void)fcntl(rfd, F_SETFL, fcntl(rfd, F_GETFL) | O_NONBLOCK);
 	(void)fcntl(wfd, F_SETFL, fcntl(wfd, F_GETFL) | O_NONBLOCK);
+	/* Without them it is slower. */
+	l->out = malloc(GATHER_BYTES);
+	l->in = malloc(GATHER_BYTES);
 	/* A pipe to a dead ssh ends a write with EPIPE, not us. */
 	(void)signal(SIGPIPE, SIG_IGN);
 }
@@ -72,7 +77,10 @@ void link_close(struct link *l)
 {
 	if (!l->ops)
 		return;
+	(void)link_flush(l);
 	l->ops->close(l);
+	free(l->out);
+	free(l->in);
 	if (l->rfd >= 0)
 		(void)close(l->rfd);
 	if (l->wfd >= 0 && l->wfd != l->rfd)
@@ -103,12 +111,76 @@ static int link_wait(struct link *l, bool writing)
 	return n ? 0 : -ETIMEDOUT;
 }
 
+static int write_now(struct link *l, const char *p, size_t len)
+{
+	while (len) {
+		ssize_t n = l->ops->write(l, p, len);
+
+		if (n == -EINTR)
+			continue;
+		if (n == -EAGAIN) {
+			int rc = link_wait(l, true);
+
+			if (rc)
+				return rc;
+			continue;
+		}
+		if (n <= 0)
+			return n ? (int)n : -EPIPE;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int link_flush(struct link *l)
+{
+	int rc = l->out_failed;
+
+	if (!rc && l->out_len)
+		rc = write_now(l, l->out, l->out_len);
+	while (!rc && l->ops->flush) {
+		rc = l->ops->flush(l);
+		if (!rc)
+			break;
+		if (rc == -EAGAIN)
+			rc = link_wait(l, true);
+	}
+	l->out_len = 0;
+	l->out_failed = rc;
+	return rc;
+}
+
+/* Bytes into @buf, at most @len, without waiting. */
+static ssize_t read_some(struct link *l, char *buf, size_t len)
+{
+	ssize_t n;
+
+	if (l->in_at == l->in_len) {
+		if (!l->in || len >= GATHER_BYTES)
+			return l->ops->read(l, buf, len);
+		n = l->ops->read(l, l->in, GATHER_BYTES);
+		if (n <= 0)
+			return n;
+		l->in_at = 0;
+		l->in_len = (size_t)n;
+	}
+	if (len > l->in_len - l->in_at)
+		len = l->in_len - l->in_at;
+	memcpy(buf, l->in + l->in_at, len);
+	l->in_at += len;
+	return (ssize_t)len;
+}
+
 int link_read_full(struct link *l, void *buf, size_t len)
 {
 	char *p = buf;
 
+	/* The other end may have said why it does not listen any more: that is still read. */
+	if (l->in_at == l->in_len)
+		(void)link_flush(l);
 	while (len) {
-		ssize_t n = l->ops->read(l, p, len);
+		ssize_t n = read_some(l, p, len);
 
 		if (n == -EINTR)
 			continue;
@@ -147,28 +219,28 @@ static void link_pace(struct link *l, size_t len)
 
 int link_write_full(struct link *l, const void *buf, size_t len)
 {
-	const char *p = buf;
+	int rc = l->out_failed;
 
+	if (rc)
+		return rc;
 	link_pace(l, len);
-	while (len) {
-		ssize_t n = l->ops->write(l, p, len);
-
-		if (n == -EINTR)
-			continue;
-		if (n == -EAGAIN) {
-			int rc = link_wait(l, true);
-
-			if (rc)
-				return rc;
-			continue;
+	if (l->out && len < GATHER_BYTES / 4) {
+		if (l->out_len + len > GATHER_BYTES)
+			rc = write_now(l, l->out, l->out_len), l->out_len = 0;
+		if (!rc) {
+			memcpy(l->out + l->out_len, buf, len);
+			l->out_len += len;
 		}
-		if (n <= 0)
-			return n ? (int)n : -EPIPE;
-		p += n;
-		len -= (size_t)n;
-		l->sent += (uint64_t)n;
+	} else {
+		if (l->out_len)
+			rc = write_now(l, l->out, l->out_len), l->out_len = 0;
+		if (!rc)
+			rc = write_now(l, buf, len);
 	}
-	return 0;
+	l->out_failed = rc;
+	if (!rc)
+		l->sent += len;
+	return rc;
 }
 
 /* ---- addresses -------------------------------------------------------------------------- */

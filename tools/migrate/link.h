@@ -19,6 +19,8 @@ struct link_ops {
 	/* Bytes moved, 0 at the end of the stream, -EAGAIN when it must be polled, -errno. */
 	ssize_t (*read)(struct link *l, void *buf, size_t len);
 	ssize_t (*write)(struct link *l, const void *buf, size_t len);
+	/* 0, -EAGAIN, -errno. NULL: what is written is on its way. */
+	int (*flush)(struct link *l);
 	void (*close)(struct link *l);
 };
 
@@ -35,6 +37,10 @@ struct link {
 	int timeout_ms;
 	uint64_t limit; /* bytes a second, 0 none */
 	uint64_t limit_at, limit_sent;
+	/* Small reads and writes are gathered. */
+	char *out, *in;
+	size_t out_len, in_at, in_len;
+	int out_failed;
 };
 
 /* How the other end is known. */
@@ -59,9 +65,11 @@ int link_accept(int fd, const struct link_auth *auth, struct link *ret,
 int link_stdio(struct link *ret, struct ckpt_err *err) __must_check;
 void link_close(struct link *l);
 
-/* All bytes or -errno (-ENODATA: the other end closed; -ETIMEDOUT). */
+/* All bytes or -errno (-ENODATA: the other end closed; -ETIMEDOUT). What is written may wait for
+ * link_flush() or the next read. */
 int link_read_full(struct link *l, void *buf, size_t len);
 int link_write_full(struct link *l, const void *buf, size_t len);
+int link_flush(struct link *l);
 
 /* tls.c: put TLS on a connected socket. */
 int link_tls(struct link *l, const char *key, bool server, struct ckpt_err *err) __must_check;

@@ -94,8 +94,7 @@ static int take_pages(struct peer *p, size_t len, struct ckpt_err *err)
 	p->memory_bytes += bytes;
 	if (h->pid && data && p->warm && (int)h->pid == p->root &&
 	    restore_warm_has(&p->restore, h->addr, h->addr + bytes)) {
-		/* Straight into the memory of the task-to-be, also where it may only read. */
-		int rc = io_pwrite_full(p->restore.warm->mem_fd, data, bytes, h->addr);
+		int rc = restore_warm_write(&p->restore, h->addr, data, bytes);
 
 		return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot write to task %u", h->pid)
 			  : store_note(&p->store, h->pid, h->addr, h->npages, err);

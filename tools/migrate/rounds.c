@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -295,6 +296,15 @@ static int send_block(struct rounds *r, const struct round_task *t, uint64_t add
 	return 0;
 }
 
+/* What may not be read by the program itself can be read through its file. */
+static ssize_t read_memory(int pid, int mem, void *buf, size_t len, uint64_t addr)
+{
+	struct iovec to = { buf, len }, from = { (void *)(uintptr_t)addr, len };
+	ssize_t n = process_vm_readv(pid, &to, 1, &from, 1, 0);
+
+	return n >= (ssize_t)CKPT_PAGE ? n : pread(mem, buf, len, (off_t)addr);
+}
+
 static int send_run(struct rounds *r, const struct round_task *t, int mem,
 		    const struct round_run *run)
 {
@@ -303,7 +313,7 @@ static int send_run(struct rounds *r, const struct round_task *t, int mem,
 
 	while (left) {
 		uint32_t n = left < MIG_PAGES_MAX ? left : MIG_PAGES_MAX;
-		ssize_t got = pread(mem, r->buf, (size_t)n * CKPT_PAGE, (off_t)addr);
+		ssize_t got = read_memory(t->pid, mem, r->buf, (size_t)n * CKPT_PAGE, addr);
 		uint32_t pages = got > 0 ? (uint32_t)((size_t)got / CKPT_PAGE) : 0;
 		int rc = pages ? send_block(r, t, addr, pages, run->backed) : 0;
 

@@ -352,6 +352,7 @@ static int hand_over(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 		*err = first;
 		return err->code;
 	}
+	s->res->downtime_us = io_now_us() - s->dump.target.frozen_at_us;
 	(void)ckpt_fault("migrate.running");
 	target_thaw(&s->dump.target, TARGET_KILL);
 	(void)ckpt_fault("migrate.killed");
@@ -400,7 +401,6 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 		s->res->pid = done->pid;
 		s->res->bytes = s->link.sent;
 		rc = hand_over(s, ret_in_doubt, err);
-		s->res->downtime_us = io_now_us() - d->target.frozen_at_us;
 	}
 	if (done)
 		ckpt__mig_restored__free_unpacked(done, NULL);

@@ -104,6 +104,14 @@ static bool bit(const uint64_t *map, uint64_t page)
 	return map[page / 64] >> (page % 64) & 1;
 }
 
+/* Ones from bit @at of @word on; the rest of the word at most. */
+static uint64_t ones_from(uint64_t word, uint64_t at)
+{
+	word = ~(word >> at);
+	/* Above what was shifted out are ones now: never more than 64 - at. */
+	return word ? (uint64_t)__builtin_ctzll(word) : 64;
+}
+
 enum place { PLACE_STORE, PLACE_WARM };
 
 static int put_part(struct store *s, struct store_chunk *c, uint64_t addr, uint32_t npages,
@@ -205,17 +213,20 @@ uint64_t store_had(const struct store *s, uint32_t pid, uint64_t addr, uint64_t 
 	uint64_t n = 0;
 
 	while (n < npages) {
-		uint64_t page = addr % STORE_CHUNK / CKPT_PAGE;
+		uint64_t page = addr % STORE_CHUNK / CKPT_PAGE, more;
 		const struct store_chunk *c = chunk_find(s, pid, addr);
+		uint64_t word = c ? c->have[page / 64] : 0;
+		bool had = word >> (page % 64) & 1;
 
-		for (; n < npages && page < STORE_CHUNK_PAGES; n++, page++, addr += CKPT_PAGE) {
-			bool had = c && bit(c->have, page);
-
-			if (!n)
-				*ret_had = had;
-			else if (had != *ret_had)
-				return n;
-		}
+		if (!n)
+			*ret_had = had;
+		else if (had != *ret_had)
+			break;
+		more = c ? ones_from(had ? word : ~word, page % 64) : STORE_CHUNK_PAGES - page;
+		if (more > npages - n)
+			more = npages - n;
+		n += more;
+		addr += more * CKPT_PAGE;
 	}
 	return n;
 }
@@ -226,6 +237,29 @@ static int chunk_cmp(const void *a, const void *b)
 	const struct store_chunk *y = *(struct store_chunk *const *)b;
 
 	return x->key < y->key ? -1 : x->key > y->key;
+}
+
+static int warm_runs_of(const struct store_chunk *c, struct mm_runs *ret)
+{
+	for (uint64_t p = 0, len; p < STORE_CHUNK_PAGES; p += len) {
+		uint64_t at = (c->key - 1) * STORE_CHUNK + p * CKPT_PAGE;
+		struct mm_run *last = ret->n ? &ret->v[ret->n - 1] : NULL;
+
+		len = ones_from(~c->warm[p / 64], p % 64);
+		if (len)
+			continue;
+		len = ones_from(c->warm[p / 64], p % 64);
+		if (last && last->end == at) {
+			last->end += len * CKPT_PAGE;
+			continue;
+		}
+		last = vec_push(ret);
+		if (!last)
+			return -ENOMEM;
+		*last = (struct mm_run) { at, at + len * CKPT_PAGE, STORE_WARM | at, CKPT_RUN_DATA,
+					  0 };
+	}
+	return 0;
 }
 
 int store_warm_runs(const struct store *s, uint32_t pid, struct mm_runs *ret, struct ckpt_err *err)
@@ -240,23 +274,7 @@ int store_warm_runs(const struct store *s, uint32_t pid, struct mm_runs *ret, st
 	if (!rc && n)
 		qsort(all, n, sizeof(*all), chunk_cmp);
 	for (size_t i = 0; !rc && i < n; i++)
-		for (uint64_t p = 0; !rc && p < STORE_CHUNK_PAGES; p++) {
-			uint64_t at = (all[i]->key - 1) * STORE_CHUNK + p * CKPT_PAGE;
-			struct mm_run *last = ret->n ? &ret->v[ret->n - 1] : NULL;
-
-			if (!bit(all[i]->warm, p))
-				continue;
-			if (last && last->end == at) {
-				last->end += CKPT_PAGE;
-				continue;
-			}
-			last = vec_push(ret);
-			if (!last)
-				rc = -ENOMEM;
-			else
-				*last = (struct mm_run) { at, at + CKPT_PAGE, STORE_WARM | at,
-							  CKPT_RUN_DATA, 0 };
-		}
+		rc = warm_runs_of(all[i], ret);
 	free(all);
 	return rc ? ckpt_fail(err, E_NOMEM, rc, "out of memory") : 0;
 }
@@ -299,17 +317,29 @@ static int run_push(run_vec *v, const struct ckpt_page_run *r)
 static int resolve_run(const struct store *s, uint32_t pid, const struct ckpt_page_run *in,
 		       run_vec *out)
 {
-	for (uint32_t i = 0; i < in->npages; i++) {
-		uint64_t addr = in->vaddr + (uint64_t)i * CKPT_PAGE;
-		uint64_t page = addr % STORE_CHUNK / CKPT_PAGE;
+	for (uint64_t i = 0, n; i < in->npages; i += n) {
+		uint64_t addr = in->vaddr + i * CKPT_PAGE;
+		uint64_t page = addr % STORE_CHUNK / CKPT_PAGE, w = page / 64, b = page % 64;
 		const struct store_chunk *c = chunk_find(s, pid, addr);
-		struct ckpt_page_run r = { .vaddr = addr, .npages = 1 };
+		struct ckpt_page_run r = { .vaddr = addr };
+		uint64_t alike;
 
 		if (!c || !bit(c->have, page))
 			return -ENODATA;
-		r.kind = bit(c->zero, page) ? CKPT_RUN_ZERO : CKPT_RUN_DATA;
-		if (r.kind == CKPT_RUN_DATA)
-			r.off = bit(c->stored, page) ? chunk_off(c, addr) : STORE_WARM | addr;
+		if (bit(c->zero, page)) {
+			alike = c->zero[w];
+			r.kind = CKPT_RUN_ZERO;
+		} else {
+			bool stored = bit(c->stored, page);
+
+			alike = ~c->zero[w] & (stored ? c->stored[w] : ~c->stored[w]);
+			r.kind = CKPT_RUN_DATA;
+			r.off = stored ? chunk_off(c, addr) : STORE_WARM | addr;
+		}
+		n = ones_from(alike & c->have[w], b);
+		if (n > in->npages - i)
+			n = in->npages - i;
+		r.npages = (uint32_t)n;
 		if (run_push(out, &r))
 			return -ENOMEM;
 	}

@@ -28,6 +28,7 @@
 #define PSK_BYTES 32
 #define PSK_NAME "ckpt"
 #define KEY_FILE_MAX 65536
+#define TLS_GATHER (256l << 10)
 #define YEARS(n) (60l * 60 * 24 * 365 * (n))
 
 struct tls {
@@ -98,8 +99,32 @@ static void tls_close(struct link *l)
 	l->tls = NULL;
 }
 
+/* Records gather in front of the socket: one system call for many of them. */
+static int tls_flush(struct link *l)
+{
+	struct tls *t = l->tls;
+	BIO *b = SSL_get_wbio(t->ssl);
+
+	if (BIO_flush(b) > 0)
+		return 0;
+	l->want = POLLOUT;
+	return BIO_should_retry(b) ? -EAGAIN : -ECONNRESET;
+}
+
+static bool tls_gather(struct tls *t)
+{
+	BIO *buffer = BIO_new(BIO_f_buffer()), *sock = SSL_get_wbio(t->ssl);
+
+	if (!buffer || !BIO_set_write_buffer_size(buffer, TLS_GATHER) || !BIO_up_ref(sock)) {
+		BIO_free(buffer);
+		return false;
+	}
+	SSL_set0_wbio(t->ssl, BIO_push(buffer, sock));
+	return true;
+}
+
 static const struct link_ops link_tls_ops = {
-	.name = "tls", .read = tls_read, .write = tls_write, .close = tls_close
+	.name = "tls", .read = tls_read, .write = tls_write, .flush = tls_flush, .close = tls_close
 };
 
 /* ---- pre-shared key --------------------------------------------------------------------- */
@@ -216,6 +241,7 @@ static int tls_setup(struct tls *t, const char *key, bool server, struct ckpt_er
 	SSL_CTX_set_mode(t->ctx,
 			 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(t->ctx, 1);
+	SSL_CTX_set_default_read_buffer_len(t->ctx, TLS_GATHER);
 	(void)SSL_CTX_set_session_id_context(t->ctx, (const unsigned char *)PSK_NAME,
 					     strlen(PSK_NAME));
 	rc = load_key(t, key, err);
@@ -310,6 +336,8 @@ int link_tls(struct link *l, const char *key, bool server, struct ckpt_err *err)
 	}
 	if (!rc && !peer_known(t))
 		rc = ckpt_fail(err, E_PEER, -EPERM, "%s does not hold the key", l->peer);
+	if (!rc && !tls_gather(t))
+		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	if (rc) {
 		tls_free(t);
 		return rc;

@@ -46,7 +46,12 @@ int wire_send(struct link *l, enum mig_type type, const void *head, size_t head_
 		len = 0;
 	}
 	rc = link_write_full(l, small, n);
-	return rc || !len ? rc : link_write_full(l, data, len);
+	if (!rc && len)
+		rc = link_write_full(l, data, len);
+	/* What is part of something larger may wait; a word that decides may not. */
+	if (!rc && type != MIG_PAGES && type != MIG_RECORDS && type != MIG_SPACE)
+		rc = link_flush(l);
+	return rc;
 }
 
 int wire_send_msg(struct link *l, enum mig_type type, const ProtobufCMessage *msg)

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -412,6 +413,19 @@ bool restore_warm_has(const struct restore_ctx *r, uint64_t start, uint64_t end)
 			return true;
 	}
 	return false;
+}
+
+int restore_warm_write(struct restore_ctx *r, uint64_t addr, const void *data, size_t len)
+{
+	struct iovec from = { (void *)data, len }, to = { (void *)(uintptr_t)addr, len };
+	ssize_t n = process_vm_writev(r->root, &from, 1, &to, 1, 0);
+
+	if (n == (ssize_t)len)
+		return 0;
+	/* Reservations, which nobody may write to. */
+	n = n < 0 ? 0 : n;
+	return io_pwrite_full(r->warm->mem_fd, (const char *)data + n, len - (size_t)n,
+			      addr + (uint64_t)n);
 }
 
 int restore_warm_base(struct restore_ctx *r, struct ckpt_err *err)
