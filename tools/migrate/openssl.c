@@ -19,8 +19,15 @@
 /* Those of libcrypto are found through libssl, which needs it. */
 #define FUNCTIONS(X)                                                                               \
 	X(ASN1_INTEGER_set_uint64)                                                                 \
+	X(BIO_ctrl)                                                                                \
+	X(BIO_f_buffer)                                                                            \
 	X(BIO_free)                                                                                \
+	X(BIO_int_ctrl)                                                                            \
+	X(BIO_new)                                                                                 \
 	X(BIO_new_mem_buf)                                                                         \
+	X(BIO_push)                                                                                \
+	X(BIO_test_flags)                                                                          \
+	X(BIO_up_ref)                                                                              \
 	X(ERR_clear_error)                                                                         \
 	X(ERR_get_error)                                                                           \
 	X(ERR_reason_error_string)                                                                 \
@@ -40,6 +47,7 @@
 	X(SSL_CTX_get_cert_store)                                                                  \
 	X(SSL_CTX_new)                                                                             \
 	X(SSL_CTX_set_ciphersuites)                                                                \
+	X(SSL_CTX_set_default_read_buffer_len)                                                     \
 	X(SSL_CTX_set_num_tickets)                                                                 \
 	X(SSL_CTX_set_psk_find_session_callback)                                                   \
 	X(SSL_CTX_set_psk_use_session_callback)                                                    \
@@ -60,10 +68,12 @@
 	X(SSL_get_error)                                                                           \
 	X(SSL_get_ex_data)                                                                         \
 	X(SSL_get_verify_result)                                                                   \
+	X(SSL_get_wbio)                                                                            \
 	X(SSL_is_init_finished)                                                                    \
 	X(SSL_new)                                                                                 \
 	X(SSL_read)                                                                                \
 	X(SSL_session_reused)                                                                      \
+	X(SSL_set0_wbio)                                                                           \
 	X(SSL_set_ex_data)                                                                         \
 	X(SSL_set_fd)                                                                              \
 	X(SSL_shutdown)                                                                            \
