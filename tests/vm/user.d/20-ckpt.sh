@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Dump and restore on this kernel: programs that verify themselves, one of each sort.
+for t in task_thread task_tree task_signals task_daemon vma_cow vma_shmem vma_vdso fd_epoll fd_pty; do
+	tests/run --slow 15 -k "kind/$t[" >/tmp/run.log 2>&1
+	verdict "restore/$t" $? "$(tail -12 /tmp/run.log)"
+done
