@@ -22,7 +22,7 @@ enum {
 	TRACK_WRITTEN = 1u << 0, /* since the last arm, or nobody knows */
 	TRACK_ZERO = 1u << 1,    /* the kernel's zero page */
 	TRACK_GUARD = 1u << 2,   /* MADV_GUARD_INSTALL: no page, but state */
-	TRACK_SAME = 1u << 3,    /* no pages but a range: as it was at the last arm, holes and all */
+	TRACK_SAME = 1u << 3, /* no pages but a range: as it was at the last arm, holes and all */
 };
 
 /* How to collect. */
