@@ -138,6 +138,10 @@ static void act(char what, int data)
 		madvise(HUGE, HUGE_BYTES, MADV_NOHUGEPAGE);
 		fill(HUGE, HUGE_BYTES);
 		break;
+	case 's': /* every other page */
+		for (size_t i = 0; i < 900; i += 2)
+			HUGE[i * PAGE] = 'y';
+		break;
 	case 'T': /* the second takes the place of the first, as a whole */
 		if (mremap(HUGE + HUGE_BYTES / 2, HUGE_BYTES / 2, HUGE_BYTES / 2,
 			   MREMAP_MAYMOVE | MREMAP_FIXED, HUGE) != HUGE)
@@ -362,6 +366,47 @@ static void test_writes(void **state)
 	tell(f, 'f');
 	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
 	expect(f, &s, "\2", 0, 0);
+}
+
+struct live {
+	struct fixture *f;
+	unsigned int told;
+};
+
+#define LATE 701ul /* a page that is written after the collection told of all, before it ends */
+
+static int write_late(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct iovec local = { "late", 4 }, remote = { HUGE + LATE * PAGE, 4 };
+	struct live *l = arg;
+
+	(void)flags;
+	l->told += (unsigned int)npages;
+	if (addr + npages * PAGE == (uintptr_t)HUGE + 900 * PAGE)
+		assert_int_equal(process_vm_writev(l->f->pid, &local, 1, &remote, 1, 0), 4);
+	return 0;
+}
+
+/* A target that runs writes while a collection of many small runs is under way. */
+static void test_live(void **state)
+{
+	struct fixture *f = *state;
+	struct live l = { .f = f };
+	struct seen s;
+
+	if (!f->ops->live)
+		return;
+	tell(f, 't');
+	assert_int_equal(pass(f, true, HUGE, 900 * PAGE, &s), 0);
+	tell(f, 's');
+	assert_int_equal(tracker_begin(&f->t), 0);
+	assert_int_equal(tracker_collect(&f->t, (uintptr_t)HUGE, (uintptr_t)HUGE + 900 * PAGE,
+					 TRACK_ARM | TRACK_ANON | TRACK_KNOWN, write_late, &l),
+			 0);
+	assert_int_equal(l.told, 900);
+	assert_int_equal(pass(f, false, HUGE, 900 * PAGE, &s), 0);
+	for (unsigned int i = 0; i < 900; i++)
+		assert_int_equal(s.map[i], i == LATE || !exact(f) ? 'w' : 'c');
 }
 
 static void test_drops(void **state)
@@ -600,6 +645,7 @@ static const struct {
 	void (*fn)(void **state);
 } cases[] = {
 	{ "writes", test_writes },
+	{ "live", test_live },
 	{ "drops", test_drops },
 	{ "guards", test_guards },
 	{ "moves", test_moves },

@@ -325,15 +325,16 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned 
 		if (n < 0)
 			return n;
 		for (int i = 0; !rc && i < n; i++) {
-			/* A walk that stopped for want of room may begin before what it told last;
-			 * what was told first counts: the second look finds it armed. */
-			if (r[i].start < told)
-				r[i].start = told;
-			if (r[i].end <= told)
-				continue;
 			told = r[i].end;
 			rc = report(t, &r[i], fn, arg);
 		}
+		/*
+		 * A walk that needed several of the kernel's own buffers may name the end of an
+		 * earlier one. What was told is armed: a second look would take a write of a
+		 * running target away from the next collection.
+		 */
+		if (a.walk_end < told)
+			a.walk_end = told;
 		if (!rc && a.walk_end <= start)
 			return -EPROTO;
 		start = a.walk_end;
