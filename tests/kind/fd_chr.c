@@ -21,7 +21,7 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	int fds[N], fl[N], unlinked;
+	int fds[N], fl[N], unlinked, hwrng, kmsg;
 	struct stat st;
 	char c[16];
 
@@ -35,6 +35,10 @@ int main(int argc, char **argv)
 	unlinked = open("mynull", O_RDWR);
 	if (unlinked < 0) /* nodev mount */
 		unlinked = (int)MUST(open("/dev/null", O_RDWR));
+
+	/* Not every container has these. */
+	hwrng = open("/dev/hwrng", O_RDONLY | O_CLOEXEC);
+	kmsg = open("/dev/kmsg", O_WRONLY);
 
 	t_ready();
 
@@ -52,5 +56,7 @@ int main(int argc, char **argv)
 	t_check(write(fds[4], "x", 1) < 0 && errno == ENOSPC, "full");
 	t_check(read(fds[6], c, 16) == 16, "urandom");
 	t_check(write(unlinked, "x", 1) == 1, "other name");
+	t_check(hwrng < 0 || (!fstat(hwrng, &st) && st.st_rdev == makedev(10, 183)), "hwrng");
+	t_check(kmsg < 0 || (!fstat(kmsg, &st) && st.st_rdev == makedev(1, 11)), "kmsg");
 	return t_done();
 }

@@ -35,7 +35,7 @@ static long long number(int fd, const char *key)
 
 int main(int argc, char **argv)
 {
-	int self, dup_self, other, of_thread, dir, mem;
+	int self, dup_self, other, of_thread, dir, mem, root, init, ref, link;
 	struct waiter w = { 0 };
 	struct fd_child child;
 	char path[64], got[4];
@@ -55,6 +55,10 @@ int main(int argc, char **argv)
 	of_thread = (int)MUST(open(path, O_RDONLY));
 	dir = (int)MUST(open("/proc/self/fd", O_RDONLY | O_DIRECTORY));
 	mem = (int)MUST(open("/proc/self/mem", O_RDWR));
+	root = (int)MUST(open("/proc", O_RDONLY | O_DIRECTORY));
+	init = (int)MUST(open("/proc/1/status", O_RDONLY));
+	ref = (int)MUST(open("/proc/self/task", O_PATH | O_DIRECTORY));
+	link = (int)MUST(open("/proc/self/exe", O_PATH | O_NOFOLLOW));
 
 	t_ready();
 
@@ -70,6 +74,12 @@ int main(int argc, char **argv)
 	snprintf(path, sizeof(path), "%d", mem);
 	t_check(!faccessat(dir, path, F_OK, AT_SYMLINK_NOFOLLOW), "directory");
 	t_check(pread(mem, got, 4, (off_t)(uintptr_t)path) == 4 && !memcmp(got, path, 2), "memory");
+	t_check(number(init, "\nPid:") == 1, "init's status: %lld", number(init, "\nPid:"));
+	snprintf(path, sizeof(path), "%d", getpid());
+	t_check(!faccessat(root, path, F_OK, 0), "the root of /proc");
+	snprintf(path, sizeof(path), "%d", w.tid);
+	t_check(fcntl(ref, F_GETFL) & O_PATH && !faccessat(ref, path, F_OK, 0), "directory, O_PATH");
+	t_check(readlinkat(link, "", path, sizeof(path)) > 0 && path[0] == '/', "link, O_PATH");
 	t_check(!fd_child_end(&child), "child");
 	MUST(write(w.go[1], "g", 1));
 	t_zero(pthread_join(th, NULL));

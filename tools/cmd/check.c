@@ -34,9 +34,11 @@ static void add(struct findings *f, const struct ckpt_err *why, const char *node
 
 	f->count++;
 	if (!f->c->json) {
-		printf("%s%s%s: %s%s%s\n  → %s\n", node ? node : "", node ? ": " : "",
-		       ckpt_err_name(why->id), why->where, why->where[0] ? ": " : "", why->msg,
-		       ckpt_err_remedy(why));
+		printf("%s%s%s: %s%s%s\n", node ? node : "", node ? ": " : "",
+		       ckpt_err_name(why->id), why->where, why->where[0] ? ": " : "", why->msg);
+		/* What is said by default sends people here. */
+		if (why->remedy[0] || why->id != E_UNSUPPORTED)
+			printf("  → %s\n", ckpt_err_remedy(why));
 		return;
 	}
 	o = cmd_err_json(why);

@@ -18,6 +18,7 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_shmem_inode,
 	&fd_kind_sysv_shm,
 	&fd_kind_procfs,
+	&fd_kind_nsfs,
 	&fd_kind_reg,
 	&fd_kind_ghost,
 	&fd_kind_stored,

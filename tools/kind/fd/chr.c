@@ -12,9 +12,17 @@
 
 static const struct {
 	unsigned int maj, min;
+	bool write_only; /* who reads it has a place in it that the kernel does not tell */
 } stateless[] = {
-	{ 1, 3 }, /* null */ { 1, 5 },   /* zero */ { 1, 7 }, /* full */
-	{ 1, 8 }, /* random */ { 1, 9 },                      /* urandom */
+	{ 1, 3, false },    /* null */
+	{ 1, 5, false },    /* zero */
+	{ 1, 7, false },    /* full */
+	{ 1, 8, false },    /* random */
+	{ 1, 9, false },    /* urandom */
+	{ 1, 11, true },    /* kmsg */
+	{ 10, 126, false }, /* userfaultfd */
+	{ 10, 183, false }, /* hwrng */
+	{ 10, 237, false }, /* loop-control */
 };
 
 static bool chr_match(const struct fd_facts *f)
@@ -23,7 +31,7 @@ static bool chr_match(const struct fd_facts *f)
 		return false;
 	for (size_t i = 0; i < ARRAY_SIZE(stateless); i++)
 		if (f->st.st_rdev == makedev(stateless[i].maj, stateless[i].min))
-			return true;
+			return !stateless[i].write_only || (f->flags & O_ACCMODE) == O_WRONLY;
 	return false;
 }
 

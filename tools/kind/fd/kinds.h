@@ -14,6 +14,7 @@ extern const struct fd_kind fd_kind_shmem_inode;
 extern const struct fd_kind fd_kind_sysv_shm; /* kind/vma/sysv.c */
 extern const struct fd_kind fd_kind_reg;
 extern const struct fd_kind fd_kind_procfs;
+extern const struct fd_kind fd_kind_nsfs;
 extern const struct fd_kind fd_kind_pty;
 extern const struct fd_kind fd_kind_pty_end;
 extern const struct fd_kind fd_kind_unix;

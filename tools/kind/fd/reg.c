@@ -19,6 +19,7 @@
 #include "kind/fd/kinds.h"
 
 #define MQUEUE_MAGIC 0x19800202 /* ipc/mqueue.c */
+#define CGROUP2_MAGIC 0x63677270
 /* They act at open and are no state. O_TMPFILE contains O_DIRECTORY. */
 #define OPEN_ONCE (O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | (O_TMPFILE & ~O_DIRECTORY))
 
@@ -40,16 +41,35 @@ static bool has_name(const struct fd_facts *f)
 	return !lstat(f->link, &st) && st.st_ino == f->st.st_ino && st.st_dev == f->st.st_dev;
 }
 
-/* Looks like a regular file in a file system of its own. */
-static bool is_mqueue(const struct fd_facts *f)
+static long magic_of(const struct fd_facts *f)
 {
 	struct statfs fs;
 	char path[64];
 
-	if (f->fd < 0 || strrchr(f->link, '/') != f->link) /* its names have no directories */
-		return false;
 	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", f->pid, f->fd);
-	return !statfs(path, &fs) && fs.f_type == MQUEUE_MAGIC;
+	return statfs(path, &fs) ? 0 : (long)fs.f_type;
+}
+
+/* Looks like a regular file in a file system of its own, whose names have no directories. */
+static bool is_mqueue(const struct fd_facts *f)
+{
+	return f->fd >= 0 && strrchr(f->link, '/') == f->link && magic_of(f) == MQUEUE_MAGIC;
+}
+
+static bool is_secret(const char *link)
+{
+	return !strcmp(link, "/secretmem (deleted)");
+}
+
+/* Who may write to such a file has told the kernel when to wake it, and nobody else. */
+static bool is_pressure(const struct fd_facts *f)
+{
+	const char *end = strrchr(f->link, '.');
+
+	if (f->fd < 0 || f->flags & O_PATH || (f->flags & O_ACCMODE) == O_RDONLY)
+		return false;
+	return !strncmp(f->link, "/proc/pressure/", 15) ||
+	       (end && !strcmp(end, ".pressure") && magic_of(f) == CGROUP2_MAGIC);
 }
 
 static int reg_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err)
@@ -59,6 +79,17 @@ static int reg_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_e
 	if (is_mqueue(f))
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "fd %d: the POSIX message queue (mqueue) %s", f->fd, f->link);
+	if (is_secret(f->link))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "fd %d: secret memory (memfd_secret), which nobody else can read",
+				 f->fd);
+	if (is_pressure(f)) {
+		(void)ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				"fd %d: %s may have a trigger, which the kernel does not tell",
+				f->fd, f->link);
+		return ckpt_remedy(err, "have the program close it (of systemd's services: "
+					"MemoryPressureWatch=off)");
+	}
 	if (has_name(f))
 		return 0;
 	if (S_ISDIR(f->st.st_mode))

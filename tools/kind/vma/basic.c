@@ -178,6 +178,9 @@ static int file_check(struct dump_ctx *d, const struct target_task *task, const 
 	if (!strncmp(v->path, "/[aio]", 6))
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "a kernel AIO context (io_setup) cannot be saved");
+	if (!strcmp(v->path, "/secretmem (deleted)"))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "secret memory (memfd_secret), which nobody else can read");
 	if ((v->flags & PROC_VMF(ht)) && strstr(v->path, " (deleted)"))
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "%s: huge pages of a file without a name cannot be saved",
