@@ -45,6 +45,7 @@ help:
 	@echo '  make lint      compilers, static analysis, layers, spelling'
 	@echo '  make bench     measure against CRIU and the limits of the machine (root)'
 	@echo '  make fuzz      fuzz the decoders for FUZZ_SECONDS=600 each'
+	@echo '  make soak      kill, checkpoint and move programs for about an hour (root; SOAK_KILLS, SOAK_SECONDS)'
 	@echo '  make bench-migrate   the pause of a live migration, against CRIU (root)'
 	@echo '  make install   PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo '  make modules | check-vm | check-debug   the kernel module and its tests in QEMU'

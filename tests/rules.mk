@@ -16,12 +16,17 @@ TEST_PROG := $(patsubst tests/flow/%.c,$(TEST_BUILD)/flow/%,$(wildcard tests/flo
 TEST_LIB := $(TEST_BUILD)/lib/t.o
 TEST_LIBS := -lpthread -lrt
 
-.PHONY: tests check-run
+.PHONY: tests check-run soak
 
 tests: $(TEST_KIND) $(TEST_PROG) $(TEST_UNIT)
 
 check-run: tests
 	$(TEST_PY) tests/run $(TESTARGS)
+
+# The tests of tests/soak for long (tests/soak/_soak.py has the parameters); make check runs them for seconds.
+soak: all tests
+	SOAK_KILLS=$${SOAK_KILLS:-2000} SOAK_SECONDS=$${SOAK_SECONDS:-1800} SOAK_MIGRATIONS=$${SOAK_MIGRATIONS:-200} \
+		SOAK_MIB=$${SOAK_MIB:-64} $(TEST_PY) tests/run -v --jobs 1 --slow 200 soak $(TESTARGS)
 
 $(TEST_LIB): tests/lib/t.c tests/lib/t.h
 	@mkdir -p $(@D)

@@ -68,6 +68,13 @@ static bool is_event_stop(int status)
 	return status >> 16 == PTRACE_EVENT_STOP;
 }
 
+/* Go on from another stop than the one that was asked for. Any stop takes the pending request away,
+ * so it is made again, and before the thread runs, lest it be left over when it is met already. */
+static int thread_pass(int tid, int sig)
+{
+	return ptrace(PTRACE_INTERRUPT, tid, 0, 0) || ptrace(PTRACE_CONT, tid, 0, sig) ? -errno : 0;
+}
+
 int thread_interrupt(int tid)
 {
 	int status, rc;
@@ -82,8 +89,9 @@ int thread_interrupt(int tid)
 			return 0;
 		/* A syscall stop or an event on the way: pass it. A signal cannot be
 		 * delivered here: everything is blocked while code of ours runs. */
-		if (ptrace(PTRACE_CONT, tid, 0, 0))
-			return -errno;
+		rc = thread_pass(tid, 0);
+		if (rc)
+			return rc;
 	}
 }
 
@@ -188,7 +196,7 @@ static int thread_settle(struct target_thread *th)
 		sig = status >> 16 ? 0 : WSTOPSIG(status);
 		if (sig == (SIGTRAP | 0x80))
 			sig = 0;
-		if (ptrace(PTRACE_CONT, th->tid, 0, sig))
+		if (thread_pass(th->tid, sig))
 			return -ESRCH;
 	}
 }
