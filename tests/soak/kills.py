@@ -19,7 +19,7 @@ from node import Node  # noqa: E402
 from onecopy import OneCopy  # noqa: E402
 from sandbox import Failure, alive, check, main, pids, read, state, tree  # noqa: E402
 
-KILLS = knob("KILLS", 30)
+KILLS = knob("KILLS", 20)
 
 
 def keepers():

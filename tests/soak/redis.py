@@ -22,7 +22,7 @@ from _walk import private_world  # noqa: E402
 from node import Node  # noqa: E402
 from sandbox import Skip, check, main, pids, read  # noqa: E402
 
-SECONDS = knob("SECONDS", 3)
+SECONDS = knob("SECONDS", 2)
 MOVES = knob("MIGRATIONS", 2)
 KEYS = knob("MIB", 4) * 1024
 SIZE, BATCH, CLIENTS, PORT, PID = 1024, 256, 3, 7000, 5000

@@ -58,13 +58,28 @@ bool decision_id_parse(const char *hex, uint8_t *ret)
 	return true;
 }
 
-/* A finished, durable temporary file with @text. */
-static int put_tmp(int dir, const char *tmp, const char *text)
+/* @text into a file that gets its name when it is durable, so that a kill leaves no half of it.
+ * -EEXIST when there is one of that name. */
+static int put_whole(int dir, const char *name, const char *text)
 {
-	auto_fd fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int rc = fd < 0 ? -errno : io_pwrite_full(fd, text, strlen(text), 0);
+	auto_fd fd = openat(dir, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+	char path[32], tmp[96] = "";
+	int rc = 0;
 
+	/* A file system that has no nameless files. */
+	if (fd < 0) {
+		(void)snprintf(tmp, sizeof(tmp), "%s.%d", name, getpid());
+		fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	}
+	rc = fd < 0 ? -errno : io_pwrite_full(fd, text, strlen(text), 0);
 	if (!rc && fsync(fd))
+		rc = -errno;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (!rc && linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW))
+		rc = -errno;
+	if (tmp[0])
+		(void)unlinkat(dir, tmp, 0);
+	if (!rc && fsync(dir))
 		rc = -errno;
 	return rc;
 }
@@ -113,11 +128,20 @@ int decision_add(struct decision *d, int pid, bool stopped, struct ckpt_err *err
 	return 0;
 }
 
+/* The record is there already: only run_sent has changed, which is one byte. */
+static int update(int dir, const char *name, const char *text)
+{
+	auto_fd fd = openat(dir, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	int rc = fd < 0 ? -errno : io_pwrite_full(fd, text, strcspn(text, "\n"), 0);
+
+	return !rc && fsync(fd) ? -errno : rc;
+}
+
 int decision_write(const struct decision *d, struct ckpt_err *err)
 {
 	auto_fd dir = open_dir(err);
 	auto_free char *text = NULL;
-	char name[64], tmp[72];
+	char name[64];
 	size_t len = 0;
 	FILE *f;
 	int rc;
@@ -133,12 +157,9 @@ int decision_write(const struct decision *d, struct ckpt_err *err)
 	if (fclose(f))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	(void)snprintf(name, sizeof(name), "source-%s", d->id);
-	(void)snprintf(tmp, sizeof(tmp), "%s.tmp", name);
-	rc = put_tmp(dir, tmp, text);
-	if (!rc && renameat(dir, tmp, dir, name))
-		rc = -errno;
-	if (!rc && fsync(dir))
-		rc = -errno;
+	rc = put_whole(dir, name, text);
+	if (rc == -EEXIST)
+		rc = update(dir, name, text);
 	return rc ? ckpt_fail_errno(err, E_PERM, rc, "cannot record the decision %s", name) : 0;
 }
 
@@ -229,19 +250,15 @@ int verdict_make(const char *id, Ckpt__MigState want, Ckpt__MigState *ret, struc
 {
 	auto_fd dir = open_dir(err);
 	auto_free char *have = NULL;
-	char name[64], tmp[96];
+	char name[64];
 	int rc;
 
 	if (dir < 0)
 		return dir;
 	(void)snprintf(name, sizeof(name), "peer-%s", id);
-	(void)snprintf(tmp, sizeof(tmp), "%s.%d", name, getpid());
-	rc = put_tmp(dir, tmp, want == CKPT__MIG_STATE__MIG_STATE_RUNNING ? "run\n" : "drop\n");
-	if (!rc && linkat(dir, tmp, dir, name, 0) && errno != EEXIST)
-		rc = -errno;
-	if (!rc && fsync(dir))
-		rc = -errno;
-	(void)unlinkat(dir, tmp, 0);
+	rc = put_whole(dir, name, want == CKPT__MIG_STATE__MIG_STATE_RUNNING ? "run\n" : "drop\n");
+	if (rc == -EEXIST)
+		rc = 0;
 	if (!rc && io_read_file(dir, name, &have) < 0)
 		rc = -EIO;
 	if (rc)
@@ -279,7 +296,8 @@ int held_write(const char *id, const struct decision *pids, struct ckpt_err *err
 	if (fclose(f))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	(void)snprintf(name, sizeof(name), "held-%s", id);
-	rc = put_tmp(dir, name, text);
+	(void)unlinkat(dir, name, 0);
+	rc = put_whole(dir, name, text);
 	return rc ? ckpt_fail_errno(err, E_PERM, rc, "cannot record %s", name) : 0;
 }
 

@@ -39,7 +39,7 @@ struct decision {
 
 void decision_id(const uint8_t *id, char *ret); /* hex */
 bool decision_id_parse(const char *hex, uint8_t *ret);
-/* Replace source-ID, durably. */
+/* Write source-ID, durably; the second time only run_sent may be another. */
 int decision_write(const struct decision *d, struct ckpt_err *err) __must_check;
 void decision_remove(const char *id);
 int decision_read(const char *id, struct decision *ret, struct ckpt_err *err) __must_check;
