@@ -6,6 +6,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import busy  # noqa: E402
 from node import Node, Proxy  # noqa: E402
 from onecopy import OneCopy  # noqa: E402
 from sandbox import check, main  # noqa: E402
@@ -54,9 +55,9 @@ def body(box):
                        "--resolve-time", "0", env=node.env())
     check(res.code == 1 and "--resolve" in res.err, f"in doubt: {res}")
     box.wait(lambda: not prog.runs(target.pid), "in doubt it stands still at the source")
-    before = prog.progress()
+    before = busy.progress(target)
     proxy.reset()
-    check(prog.runs(node.outer(target.pid)) or prog.progress() == before, "nobody runs it meanwhile")
+    check(prog.runs(node.outer(target.pid)) or busy.progress(target) == before, "nobody runs it meanwhile")
     res = box.run_ckpt("migrate", "--resolve", "all", env=node.env())
     check(res.code == 0, f"resolve: {res}")
     prog.verify("resolved")
