@@ -41,6 +41,7 @@
 	X(E_TRACK, 3, "start tracking first: ckpt track start -t PID")                             \
 	X(E_PID_TAKEN, 3, "stop it, or restore into a fresh pid namespace: --pidns")               \
 	X(E_CPU, 3, "restore on a machine with the same or newer CPU")                             \
+	X(E_EXTERNAL, 3, "hand a descriptor over: ckpt restore --inherit-fd N:NAME")               \
 	X(E_FILE_CHANGED, 3, "put the file back as it was, or dump with --store-files")            \
 	X(E_RESTORE, 1, "see which step failed with -v; the image is unharmed")                    \
 	X(E_TCP, 3, "say what becomes of it: --tcp keep or --tcp close")                           \

@@ -9,13 +9,14 @@
 #include "migrate/migrate.h"
 #include "restore/restore.h"
 
-enum { OPT_TO = 256, OPT_TCP, OPT_KEY, OPT_INSECURE };
+enum { OPT_TO = 256, OPT_TCP, OPT_KEY, OPT_INSECURE, OPT_EXTERNAL };
 
 static const struct cmd_opt opts[] = {
 	{ 't', "pid", "PID", "everything that would stop a dump of this process" },
 	{ 'D', "image", "DIR", "everything that would stop a restore of this image" },
 	{ OPT_TO, "to", "DEST", "everything that would stop moving --pid there" },
 	{ OPT_TCP, "tcp", "keep|close|refuse", "as it would be given to the dump" },
+	{ OPT_EXTERNAL, "external", "NAME", "as it would be given to the dump" },
 	{ OPT_KEY, "key", "FILE", "with --to: this node's half of ckpt keygen" },
 	{ OPT_INSECURE, "insecure", NULL, "with --to: plain TCP" },
 	{ 0 },
@@ -139,6 +140,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
 	struct findings f = { .c = &c };
+	const char *external[CKPT_EXTERNAL_MAX];
 	int key, rc;
 
 	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
@@ -151,11 +153,14 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		if (key == OPT_TCP && !cmd_tcp(optarg, &d.tcp))
 			return cmd_usage(cmd, "--tcp takes keep, close or refuse, not \"%s\"",
 					 optarg);
+		if (key == OPT_EXTERNAL && !cmd_list(optarg, external, &d.n_external))
+			return cmd_usage(cmd, "--external is given too often");
 		if (key == OPT_KEY)
 			m.auth.key = optarg;
 		if (key == OPT_INSECURE)
 			m.auth.insecure = true;
 	}
+	d.external = external;
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (m.to && d.tcp == CKPT_TCP_KEEP)

@@ -50,6 +50,8 @@ void cmd_help(const struct cmd *cmd);
 bool cmd_pid(const char *s, int *ret);
 /* Parse "4096", "64k", "1M", "2G" into bytes. */
 bool cmd_size(const char *s, uint64_t *ret);
+/* Append to a list of CKPT_EXTERNAL_MAX; false when it is full. */
+bool cmd_list(const char *s, const char **list, size_t *n);
 /* keep (or established), close or refuse */
 bool cmd_tcp(const char *s, enum ckpt_tcp *ret);
 /* A message as JSON, by its descriptor; bytes as hex, long ones as their length. */

@@ -180,6 +180,14 @@ int cmd_getopt(const struct cmd *cmd, struct cmd_common *c, int argc, char **arg
 	}
 }
 
+bool cmd_list(const char *s, const char **list, size_t *n)
+{
+	if (*n == CKPT_EXTERNAL_MAX)
+		return false;
+	list[(*n)++] = s;
+	return true;
+}
+
 struct json_object *cmd_err_json(const struct ckpt_err *err)
 {
 	struct json_object *o = json_object_new_object();

@@ -21,7 +21,8 @@ enum {
 	OPT_TRACKER,
 	OPT_EVERY,
 	OPT_KEEP,
-	OPT_COUNT
+	OPT_COUNT,
+	OPT_EXTERNAL
 };
 
 static const struct cmd_opt opts[] = {
@@ -40,6 +41,8 @@ static const struct cmd_opt opts[] = {
 	{ OPT_STORE, "store-files", NULL, "keep the contents of mapped files in the image" },
 	{ OPT_GHOST, "ghost-limit", "SIZE", "largest removed file to keep (default 64M)" },
 	{ OPT_COMPRESS, "compress", "none|lz4|zstd", "pack the page file (default none)" },
+	{ OPT_EXTERNAL, "external", "NAME",
+	  "leave this descriptor out; the restore hands one over" },
 	{ OPT_THREADS, "threads", "N", "threads that copy memory (default: processors)" },
 	{ 0 },
 };
@@ -140,6 +143,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
 	struct every_opts e = { 0 };
+	const char *external[CKPT_EXTERNAL_MAX];
 	Ckpt__Stats st;
 	int key, rc;
 
@@ -176,9 +180,12 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		if (key == OPT_COMPRESS && !pack_how_parse(optarg, &o.compress))
 			return cmd_usage(cmd, "--compress takes none, lz4 or zstd, not \"%s\"",
 					 optarg);
+		if (key == OPT_EXTERNAL && !cmd_list(optarg, external, &o.n_external))
+			return cmd_usage(cmd, "--external is given too often");
 		if (key == OPT_THREADS && !cmd_pid(optarg, &o.threads))
 			return cmd_usage(cmd, "\"%s\" is not a number of threads", optarg);
 	}
+	o.external = external;
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (!o.pid || !o.dir)

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,7 +13,7 @@
 #include "cmd/cmd.h"
 #include "restore/restore.h"
 
-enum { OPT_PIDFILE = 256, OPT_PIDNS, OPT_PLAN };
+enum { OPT_PIDFILE = 256, OPT_PIDNS, OPT_PLAN, OPT_INHERIT, OPT_CGROUP };
 
 static const struct cmd_opt opts[] = {
 	{ 'D', "image", "DIR", "the checkpoint" },
@@ -19,6 +21,8 @@ static const struct cmd_opt opts[] = {
 	{ 's', "leave-stopped", NULL, "leave the program stopped (SIGSTOP)" },
 	{ OPT_PIDFILE, "pidfile", "FILE", "write the pid of the root process there" },
 	{ OPT_PIDNS, "pidns", NULL, "restore into a fresh pid namespace" },
+	{ OPT_INHERIT, "inherit-fd", "N:NAME", "hand descriptor N over for the one called NAME" },
+	{ OPT_CGROUP, "cgroup", "PATH|keep|none", "control group to run in (default keep)" },
 	{ OPT_PLAN, "plan", NULL, "print what would be done, and do nothing" },
 	{ 0 },
 };
@@ -66,12 +70,27 @@ static int wait_root(pid_t pid)
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+/* "3:pipe:[4711]" or "closed:pipe:[4711]" */
+static bool inherit_parse(const char *s, struct ckpt_inherit *ret)
+{
+	char *end;
+	long fd = strtol(s, &end, 10);
+
+	if (!strncmp(s, "closed:", 7)) {
+		*ret = (struct ckpt_inherit) { -1, s + 7 };
+		return s[7];
+	}
+	*ret = (struct ckpt_inherit) { (int)fd, end + 1 };
+	return end != s && *end == ':' && end[1] && fd >= 0 && fd < INT_MAX;
+}
+
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
 	struct ckpt_restore_opts o = { 0 };
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
 	struct restore_result res = { 0 };
+	struct ckpt_inherit inherit[CKPT_EXTERNAL_MAX];
 	int key, rc;
 
 	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
@@ -87,7 +106,16 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.pidns = true;
 		if (key == OPT_PLAN)
 			o.plan_only = true;
+		if (key == OPT_CGROUP)
+			o.cgroup = optarg;
+		if (key == OPT_INHERIT && o.n_inherit == CKPT_EXTERNAL_MAX)
+			return cmd_usage(cmd, "--inherit-fd is given too often");
+		if (key == OPT_INHERIT && !inherit_parse(optarg, &inherit[o.n_inherit++]))
+			return cmd_usage(cmd,
+					 "--inherit-fd takes N:NAME or closed:NAME, not \"%s\"",
+					 optarg);
 	}
+	o.inherit = inherit;
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (!o.dir)

@@ -56,6 +56,27 @@ static void show_tree(const struct image *img, int ppid, int depth)
 	}
 }
 
+/* What a restore has to be given. */
+static void show_external(const struct image *img)
+{
+	const struct fd_kind *kind = fd_kind_by_name("external");
+	struct ckpt_err ignore = { 0 };
+	const char *title = "external descriptors, to be handed over at the restore:\n";
+
+	for (size_t i = 0; i < img->objects.n; i++) {
+		const Ckpt__State *st = img->objects.v[i]->state;
+		ProtobufCMessage *m = strcmp(st->kind, kind->name) != 0
+					      ? NULL
+					      : kind_state_unpack(st, kind->desc, &ignore);
+
+		if (!m)
+			continue;
+		printf("%s  --inherit-fd N:'%s'\n", title, kind->called(m));
+		title = "";
+		protobuf_c_message_free_unpacked(m, NULL);
+	}
+}
+
 static void show_summary(const struct image *img)
 {
 	const Ckpt__Inventory *inv = img->inv;
@@ -78,6 +99,7 @@ static void show_summary(const struct image *img)
 		       cmd_human(inv->stats->bytes_pages, size),
 		       (unsigned long long)inv->stats->pause_us / 1000,
 		       (unsigned long long)inv->stats->pause_us / 100 % 10);
+	show_external(img);
 }
 
 static void show_fds(const struct image *img)

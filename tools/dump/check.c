@@ -161,7 +161,7 @@ static void check_fds(struct checker *c, int pid)
 			continue;
 		if (fd_facts_read(pid, fd, -1, &f, &link, &fdinfo, &err))
 			continue; /* closed meanwhile; the dump itself will see */
-		kind = fd_kind_match(&f);
+		kind = dump_fd_kind(&c->d, &f);
 		if (!kind)
 			(void)ckpt_fail(&err, E_UNSUPPORTED, -EOPNOTSUPP,
 					"fd %d (%s) cannot be saved", fd, link);
@@ -270,6 +270,22 @@ static void check_lock(struct checker *c)
 	report(c, &why);
 }
 
+static void check_external(struct checker *c)
+{
+	const struct ckpt_dump_opts *o = c->d.opts;
+
+	for (size_t i = 0; i < o->n_external; i++) {
+		struct ckpt_err why = { 0 };
+
+		if (c->d.external_seen >> i & 1)
+			continue;
+		(void)ckpt_fail(&why, E_USAGE, -EINVAL,
+				"no descriptor of the tree is called \"%s\"", o->external[i]);
+		(void)ckpt_remedy(&why, "see their names: ls -l /proc/%d/fd", o->pid);
+		report(c, &why);
+	}
+}
+
 /* The target runs: what one look finds may be gone in the next instant (a shell between fork and
  * exec holds ends of pipes that it is about to close). Only what is there in every look counts;
  * the dump itself looks once more while all stand still. */
@@ -283,6 +299,7 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ck
 	if (opts->tcp == CKPT_TCP_KEEP)
 		check_lock(c);
 	check_tree(c, opts->pid);
+	check_external(c);
 	if (dump_family_check(opts->pid, &family))
 		report(c, &family);
 	dump_tree_free(&c->d);

@@ -107,7 +107,8 @@ struct dump_ctx {
 		} * v;
 		size_t n, cap;
 		bool known, flying_known, flying;
-	} anon; /* inodes of sockets and pipes of the tree, ascending */
+	} anon;                 /* inodes of sockets and pipes of the tree, ascending */
+	uint64_t external_seen; /* bit i: opts->external[i] was found */
 	Ckpt__Inventory inv;
 	Ckpt__Stats stats;
 	struct utsname un; /* inv points into these two */
@@ -149,6 +150,8 @@ int dump_family_check(int pid, struct ckpt_err *err) __must_check;
 int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
 		     struct ckpt_err *err) __must_check;
 int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* The kind of a descriptor, or that it is none of the tree's business. */
+const struct fd_kind *dump_fd_kind(struct dump_ctx *d, const struct fd_facts *f);
 void dump_objects_free(struct dump_ctx *d);
 int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_link,
 		  char **ret_fdinfo, struct ckpt_err *err) __must_check;

@@ -136,6 +136,16 @@ int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_l
 	return 0;
 }
 
+const struct fd_kind *dump_fd_kind(struct dump_ctx *d, const struct fd_facts *f)
+{
+	for (size_t i = 0; i < d->opts->n_external; i++)
+		if (!strcmp(d->opts->external[i], f->link)) {
+			d->external_seen |= 1ull << i;
+			return fd_kind_by_name("external");
+		}
+	return fd_kind_match(f);
+}
+
 /* Objects that no descriptor identifies, by a text that does: "mapped 0 8:1 4711 /bin/sh". */
 struct object_name {
 	char *name;
@@ -309,7 +319,7 @@ static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, Ckpt__Fd *m
 		msg->object = b->v[at];
 		return 0;
 	}
-	kind = fd_kind_match(&f);
+	kind = dump_fd_kind(d, &f);
 	if (!kind)
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d (%s) cannot be saved", fd,
 				 f.link);

@@ -80,6 +80,9 @@ struct fd_kind {
 	int (*plan)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fdnum,
 		    const Ckpt__Task *task, const Ckpt__FdTable *table, struct steps *s,
 		    struct ckpt_err *err);
+	/* What the message says it is called; the caller may hand over another one in its place.
+	 * NULL: cannot be replaced. */
+	const char *(*called)(const void *msg);
 	bool plan_each; /* plan is called in every task that holds it, and for every number */
 	bool plan_late; /* and when the threads of the task exist, too */
 };
@@ -222,6 +225,9 @@ struct ckpt_dump_opts {
 	enum pack_how compress; /* how the page file is packed */
 	bool track;             /* keep track of what is written from this checkpoint on */
 	const char *tracker;    /* name of a back end; NULL: the best there is */
+	/* Descriptors that are not saved, by their names in /proc/PID/fd */
+	const char *const *external;
+	size_t n_external;
 };
 
 /* ---- what kinds may ask of a restore (tools/restore) --------------------------------------- */
@@ -262,6 +268,14 @@ const Ckpt__Inventory *restore_inventory(struct restore_ctx *r);
 const struct ckpt_restore_opts *restore_opts(const struct restore_ctx *r);
 struct ckpt_ui *restore_ui(const struct restore_ctx *r);
 
+/* Descriptor @fd of the caller for the one that was called @name; -1: one that is closed on its
+ * other side. */
+struct ckpt_inherit {
+	int fd;
+	const char *name;
+};
+#define CKPT_EXTERNAL_MAX 64 /* of either list */
+
 struct ckpt_restore_opts {
 	const char *dir;
 	bool detach;
@@ -269,6 +283,9 @@ struct ckpt_restore_opts {
 	bool plan_only;
 	bool leave_stopped;
 	const char *pidfile;
+	const struct ckpt_inherit *inherit;
+	size_t n_inherit;
+	const char *cgroup; /* NULL or "keep": as it was; "none": ckpt's; else its path */
 };
 
 /* ---- helpers of kind.c --------------------------------------------------------------------- */

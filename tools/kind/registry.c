@@ -33,6 +33,7 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_pidfd,
 	&fd_kind_pty_end,
 	&fd_kind_pty,
+	&fd_kind_external,
 	&fd_kind_refused, /* matches everything */
 	NULL,
 };

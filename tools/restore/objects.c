@@ -218,8 +218,10 @@ static int object_open(struct restore_ctx *r, uint32_t id, struct ckpt_err *err)
 		return err->code;
 	kind = fd_kind_by_name(obj->state->kind);
 	r->object_fds[id - 1] = OPENING;
-	rc = kind->restore(r, obj, msg, &fd, err);
+	rc = restore_handed(r, id, &fd, err);
 	if (!rc)
+		rc = kind->restore(r, obj, msg, &fd, err);
+	if (rc >= 0)
 		rc = restore_object_give(r, id, fd, err);
 	return rc ? ckpt_ctx(err, "object %u (%s)", id, kind->name) : 0;
 }
@@ -294,6 +296,8 @@ int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 	/* Behind the check above the numbers are bounded by RLIMIT_NOFILE. */
 	if (!rc)
 		rc = find_homes(r, err);
+	if (!rc)
+		rc = restore_handed_check(r, err);
 	if (!rc)
 		rc = restore_net_lock(r, err);
 	if (rc)

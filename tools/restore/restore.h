@@ -144,6 +144,11 @@ void restore_warm_free(struct restore_ctx *r);
 /* check.c, on a decoded image; err gets the first */
 int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const struct ckpt_err *why),
 			void *arg, struct ckpt_err *err) __must_check;
+/* handed.c: descriptors of the caller for objects of the image. Do they fit what the image has? */
+int restore_handed_check(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+/* 1: *ret_fd is what the caller handed over for @id; 0: nothing was; or an error. */
+int restore_handed(struct restore_ctx *r, uint32_t id, int *ret_fd,
+		   struct ckpt_err *err) __must_check;
 /* objects.c */
 int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 int restore_objects_finish(struct restore_ctx *r, struct ckpt_err *err) __must_check;

@@ -68,10 +68,16 @@ static int chr_restore(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 	return 0;
 }
 
+static const char *chr_called(const void *msg)
+{
+	return ((const Ckpt__FdChr *)msg)->path;
+}
+
 const struct fd_kind fd_kind_chr = {
 	.name = "chr",
 	.desc = &ckpt__fd_chr__descriptor,
 	.match = chr_match,
 	.dump = chr_dump,
 	.restore = chr_restore,
+	.called = chr_called,
 };

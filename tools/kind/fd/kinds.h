@@ -21,6 +21,7 @@ extern const struct fd_kind fd_kind_unix;
 extern const struct fd_kind fd_kind_inet;
 extern const struct fd_kind fd_kind_tcp;
 extern const struct fd_kind fd_kind_refused;
+extern const struct fd_kind fd_kind_external;
 extern const struct fd_kind fd_kind_eventfd;
 extern const struct fd_kind fd_kind_epoll;
 extern const struct fd_kind fd_kind_timerfd;

@@ -46,8 +46,10 @@ static int refuse_outside(const struct fd_facts *f, bool writer, struct ckpt_err
 	(void)ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 			"fd %d: the %s end of %s is held outside the tree", f->fd,
 			writer ? "read" : "write", f->link);
-	return ckpt_remedy(
-		err, "dump the process that started both, or start the program with files instead");
+	return ckpt_remedy(err,
+			   "dump the process that started both, or leave it out and hand one over "
+			   "at the restore: --external '%s'",
+			   f->link);
 }
 
 /* The other end of an anonymous pipe is in the tree, closed, or held by somebody who is not saved.

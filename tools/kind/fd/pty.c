@@ -85,8 +85,9 @@ static int refuse_outside(const struct fd_facts *f, struct ckpt_err *err)
 			"fd %d: the master of terminal %s is outside the tree", f->fd, f->link);
 	return ckpt_remedy(
 		err,
-		"dump the process that holds it (sshd, tmux, the terminal program), or start the "
-		"program as a job of a shell or without a terminal");
+		"dump the process that holds it (sshd, tmux, the terminal program), or leave it "
+		"out and hand one over at the restore: --external '%s'",
+		f->link);
 }
 
 static int pty_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err)

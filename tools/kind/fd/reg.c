@@ -280,6 +280,13 @@ static int reg_restore(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 	return rc;
 }
 
+static const char *reg_called(const void *msg)
+{
+	const Ckpt__FdReg *m = msg;
+
+	return m->mapped ? NULL : m->path;
+}
+
 const struct fd_kind fd_kind_reg = {
 	.name = "reg",
 	.desc = &ckpt__fd_reg__descriptor,
@@ -287,4 +294,5 @@ const struct fd_kind fd_kind_reg = {
 	.check = reg_check,
 	.dump = reg_dump,
 	.restore = reg_restore,
+	.called = reg_called,
 };

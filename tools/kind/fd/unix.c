@@ -125,8 +125,10 @@ static int unix_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_
 		return waiting_check(d, f, all, diag, fd, err);
 	if (diag->peer && !dgram && !dump_tree_anon(d, diag->peer)) {
 		(void)refuse(f, err, "its peer is outside the tree");
-		return ckpt_remedy(
-			err, "dump the process that holds the other end, or close the connection");
+		return ckpt_remedy(err,
+				   "dump the process that holds the other end, or leave it out and "
+				   "hand one over at the restore: --external '%s'",
+				   f->link);
 	}
 	return 0;
 }

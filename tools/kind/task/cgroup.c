@@ -137,13 +137,42 @@ static void step_join(struct steps *s, const char *procs)
 		procs);
 }
 
+/* @path is a group of the unified hierarchy, also when it is written with its mount point. */
+static int plan_given(struct restore_ctx *r, const Ckpt__Task *task, struct steps *s,
+		      struct ckpt_err *err)
+{
+	const char *path = restore_opts(r)->cgroup;
+	char mount[512], procs[1024];
+	size_t n;
+
+	if (!find_mount("", mount, sizeof(mount)))
+		return ckpt_fail(err, E_KERNEL, -ENOENT, "there is no cgroup2 file system");
+	n = strlen(mount);
+	if (!strncmp(path, mount, n) && (path[n] == '/' || !path[n]))
+		path += n;
+	(void)snprintf(procs, sizeof(procs), "%s/%s/cgroup.procs", mount, path + (*path == '/'));
+	if (access(procs, W_OK)) {
+		(void)ckpt_fail_errno(err, E_FILE_CHANGED, -errno, "task %d cannot join %s",
+				      task->pid, procs);
+		return ckpt_remedy(err, "make the control group first: mkdir %s/%s", mount,
+				   path + (*path == '/'));
+	}
+	step_join(s, procs);
+	return 0;
+}
+
 static int cgroup_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
 		       const void *msg, struct steps *s, struct ckpt_err *err)
 {
 	const Ckpt__TaskCgroups *m = msg;
+	const char *how = restore_opts(r)->cgroup;
 	auto_free char *own = NULL;
 
 	(void)thread;
+	if (how && !strcmp(how, "none"))
+		return 0;
+	if (how && strcmp(how, "keep") != 0)
+		return plan_given(r, task, s, err);
 	if (io_read_file(AT_FDCWD, "/proc/self/cgroup", &own) < 0)
 		return ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read /proc/self/cgroup");
 	if (m->n_members > MEMBERS_MAX)
