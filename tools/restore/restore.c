@@ -100,6 +100,18 @@ static int slot_failure(struct restore_ctx *r, struct ckpt_err *err)
 	return 0;
 }
 
+/* The word that counts reports only says when to look: a report is a state, and then a count. */
+static bool all_built(const struct restore_ctx *r)
+{
+	for (size_t i = 0; i < r->slots.n; i++) {
+		uint32_t state = __atomic_load_n(&r->slots.v[i].slot->state, __ATOMIC_ACQUIRE);
+
+		if (state != CKPT_SLOT_DONE && state != CKPT_SLOT_GONE)
+			return false;
+	}
+	return true;
+}
+
 /* Wait until every task and thread reported. */
 static int wait_built(struct restore_ctx *r, struct ckpt_err *err)
 {
@@ -122,7 +134,7 @@ static int wait_built(struct restore_ctx *r, struct ckpt_err *err)
 
 		if (slot_failure(r, err))
 			return err->code;
-		if (seen >= r->slots.n)
+		if (seen >= r->slots.n && all_built(r))
 			return 0;
 		(void)syscall(SYS_futex, &a->events, FUTEX_WAIT, seen, &tick, NULL, 0);
 		if (waitpid(r->root, &status, WNOHANG) == r->root) {
