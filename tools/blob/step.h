@@ -107,16 +107,14 @@ _Static_assert(__builtin_offsetof(struct ckpt_slot, arena_len) == CKPT_SLOT_OFF_
 #define CKPT_ARENA_MAGIC 0x414b5043u /* "CPKA" */
 
 struct ckpt_arena {
-	/* A robust, process-shared pthread mutex of ckpt. Its first word is a
-	 * futex that holds ckpt's tid; the kernel marks it when ckpt dies. */
+	/* A robust futex that holds ckpt's tid; the kernel marks it when ckpt dies. */
 	uint32_t owner;
-	uint32_t owner_rest[15];
+	uint32_t reserved[15];
 	uint32_t events; /* a futex: counts slots that ended in any way */
 	uint32_t abort;  /* restore: a step failed somewhere, everyone stop */
 	uint32_t go;     /* restore: never set; tasks wait here to be seized */
 	uint32_t magic;  /* CKPT_ARENA_MAGIC: tells an arena that a killed ckpt left */
 	uint64_t size;
-	uint64_t alloc; /* offset of the first free byte */
 };
 #endif
 #endif

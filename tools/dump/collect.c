@@ -135,7 +135,7 @@ static int collect_thread(struct dump_ctx *d, struct inject *in, struct target_t
 			   .stat = stat,
 			   .main = at == 0 },
 	};
-	uint64_t alloc = in->arena.base->alloc;
+	uint64_t alloc = in->arena.used;
 	int rc;
 
 	w.msg = kind_msg_new(&ckpt__thread__descriptor);
@@ -153,7 +153,7 @@ static int collect_thread(struct dump_ctx *d, struct inject *in, struct target_t
 	if (!rc)
 		rc = thread_answers(d, in, &w, msg, err);
 	/* The next thread uses the same room. */
-	in->arena.base->alloc = alloc;
+	in->arena.used = alloc;
 	free(w.priv);
 	free(w.status);
 	return rc;

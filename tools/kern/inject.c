@@ -380,9 +380,10 @@ int inject_run_wait(struct inject *in, struct target_thread *th, struct ckpt_slo
 		    int (*wait)(void *arg, struct ckpt_slot *slot, int tid), void *arg,
 		    struct ckpt_err *err)
 {
-	const struct ckpt_step *steps = arena_local(&in->arena, slot->steps);
+	const struct ckpt_step *steps;
 	struct user_regs_struct r;
 	int rc = tramp_load(in, th);
+	uint32_t pc;
 
 	slot->leave = in->tramp + (uint64_t)(ckpt_tramp_leave - ckpt_tramp);
 	r = call_regs(th, arena_entry(&in->arena));
@@ -408,10 +409,12 @@ int inject_run_wait(struct inject *in, struct target_thread *th, struct ckpt_slo
 	if (rc)
 		return ckpt_fail_errno(err, E_INJECT, rc, "thread %d: cannot run code in it",
 				       th->tid);
-	if (slot->state == CKPT_SLOT_FAILED)
-		return ckpt_fail_errno(err, E_INJECT, slot->err, "thread %d: %s", th->tid,
-				       arena_label(&in->arena, &steps[slot->pc]));
-	return 0;
+	if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) != CKPT_SLOT_FAILED)
+		return 0;
+	pc = __atomic_load_n(&slot->pc, __ATOMIC_RELAXED);
+	steps = pc < UINT32_MAX ? arena_steps(&in->arena, slot, pc + 1) : NULL;
+	return ckpt_fail_errno(err, E_INJECT, slot->err, "thread %d: %s", th->tid,
+			       steps ? arena_label(&in->arena, &steps[pc]) : "a step");
 }
 
 int inject_end(struct inject *in, struct ckpt_err *err)

@@ -2,8 +2,12 @@
 /* Builds arenas and step lists; knows nothing of processes. */
 #include "model/arena.h"
 
+#include <errno.h>
+#include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/vec.h"
 
@@ -19,41 +23,43 @@ void arena_init(struct arena *a, void *base, uint64_t remote, uint64_t size)
 	memset(base, 0, sizeof(*a->base));
 	a->base->magic = CKPT_ARENA_MAGIC;
 	a->base->size = size;
-	a->base->alloc = ARENA_SLOT_AREA;
+	a->used = ARENA_SLOT_AREA;
 	memcpy((char *)base + CKPT_ARENA_CODE, ckpt_blob, (size_t)(ckpt_blob_end - ckpt_blob));
 }
 
+/* The kernel looks here when the thread dies. A robust mutex of pthread would keep its list in the
+ * arena, where the other side could point it anywhere. */
+static _Thread_local struct robust_list_head owned;
+
 int arena_own(struct arena *a, struct ckpt_err *err)
 {
-	pthread_mutex_t *m = (pthread_mutex_t *)&a->base->owner;
-	pthread_mutexattr_t attr;
-	int rc;
-
-	_Static_assert(sizeof(*m) <= sizeof(a->base->owner) + sizeof(a->base->owner_rest), "room");
-	pthread_mutexattr_init(&attr);
-	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-	rc = pthread_mutex_init(m, &attr);
-	pthread_mutexattr_destroy(&attr);
-	if (!rc)
-		rc = pthread_mutex_lock(m);
-	if (rc)
-		return ckpt_fail_errno(err, E_INTERNAL, -rc, "cannot own an arena");
+	if (owned.list_op_pending)
+		return ckpt_fail(err, E_INTERNAL, -EBUSY, "this thread owns an arena already");
+	owned.list.next = &owned.list;
+	owned.futex_offset = 0;
+	__atomic_store_n(&a->base->owner, (uint32_t)gettid(), __ATOMIC_SEQ_CST);
+	owned.list_op_pending = (struct robust_list *)a->base;
+	if (syscall(SYS_set_robust_list, &owned, sizeof(owned)))
+		return ckpt_fail_errno(err, E_INTERNAL, -errno, "cannot own an arena");
 	return 0;
 }
 
 void arena_disown(struct arena *a)
 {
-	(void)pthread_mutex_unlock((pthread_mutex_t *)&a->base->owner);
+	if (owned.list_op_pending != (struct robust_list *)a->base)
+		return;
+	if (__atomic_exchange_n(&a->base->owner, 0, __ATOMIC_SEQ_CST) & FUTEX_WAITERS)
+		(void)syscall(SYS_futex, &a->base->owner, FUTEX_WAKE, 1, NULL, NULL, 0);
+	owned.list_op_pending = NULL;
 }
 
 void *arena_alloc(struct arena *a, size_t len)
 {
-	uint64_t at = (a->base->alloc + 15) & ~15ull;
+	uint64_t at = (a->used + 15) & ~15ull;
 
 	if (len > a->size || at > a->size - len)
 		return NULL;
-	a->base->alloc = at + len;
+	a->used = at + len;
 	return memset((char *)a->base + at, 0, len);
 }
 
@@ -99,9 +105,21 @@ uint64_t arena_entry(const struct arena *a)
 	return a->remote + CKPT_ARENA_CODE;
 }
 
+const struct ckpt_step *arena_steps(const struct arena *a, const struct ckpt_slot *slot, uint32_t n)
+{
+	uint64_t at = __atomic_load_n(&slot->steps, __ATOMIC_RELAXED) - a->remote;
+
+	if (at % 16 || at > a->size || n > (a->size - at) / sizeof(struct ckpt_step))
+		return NULL;
+	return (const void *)((const char *)a->base + at);
+}
+
 const char *arena_label(const struct arena *a, const struct ckpt_step *s)
 {
-	return s->label ? (const char *)a->base + s->label : "";
+	uint32_t at = __atomic_load_n(&s->label, __ATOMIC_RELAXED);
+	const char *text = (const char *)a->base + at;
+
+	return at && at < a->size && memchr(text, 0, a->size - at) ? text : "";
 }
 
 void steps_init(struct steps *s, struct arena *a)
@@ -181,7 +199,7 @@ int steps_commit(struct steps *s, struct ckpt_slot *slot, struct ckpt_err *err)
 
 int64_t slot_ret(const struct arena *a, const struct ckpt_slot *slot, uint32_t n)
 {
-	const struct ckpt_step *v = arena_local(a, slot->steps);
+	const struct ckpt_step *v = arena_steps(a, slot, n + 1);
 
-	return v[n].ret;
+	return v ? v[n].ret : -EFAULT;
 }

@@ -7,17 +7,19 @@
 #ifndef CKPT_MODEL_ARENA_H
 #define CKPT_MODEL_ARENA_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
 #include "blob/step.h"
 
+/* What the other side can write is never believed: offsets are kept here, and what is read back
+ * from the arena is bounded before it is used. */
 struct arena {
 	struct ckpt_arena *base;
 	uint64_t remote;
 	uint64_t size;
+	uint64_t used; /* offset of the first free byte */
 };
 
 /* A growing list of steps, copied into the arena when it is complete. */
@@ -30,7 +32,7 @@ struct steps {
 
 /* Format @size bytes of zeroed shared memory at @base. Does not own the memory. */
 void arena_init(struct arena *a, void *base, uint64_t remote, uint64_t size);
-/* Make this thread the owner whose death the interpreter notices. */
+/* Make this thread the owner whose death the interpreter notices. One arena at a time. */
 int arena_own(struct arena *a, struct ckpt_err *err) __must_check;
 void arena_disown(struct arena *a);
 
@@ -38,6 +40,9 @@ void arena_disown(struct arena *a);
 void *arena_alloc(struct arena *a, size_t len);
 uint64_t arena_remote(const struct arena *a, const void *p);
 void *arena_local(const struct arena *a, uint64_t remote);
+/* The first @n steps of @slot; NULL when they do not lie in the arena. */
+const struct ckpt_step *arena_steps(const struct arena *a, const struct ckpt_slot *slot,
+				    uint32_t n);
 /* Copy @len bytes in; returns the remote address, 0 when full. */
 uint64_t arena_put(struct arena *a, const void *data, size_t len);
 uint64_t arena_puts(struct arena *a, const char *s);
@@ -71,7 +76,7 @@ uint64_t steps_str(struct steps *s, const char *str);
 uint64_t steps_room(struct steps *s, size_t len, void *ret_local);
 /* Put the list into the arena and into @slot. */
 int steps_commit(struct steps *s, struct ckpt_slot *slot, struct ckpt_err *err) __must_check;
-/* The answer of step @n, once run. */
+/* The answer of step @n, once run; -EFAULT when the list is not where it was. */
 int64_t slot_ret(const struct arena *a, const struct ckpt_slot *slot, uint32_t n);
 
 #endif

@@ -92,7 +92,7 @@ int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *c
 		return mm_oom(err);
 	w->slot->tid = pid;
 	w->slot->again = 1;
-	w->mark = r->arena.base->alloc;
+	w->mark = r->arena.used;
 	steps_init(&s, &r->arena);
 	(void)steps_call(&s, "die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
 	/* A huge page for one small one would hold memory that the program does not have. */
@@ -324,7 +324,7 @@ static int mend(struct restore_ctx *r, const Ckpt__Mm *want, struct ckpt_err *er
 	size_t k = 0;
 	int rc = read_ends(r, &ends, err), io = 0;
 
-	r->arena.base->alloc = r->warm->mark;
+	r->arena.used = r->warm->mark;
 	steps_init(&s, &r->arena);
 	for (size_t i = 0; !rc && !io && i < want->n_vmas; i++) {
 		const Ckpt__Vma *v = want->vmas[i];
@@ -377,7 +377,7 @@ int restore_warm_map(struct restore_ctx *r, const Ckpt__Mm *want, struct ckpt_er
 					 (unsigned long long)v->start);
 		last = v->end;
 	}
-	r->arena.base->alloc = w->mark;
+	r->arena.used = w->mark;
 	steps_init(&s, &r->arena);
 	plan_unmap(&w->mm, want, &s);
 	rc = plan_map(&w->mm, want, &now, &s);
