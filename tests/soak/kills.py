@@ -141,15 +141,19 @@ class Soak:
         if self.peer.ended() is not None:
             self.peer = self.node.receive("--unix", self.sock)
 
+        ended = []
+
         def victim(p):
             server = children(self.peer.proc.pid)
             serving = [c for s in server for c in children(s)]
             # Now and then the listener as well.
-            there = serving + (server if self.rng.random() < 0.2 else [])
+            if who != "source" and self.rng.random() < 0.2:
+                ended.extend(server)
+            there = serving + ended
             return ([p] if who != "peer" else []) + (there if who != "source" else [])
         status = self.killed("migrate", ["migrate", "-t", target.pid, "--to", f"unix:{self.sock}"], victim, 0.12,
                              env=self.node.env())
-        if self.peer.ended() is None and not children(self.peer.proc.pid):
+        if ended:
             self.box.wait(lambda: self.peer.ended() is not None, f"{self.what}: end of the peer")
         if self.peer.ended() is not None:
             self.peer = self.node.receive("--unix", self.sock)

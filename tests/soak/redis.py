@@ -82,7 +82,7 @@ class Load(threading.Thread):
         self.rng = random.Random(number)
         self.acked, self.reconnects, self.error = 0, 0, None
         self.version = {}               # of my keys, as acknowledged
-        self.unsure = None              # the write that had no answer
+        self.unsure = set()             # my keys whose last write had no answer
         self.stopping = threading.Event()
 
     def run(self):
@@ -111,13 +111,13 @@ class Load(threading.Thread):
         i = self.rng.randrange(KEYS // CLIENTS) * CLIENTS + self.number
         got, v = client.ask("GET", f"key:{i}"), self.version.get(i, 0)
         if got != value(i, v):
-            if self.unsure != (i, v + 1) or got != value(i, v + 1):
+            if i not in self.unsure or got != value(i, v + 1):
                 raise Wrong(f"key:{i} has not the value of version {v}")
             self.version[i] = v = v + 1
-        self.unsure = (i, v + 1)
+        self.unsure.add(i)
         client.ask("SET", f"key:{i}", value(i, v + 1))
         self.version[i] = v + 1
-        self.unsure = None
+        self.unsure.remove(i)
 
 
 class Place(Node):
