@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/vec.h"
 #include "dump/dump.h"
+#include "kern/getfd.h"
 #include "kind/fd/lock.h"
 
 struct findings {
@@ -23,6 +24,7 @@ struct findings {
 struct checker {
 	struct dump_ctx d; /* enough of one for kinds' check functions */
 	struct findings found;
+	int root; /* a thread of the root task that has not ended */
 };
 
 /* Note what stops it; things that ended meanwhile stop nothing. */
@@ -71,10 +73,7 @@ static int check_root(int pid, struct ckpt_err *err)
 	if (pid == 1)
 		return ckpt_fail(err, E_BAD_TARGET, -EINVAL,
 				 "process 1 is the init of this system");
-	if (st.state == 'Z' && st.num_threads > 1)
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-				 "the first thread of task %d has ended while others go on", pid);
-	if (st.state == 'Z' || st.state == 'X')
+	if (!proc_live(pid))
 		return ckpt_fail(err, E_BAD_TARGET, -EINVAL,
 				 "process %d (%s) has already ended (zombie)", pid, st.comm);
 	if (pid == getpid() || is_ancestor(pid))
@@ -130,7 +129,7 @@ static void check_same_as_root(struct checker *c, int pid)
 		(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", pid, same[i].name);
 		if (stat(path, &theirs))
 			continue;
-		(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", c->d.opts->pid, same[i].than);
+		(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", c->root, same[i].than);
 		if (stat(path, &root) ||
 		    (root.st_ino == theirs.st_ino && root.st_dev == theirs.st_dev))
 			continue;
@@ -174,7 +173,7 @@ static void check_fds(struct checker *c, int pid)
 
 static void check_vmas(struct checker *c, int pid)
 {
-	struct target_task task = { .pid = pid, .vpid = pid, .mem_fd = -1 };
+	struct target_task task = { .pid = pid, .tgid = pid, .vpid = pid, .mem_fd = -1 };
 	struct ckpt_err gone = { 0 };
 	struct proc_vmas vmas;
 
@@ -206,7 +205,7 @@ static void check_threads(struct checker *c, int pid, const struct proc_stat *st
 	if (proc_threads(pid, &tids, &gone))
 		return;
 	for (size_t i = 0; i < tids.n; i++) {
-		struct target_task task = { .pid = pid, .vpid = pid, .mem_fd = -1 };
+		struct target_task task = { .pid = pid, .tgid = pid, .vpid = pid, .mem_fd = -1 };
 		struct target_thread th = { .tid = tids.v[i], .vtid = tids.v[i] };
 		auto_free char *status = NULL;
 		struct task_facts f = {
@@ -218,6 +217,8 @@ static void check_threads(struct checker *c, int pid, const struct proc_stat *st
 		if (dump_facts_status(pid, th.tid, &status, &err))
 			continue;
 		f.status = status;
+		if (proc_field(status, "State") && *proc_field(status, "State") == 'Z')
+			continue; /* a first thread before others */
 		if (proc_field_num(status, "TracerPid", 0, 10, &tracer) && tracer &&
 		    (int)tracer != getpid()) {
 			(void)ckpt_fail(&err, E_ALREADY_TRACED, -EPERM,
@@ -238,19 +239,37 @@ static void check_threads(struct checker *c, int pid, const struct proc_stat *st
 	vec_free(&tids);
 }
 
+/* Its first thread has ended while others go on: descriptors must be taken from another one. */
+static void check_headless(struct checker *c, int pid, int live)
+{
+	auto_fd holder = fd_holder(live);
+	struct ckpt_err e = { 0 };
+
+	if (holder >= 0)
+		return;
+	(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
+			"the first thread of task %d has ended while others go on, and kernels "
+			"before 6.9 do not give out the descriptors of such a process",
+			pid);
+	report(c, &e);
+}
+
 static void check_tree(struct checker *c, int pid)
 {
 	struct ckpt_err gone = { 0 };
 	struct proc_pids kids;
 	struct proc_stat st;
+	int live = proc_live(pid);
 
-	if (proc_stat_read(pid, &st, &gone) || st.state == 'Z')
+	if (!live || proc_stat_read(live, &st, &gone))
 		return;
-	check_namespaces(c, pid);
-	check_same_as_root(c, pid);
-	check_threads(c, pid, &st);
-	check_fds(c, pid);
-	check_vmas(c, pid);
+	if (live != pid)
+		check_headless(c, pid, live);
+	check_namespaces(c, live);
+	check_same_as_root(c, live);
+	check_threads(c, live, &st);
+	check_fds(c, live);
+	check_vmas(c, live);
 	if (proc_children(pid, &kids, &gone))
 		return;
 	for (size_t i = 0; i < kids.n; i++)
@@ -298,6 +317,7 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ck
 	*c = (struct checker) { .d = { .opts = opts, .ui = ui } };
 	if (opts->tcp == CKPT_TCP_KEEP)
 		check_lock(c);
+	c->root = proc_live(opts->pid);
 	check_tree(c, opts->pid);
 	check_external(c);
 	if (dump_family_check(opts->pid, &family))

@@ -99,18 +99,21 @@ static int thread_ask(struct dump_ctx *d, struct inject *in, struct thread_work 
 static int thread_answers(struct dump_ctx *d, const struct inject *in, struct thread_work *w,
 			  Ckpt__Task *task, struct ckpt_err *err)
 {
+	static const uint64_t nothing[TASK_KIND_PRIV_WORDS];
+
 	for (size_t i = 0; task_kinds[i]; i++) {
 		const struct task_kind *k = task_kinds[i];
 		ProtobufCMessage *m;
 		Ckpt__State *st;
 		int rc;
 
-		if (!kind_applies(k, w))
+		if (!kind_applies(k, w) || (!w->slot && !k->of_ended))
 			continue;
 		m = kind_msg_new(k->desc);
 		if (!m)
 			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-		rc = k->dump(d, &w->facts, &in->arena, w->slot, w->priv[i], m, err);
+		rc = k->dump(d, &w->facts, in ? &in->arena : NULL, w->slot,
+			     w->priv ? w->priv[i] : nothing, m, err);
 		st = rc ? NULL : kind_state_new(k->name, m);
 		protobuf_c_message_free_unpacked(m, NULL);
 		if (rc < 0)
@@ -157,6 +160,27 @@ static int collect_thread(struct dump_ctx *d, struct inject *in, struct target_t
 	free(w.priv);
 	free(w.status);
 	return rc;
+}
+
+/* The first thread has ended while others go on: its number stays, and what can be seen of it. */
+static int collect_ended(struct dump_ctx *d, struct target_task *task, const struct proc_stat *stat,
+			 Ckpt__Task *msg, struct ckpt_err *err)
+{
+	struct target_thread th = { .tid = task->tgid, .vtid = task->vpid };
+	struct thread_work w = { .facts = { .task = task, .thread = &th, .stat = stat } };
+	auto_free char *status = NULL;
+	int rc = dump_facts_status(task->pid, task->tgid, &status, err);
+
+	if (rc)
+		return rc;
+	w.facts.status = w.status = status;
+	w.msg = kind_msg_new(&ckpt__thread__descriptor);
+	if (!w.msg || kind_push(&msg->n_threads, &msg->threads, w.msg))
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	w.msg->tid = task->vpid;
+	w.msg->ended = true;
+	w.msg->exit_status = stat->exit_code;
+	return thread_answers(d, NULL, &w, msg, err);
 }
 
 static int collect_threads(struct dump_ctx *d, struct target_task *task,
@@ -216,7 +240,7 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 	if (!msg || !slot)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	*slot = msg;
-	rc = proc_stat_read(task->pid, &stat, err);
+	rc = proc_stat_read(task->tgid, &stat, err);
 	if (rc)
 		return rc;
 	msg->pid = task->vpid;
@@ -232,6 +256,11 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 	msg->stopped = task->threads.v[0].group_stopped;
 	d->stats.threads += task->threads.n;
 	rc = refuse_sharing(d, task, err);
+	if (!rc && task_headless(task)) {
+		rc = collect_ended(d, task, &stat, msg, err);
+		if (!rc)
+			rc = proc_stat_read(task->pid, &stat, err);
+	}
 	if (!rc)
 		rc = collect_threads(d, task, &stat, msg, err);
 	if (!rc)

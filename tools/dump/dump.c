@@ -274,10 +274,15 @@ bool dump_has_pid(const struct dump_ctx *d, int pid)
 	return dump_vpid(d, pid) != 0;
 }
 
+bool dump_parent_headless(const struct dump_ctx *d, const struct target_task *task)
+{
+	return task->parent >= 0 && task_headless(&d->target.tasks.v[task->parent]);
+}
+
 int dump_vpid(const struct dump_ctx *d, int pid)
 {
 	for (size_t i = 0; i < d->target.tasks.n; i++)
-		if (d->target.tasks.v[i].pid == pid)
+		if (d->target.tasks.v[i].pid == pid || d->target.tasks.v[i].tgid == pid)
 			return d->target.tasks.v[i].vpid;
 	return 0;
 }

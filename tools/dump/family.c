@@ -127,7 +127,7 @@ static void family_add(struct family *f, int pid, int ppid)
 			      .sid = st.session,
 			      .exit_signal = st.exit_signal };
 	inner_family(pid, nested, x);
-	if (st.state == 'Z' || proc_children(pid, &kids, &gone))
+	if (!proc_live(pid) || proc_children(pid, &kids, &gone))
 		return;
 	for (size_t i = 0; i < kids.n; i++)
 		family_add(f, kids.v[i], vpid);

@@ -282,10 +282,9 @@ static int object_dump(struct dump_ctx *d, const struct fd_kind *kind, const str
 
 static int pidfd_of(int pid, struct ckpt_err *err)
 {
-	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int fd = fd_holder(pid);
 
-	return fd < 0 ? ckpt_fail_errno(err, E_KERNEL, -errno, "cannot open a pidfd for task %d",
-					pid)
+	return fd < 0 ? ckpt_fail_errno(err, E_KERNEL, fd, "cannot open a pidfd for task %d", pid)
 		      : fd;
 }
 

@@ -69,13 +69,16 @@ static void tree_walk(struct dump_ctx *d, int pid, void (*fn)(struct dump_ctx *d
 {
 	struct ckpt_err gone = { 0 };
 	struct proc_pids kids;
+	int live;
 
 	if (d->target.tasks.n) {
 		for (size_t i = 0; i < d->target.tasks.n; i++)
 			fn(d, d->target.tasks.v[i].pid);
 		return;
 	}
-	fn(d, pid);
+	live = proc_live(pid);
+	if (live)
+		fn(d, live);
 	if (proc_children(pid, &kids, &gone))
 		return;
 	for (size_t i = 0; i < kids.n; i++)

@@ -294,7 +294,9 @@ static int check_task(struct image *img, const Ckpt__Task *t, size_t at, struct 
 	for (size_t i = 0; i < t->n_threads; i++) {
 		const Ckpt__Thread *th = t->threads[i];
 
-		if (th->tid <= 0 || th->regs.len != 27 * 8 || th->xsave.len < 512)
+		if (th->ended && (i || t->n_threads < 2))
+			return corrupt(img, err, "a thread has ended that is not the first");
+		if (th->tid <= 0 || (!th->ended && (th->regs.len != 27 * 8 || th->xsave.len < 512)))
 			return corrupt(img, err, "a thread has no registers");
 		for (size_t k = 0; k < th->n_state; k++)
 			if (!state_ok(th->state[k]))

@@ -102,7 +102,7 @@ static bool task_known(const struct target *t, int pid, size_t *at)
 	for (size_t n = t->tasks.n, k = 0; k < n; k++) {
 		size_t i = (*at + 1 + k) % n;
 
-		if (t->tasks.v[i].pid == pid) {
+		if (t->tasks.v[i].tgid == pid) {
 			*at = i;
 			return true;
 		}
@@ -162,12 +162,21 @@ static int thread_seize(int tid)
 	return state && (*state == 'Z' || *state == 'X') ? -ESRCH : rc;
 }
 
+/* A first thread that ends before others of its process is not reported until they have ended. */
+static bool has_ended(int tid)
+{
+	struct ckpt_err gone = { 0 };
+	struct proc_stat st;
+
+	return proc_stat_read(tid, &st, &gone) || st.state == 'Z' || st.state == 'X';
+}
+
 /* Wait for the stop of a seized thread, passing clone and fork events: their newborns are
  * found by the next pass over /proc. 0 stopped, -ESRCH ended. */
 static int thread_settle(struct target_thread *th)
 {
 	uint64_t deadline = io_now_us() + FREEZE_DEADLINE_US;
-	int status, sig;
+	int status, sig, looks = 0;
 
 	for (;;) {
 		pid_t r = waitpid(th->tid, &status, __WALL | WNOHANG);
@@ -179,6 +188,8 @@ static int thread_settle(struct target_thread *th)
 				th->settled = true; /* not waited for again */
 				return -ETIMEDOUT;
 			}
+			if (++looks % 64 == 0 && has_ended(th->tid))
+				return -ESRCH;
 			/* Not yet: give it the processor. */
 			usleep(20);
 			continue;
@@ -206,7 +217,8 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 	struct proc_pids tids = { 0 };
 	struct target_task *task = &t->tasks.v[at];
 	size_t first = task->threads.n, hit = first;
-	int rc = proc_threads(task->pid, &tids, err);
+	bool any = false;
+	int rc = proc_threads(task->tgid, &tids, err);
 
 	if (rc)
 		return rc;
@@ -216,11 +228,11 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 		if (first && thread_known(task, tids.v[i], &hit))
 			continue;
 		rc = thread_seize(tids.v[i]);
-		if (rc == -ESRCH && i > 0)
+		if (rc == -ESRCH)
 			continue;
 		if (rc) {
 			vec_free(&tids);
-			return fail_seize(err, task->pid, task->pid, rc);
+			return fail_seize(err, task->tgid, tids.v[i], rc);
 		}
 		th = vec_push(&task->threads);
 		if (!th) {
@@ -234,13 +246,10 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 	vec_free(&tids);
 	for (size_t i = first; i < task->threads.n; i++) {
 		rc = thread_settle(&task->threads.v[i]);
-		if (rc == -ESRCH && i > 0) {
+		if (rc == -ESRCH) {
 			task->threads.v[i].seized = false;
 			continue;
 		}
-		if (rc == -ESRCH)
-			return ckpt_fail(err, E_TARGET_GONE, rc,
-					 "task %d ended while it was being stopped", task->pid);
 		if (rc == -EOPNOTSUPP)
 			return ckpt_fail(err, E_UNSUPPORTED, rc,
 					 "thread %d waits in a system call that was interrupted "
@@ -254,48 +263,47 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 			return ckpt_remedy(
 				(ckpt_fail(err, E_FREEZE, rc,
 					   "thread %d of task %d does not stop within 10 s",
-					   task->threads.v[i].tid, task->pid),
+					   task->threads.v[i].tid, task->tgid),
 				 err),
 				"it waits inside the kernel (vfork or a hung device?): "
 				"look at /proc/%d/stack",
 				task->threads.v[i].tid);
 	}
-	return 0;
-}
-
-static int fail_leader(struct ckpt_err *err, int pid)
-{
-	return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-			 "the first thread of task %d has ended while others go on", pid);
+	for (size_t i = 0; i < task->threads.n; i++)
+		any |= task->threads.v[i].seized;
+	return any ? 0
+		   : ckpt_fail(err, E_TARGET_GONE, -ESRCH,
+			       "task %d ended while it was being stopped", task->tgid);
 }
 
 static int task_add(struct target *t, int pid, int parent, struct ckpt_err *err)
 {
 	struct proc_stat st;
 	struct target_task *task;
-	int rc = proc_stat_read(pid, &st, err);
+	int live = pid, rc = proc_stat_read(pid, &st, err);
 
 	if (rc)
 		return rc;
+	if (st.state == 'Z')
+		live = proc_live(pid);
 	task = vec_push(&t->tasks);
 	if (!task)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	task->pid = pid;
+	task->pid = live ? live : pid;
+	task->tgid = pid;
 	task->ppid = st.ppid;
 	task->parent = parent;
-	task->zombie = st.state == 'Z';
+	task->zombie = !live;
 	task->mem_fd = -1;
-	if (task->zombie && st.num_threads > 1)
-		return fail_leader(err, pid);
 	if (task->zombie)
 		return 0;
-	rc = proc_open(pid, "mem", O_RDWR, &task->mem_fd, err);
+	rc = proc_open(live, "mem", O_RDWR, &task->mem_fd, err);
 	if (rc)
 		t->tasks.n--;
 	return rc;
 }
 
-/* Drop threads that ended meanwhile. */
+/* Drop threads that ended meanwhile. If the first one did, the next stands for the process. */
 static void task_compact(struct target_task *task)
 {
 	size_t n = 0;
@@ -304,6 +312,8 @@ static void task_compact(struct target_task *task)
 		if (task->threads.v[i].seized)
 			task->threads.v[n++] = task->threads.v[i];
 	task->threads.n = n;
+	if (n)
+		task->pid = task->threads.v[0].tid;
 }
 
 /* Add children of a task whose threads all stand still, so that it makes no more of them. */
@@ -312,7 +322,7 @@ static int task_add_children(struct target *t, size_t at, bool known, bool *ret_
 {
 	struct proc_pids kids = { 0 };
 	size_t hit = at;
-	int rc = proc_children(t->tasks.v[at].pid, &kids, err);
+	int rc = proc_children(t->tasks.v[at].tgid, &kids, err);
 
 	for (size_t k = 0; !rc && k < kids.n; k++) {
 		struct ckpt_err gone = { 0 };
@@ -342,12 +352,17 @@ static int task_ended(struct target *t, size_t at, struct ckpt_err *err)
 	if (!at)
 		return err->code;
 	ckpt_err_clear(err);
-	for (size_t i = 0; i < task->threads.n; i++)
-		task->threads.v[i].seized = false;
 	task->threads.n = 0;
 	task->zombie = true;
-	task->gone = proc_stat_read(task->pid, &st, &gone) || st.state == 'X';
-	return !task->gone && st.num_threads > 1 ? fail_leader(err, task->pid) : 0;
+	task->pid = task->tgid;
+	/* Its last threads may be on their way out; then its exit status is not the final one. */
+	for (int i = 0; i < 10000; i++) {
+		task->gone = proc_stat_read(task->tgid, &st, &gone) || st.state == 'X';
+		if (task->gone || (st.state == 'Z' && st.num_threads == 1))
+			break;
+		(void)usleep(100);
+	}
+	return 0;
 }
 
 static int task_settle(struct target *t, size_t at, uint64_t deadline, bool *ret_ended,
@@ -430,7 +445,7 @@ static int tree_parents(struct target *t, struct ckpt_err *err)
 	if (!known)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < total; i++)
-		known[i] = (struct pid_at) { t->tasks.v[i].pid, i };
+		known[i] = (struct pid_at) { t->tasks.v[i].tgid, i };
 	qsort(known, total, sizeof(*known), pid_at_compare);
 	for (size_t i = 1; i < total; i++) {
 		struct target_task *task = &t->tasks.v[i];
@@ -438,7 +453,7 @@ static int tree_parents(struct target *t, struct ckpt_err *err)
 		struct proc_stat st;
 		const struct pid_at *parent = NULL;
 
-		if (!task->gone && !proc_stat_read(task->pid, &st, &gone)) {
+		if (!task->gone && !proc_stat_read(task->tgid, &st, &gone)) {
 			key.pid = task->ppid = st.ppid;
 			parent = bsearch(&key, known, total, sizeof(*known), pid_at_compare);
 		}
@@ -488,7 +503,7 @@ int target_freeze(struct target *t, int pid, struct ckpt_err *err)
 		bool nested = false;
 
 		task_compact(task);
-		rc = proc_inner_pid(task->pid, task->pid, &task->vpid, &nested, err);
+		rc = proc_inner_pid(task->tgid, task->tgid, &task->vpid, &nested, err);
 		t->nested_pids |= nested;
 		for (size_t k = 0; !rc && k < task->threads.n; k++) {
 			struct target_thread *th = &task->threads.v[k];

@@ -341,3 +341,26 @@ int proc_children(int pid, struct proc_pids *ret, struct ckpt_err *err)
 	*ret = list;
 	return 0;
 }
+
+int proc_live(int pid)
+{
+	struct proc_pids tids = { 0 };
+	struct ckpt_err gone = { 0 };
+	struct proc_stat st;
+	int ret = 0;
+
+	if (proc_stat_read(pid, &st, &gone))
+		return 0;
+	if (st.state != 'Z' && st.state != 'X')
+		return pid;
+	if (st.num_threads < 2 || proc_threads(pid, &tids, &gone))
+		return 0;
+	/* Each thread has a directory of its own below /proc; only the list of it leaves them out.
+	 */
+	for (size_t i = 1; !ret && i < tids.n; i++)
+		if (!proc_stat_read(tids.v[i], &st, &gone) && st.state != 'Z' && st.state != 'X' &&
+		    !(st.flags & PROC_PF_EXITING))
+			ret = tids.v[i];
+	vec_free(&tids);
+	return ret;
+}

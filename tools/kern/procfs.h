@@ -79,6 +79,9 @@ struct proc_pids {
 	int *v;
 	size_t n, cap;
 };
+/* @pid, or, when the first thread of that process has ended while others go on, the lowest of them;
+ * 0: no thread of it is left. */
+int proc_live(int pid);
 int proc_children(int pid, struct proc_pids *ret, struct ckpt_err *err) __must_check;
 int proc_threads(int pid, struct proc_pids *ret, struct ckpt_err *err) __must_check;
 

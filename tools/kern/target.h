@@ -29,7 +29,11 @@ struct target_thread {
 };
 
 struct target_task {
-	int pid, vpid;
+	/* What /proc, kcmp and kill know it by: its process id, or, when its first thread has ended
+	 * and others go on, the number of another one (of the ended one they show nothing). */
+	int pid;
+	int tgid; /* its process id, as ckpt sees it */
+	int vpid; /* in the innermost pid namespace of the target */
 	int ppid; /* as ckpt sees it; the parent may be outside the tree */
 	bool zombie;
 	bool gone;  /* while freezing: ended and reaped, or no longer below the root */
@@ -38,8 +42,14 @@ struct target_task {
 	struct {
 		struct target_thread *v;
 		size_t n, cap;
-	} threads; /* main thread first */
+	} threads; /* those that have not ended; pid's first */
 };
+
+/* Its first thread has ended while others go on. */
+static inline bool task_headless(const struct target_task *task)
+{
+	return !task->zombie && task->pid != task->tgid;
+}
 
 struct target {
 	struct {

@@ -145,6 +145,9 @@ struct task_kind {
 	int (*dump)(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
 		    const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 		    struct ckpt_err *err);
+	/* Also of a first thread that has ended while others go on; nothing was asked: @slot is
+	 * NULL and f->thread has a number only. */
+	bool of_ended;
 	/* Steps that put it back. @thread is the main thread for SCOPE_TASK. */
 	int (*plan)(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,
 		    const void *msg, struct steps *s, struct ckpt_err *err);
@@ -180,7 +183,9 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 /* Is the mapping write-protected by a userfaultfd of ckpt's own tracking, and of nobody else? */
 bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v);
 bool dump_has_pid(const struct dump_ctx *d, int pid); /* is it (as ckpt sees it) in the tree? */
-int dump_vpid(const struct dump_ctx *d, int pid);     /* its pid in the image; 0 when outside */
+/* Has the first thread of its parent ended, while others go on? */
+bool dump_parent_headless(const struct dump_ctx *d, const struct target_task *task);
+int dump_vpid(const struct dump_ctx *d, int pid); /* its pid in the image; 0 when outside */
 /* The same for pids that are only remembered: one outside keeps its number unless pids are nested.
  */
 int dump_pid_image(const struct dump_ctx *d, int pid);

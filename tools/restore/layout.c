@@ -121,6 +121,8 @@ static int check_inside(struct restore_ctx *r, struct ckpt_err *err)
 			for (size_t n = 0; n < t->n_threads; n++) {
 				struct user_regs_struct regs;
 
+				if (t->threads[n]->ended)
+					continue;
 				memcpy(&regs, t->threads[n]->regs.data, sizeof(regs));
 				if (regs.rip >= v->start && regs.rip < v->end)
 					return ckpt_fail(err, E_KERNEL, -EOPNOTSUPP,

@@ -71,28 +71,6 @@ static int seize_all(struct restore_ctx *r, struct ckpt_err *err)
 	return 0;
 }
 
-static int set_registers(struct task_slot *ts, struct ckpt_err *err)
-{
-	const Ckpt__Thread *th = ts->thread;
-	struct user_regs_struct regs;
-	int rc;
-
-	memcpy(&regs, th->regs.data, sizeof(regs));
-	if (th->xsave.len != arch_xsave_bytes())
-		return ckpt_fail(
-			err, E_CPU, -EOPNOTSUPP,
-			"the register area of the image has %zu bytes, that of this CPU %zu",
-			th->xsave.len, arch_xsave_bytes());
-	rc = arch_set_xsave(ts->slot->tid, th->xsave.data, th->xsave.len);
-	if (rc)
-		return fail_thread(err, ts, rc, "set its vector registers");
-	rc = thread_set_regs(ts->slot->tid, &regs);
-	if (rc)
-		return fail_thread(err, ts, rc, "set its registers");
-	rc = thread_set_sigmask(ts->slot->tid, th->sigmask);
-	return rc ? fail_thread(err, ts, rc, "set its signal mask") : 0;
-}
-
 /* Any "syscall" instruction of the process's vDSO. */
 static int find_syscall(const struct restore_ctx *r, const Ckpt__Task *t, int pid, uint64_t *ret)
 {
@@ -124,6 +102,52 @@ static int find_syscall(const struct restore_ctx *r, const Ckpt__Task *t, int pi
 		return rc ? rc : -ENOENT;
 	}
 	return rc;
+}
+
+/* A first thread that has ended before the others: it is to end again, with nothing let in before.
+ */
+static int set_end(struct restore_ctx *r, struct task_slot *ts, struct ckpt_err *err)
+{
+	struct user_regs_struct regs;
+	uint64_t at = 0;
+	int tid = ts->slot->tid, rc = find_syscall(r, ts->task, tid, &at);
+
+	if (rc)
+		return fail_thread(err, ts, rc, "find a system call instruction in its vDSO");
+	rc = thread_get_regs(tid, &regs);
+	regs.rip = at;
+	regs.rax = SYS_exit;
+	regs.rdi = (uint64_t)WEXITSTATUS(ts->thread->exit_status);
+	regs.orig_rax = (unsigned long long)-1;
+	if (!rc)
+		rc = thread_set_regs(tid, &regs);
+	if (!rc)
+		rc = thread_set_sigmask(tid, ~0ull);
+	return rc ? fail_thread(err, ts, rc, "let it end") : 0;
+}
+
+static int set_registers(struct restore_ctx *r, struct task_slot *ts, struct ckpt_err *err)
+{
+	const Ckpt__Thread *th = ts->thread;
+	struct user_regs_struct regs;
+	int rc;
+
+	if (th->ended)
+		return set_end(r, ts, err);
+	memcpy(&regs, th->regs.data, sizeof(regs));
+	if (th->xsave.len != arch_xsave_bytes())
+		return ckpt_fail(
+			err, E_CPU, -EOPNOTSUPP,
+			"the register area of the image has %zu bytes, that of this CPU %zu",
+			th->xsave.len, arch_xsave_bytes());
+	rc = arch_set_xsave(ts->slot->tid, th->xsave.data, th->xsave.len);
+	if (rc)
+		return fail_thread(err, ts, rc, "set its vector registers");
+	rc = thread_set_regs(ts->slot->tid, &regs);
+	if (rc)
+		return fail_thread(err, ts, rc, "set its registers");
+	rc = thread_set_sigmask(ts->slot->tid, th->sigmask);
+	return rc ? fail_thread(err, ts, rc, "set its signal mask") : 0;
 }
 
 /* Unmap the arena in the main thread, which is then the only one not yet set. */
@@ -170,7 +194,7 @@ int restore_take(struct restore_ctx *r, struct ckpt_err *err)
 		struct task_slot *ts = &r->slots.v[i];
 
 		if (ts->thread && ts->thread != ts->task->threads[0])
-			rc = set_registers(ts, err);
+			rc = set_registers(r, ts, err);
 	}
 	for (size_t i = 0; !rc && i < r->slots.n; i++) {
 		struct task_slot *ts = &r->slots.v[i];
@@ -181,7 +205,7 @@ int restore_take(struct restore_ctx *r, struct ckpt_err *err)
 		if (!rc)
 			rc = ckpt_fault_fail("restore.unmapped", E_RESTORE, err);
 		if (!rc)
-			rc = set_registers(ts, err);
+			rc = set_registers(r, ts, err);
 	}
 	if (!rc && (rc = ckpt_fault("restore.release")))
 		rc = ckpt_fail_errno(err, E_RESTORE, rc, "fault point restore.release");
@@ -194,12 +218,12 @@ static int stays_stopped(const struct restore_ctx *r, const struct task_slot *ts
 }
 
 /* A signal takes until the thread runs; nothing depends on it but the order, so no error. */
-static void await_stop(int tid)
+static void await_state(int tid, char state)
 {
 	struct ckpt_err ignore = { 0 };
 	struct proc_stat st;
 
-	for (int i = 0; i < 10000 && !proc_stat_read(tid, &st, &ignore) && st.state != 'T'; i++)
+	for (int i = 0; i < 10000 && !proc_stat_read(tid, &st, &ignore) && st.state != state; i++)
 		(void)usleep(100);
 }
 
@@ -208,6 +232,12 @@ void restore_release(struct restore_ctx *r)
 	restore_net_open(r);
 	/* The program shall not see an end of a pipe that only ckpt still holds. */
 	restore_objects_close(r);
+	for (size_t i = 0; i < r->slots.n; i++)
+		if (r->slots.v[i].thread && r->slots.v[i].thread->ended)
+			(void)ptrace(PTRACE_DETACH, r->slots.v[i].slot->tid, 0, 0);
+	for (size_t i = 0; i < r->slots.n; i++)
+		if (r->slots.v[i].thread && r->slots.v[i].thread->ended)
+			await_state(r->slots.v[i].slot->tid, 'Z');
 	/* Whole. From here on it lives without us. What is to stay stopped is let go first, so that
 	 * no one who runs finds it otherwise. */
 	for (int stopped = 1; stopped >= 0; stopped--) {
@@ -221,7 +251,8 @@ void restore_release(struct restore_ctx *r)
 			(void)ptrace(PTRACE_DETACH, ts->slot->tid, 0, 0);
 		}
 		for (size_t i = 0; stopped && i < r->slots.n; i++)
-			if (r->slots.v[i].thread && stays_stopped(r, &r->slots.v[i]))
-				await_stop(r->slots.v[i].slot->tid);
+			if (r->slots.v[i].thread && !r->slots.v[i].thread->ended &&
+			    stays_stopped(r, &r->slots.v[i]))
+				await_state(r->slots.v[i].slot->tid, 'T');
 	}
 }

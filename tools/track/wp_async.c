@@ -29,6 +29,7 @@
 
 #include "base/cleanup.h"
 #include "base/vec.h"
+#include "kern/getfd.h"
 #include "kern/inject.h"
 #include "track/scan.h"
 #include "track/track.h"
@@ -85,13 +86,10 @@ struct lent {
 static int take_uffd(void *arg)
 {
 	struct lent *l = arg;
-	auto_fd pidfd = (int)syscall(SYS_pidfd_open, l->pid, 0);
 	int64_t fd = slot_ret(&l->in->arena, l->slot, l->step);
 
-	if (pidfd < 0)
-		return -errno;
-	l->fd = (int)syscall(SYS_pidfd_getfd, pidfd, (int)fd, 0);
-	return l->fd < 0 ? -errno : 0;
+	l->fd = fd_take(l->pid, (int)fd);
+	return l->fd < 0 ? l->fd : 0;
 }
 
 static int run_lending(struct tracker *t, struct inject *in, struct target_task *task,

@@ -93,7 +93,8 @@ static int creds_dump(struct dump_ctx *d, const struct task_facts *f, const stru
 		return ckpt_fail(err, E_KERNEL, -ENODATA, "capabilities of thread %d",
 				 f->thread->tid);
 	m->no_new_privs = nnp != 0;
-	m->securebits = (uint32_t)slot_ret(a, slot, (uint32_t)priv[0]);
+	/* Of a thread that has ended nobody can ask any more, nor do they matter. */
+	m->securebits = slot ? (uint32_t)slot_ret(a, slot, (uint32_t)priv[0]) : 0;
 	return 0;
 }
 
@@ -260,5 +261,6 @@ const struct task_kind task_kind_creds = {
 	.check = creds_check,
 	.ask = creds_ask,
 	.dump = creds_dump,
+	.of_ended = true,
 	.plan = creds_plan,
 };

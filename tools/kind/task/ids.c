@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What a thread told the kernel about itself: name, clear_child_tid, robust list, rseq. */
 #include <linux/prctl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "kind/task/kinds.h"
 #include "task_basic.pb-c.h"
 
@@ -32,11 +34,22 @@ static int comm_dump(struct dump_ctx *d, const struct task_facts *f, const struc
 {
 	const char *name = (const char *)priv[0];
 	Ckpt__ThreadComm *m = msg;
+	auto_free char *text = NULL;
+	char path[48];
 
 	(void)d;
-	(void)f;
 	(void)a;
-	(void)slot;
+	if (!slot) {
+		int rc;
+
+		(void)snprintf(path, sizeof(path), "task/%d/comm", f->thread->tid);
+		rc = proc_read(f->task->pid, path, &text, NULL, err);
+		if (rc)
+			return rc;
+		if (*text)
+			text[strlen(text) - 1] = 0; /* the newline */
+		name = text;
+	}
 	m->name.len = strnlen(name, COMM_LEN);
 	m->name.data = (uint8_t *)strndup(name, COMM_LEN);
 	return m->name.data ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
@@ -64,6 +77,7 @@ const struct task_kind task_kind_comm = {
 	.phase = PHASE_THREAD,
 	.ask = comm_ask,
 	.dump = comm_dump,
+	.of_ended = true,
 	.plan = comm_plan,
 };
 

@@ -57,15 +57,18 @@ static int thread_dump(struct dump_ctx *d, const struct task_facts *f, const str
 	Ckpt__ThreadTraits *m = msg;
 	int64_t mce = slot_ret(a, slot, (uint32_t)priv[ASK_MCE]);
 
-	(void)f;
-	(void)err;
-	(void)d;
 	m->personality = (uint32_t)slot_ret(a, slot, (uint32_t)priv[ASK_PERSONALITY]);
 	m->dumpable = (uint32_t)slot_ret(a, slot, (uint32_t)priv[ASK_DUMPABLE]);
 	m->timer_slack_ns = (uint64_t)slot_ret(a, slot, (uint32_t)priv[ASK_SLACK]);
 	m->mce_kill = mce < 0 ? PR_MCE_KILL_DEFAULT : (uint32_t)mce;
 	m->pdeathsig = (uint32_t) * (const int *)priv[ASK_DEATHSIG];
 	m->tsc = (uint32_t) * (const int *)priv[ASK_TSC];
+	/* A restore makes children in the first thread, whose end would be that death. */
+	if (m->pdeathsig && dump_parent_headless(d, f->task))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "it asks for signal %u at the death of a parent whose first "
+				 "thread has ended already",
+				 m->pdeathsig);
 	return 0;
 }
 
