@@ -243,6 +243,8 @@ static void *poller(void *arg)
 	return NULL;
 }
 
+#define SHARED_BYTES (64u << 10)
+
 int main(int argc, char **argv)
 {
 	static void *(*const fn[COUNT])(void *) = {
@@ -254,7 +256,7 @@ int main(int argc, char **argv)
 	pthread_t th[COUNT];
 	sigset_t set;
 	int fd;
-	uint64_t *bulk;
+	uint64_t *bulk, *shared;
 	size_t wrong = 0;
 
 	t_init(argc, argv);
@@ -272,6 +274,15 @@ int main(int argc, char **argv)
 	bulk = malloc(BULK_BYTES);
 	for (size_t i = 0; i < BULK_BYTES / 8; i++)
 		bulk[i] = t_pattern(i);
+	/* Contents that belong to no address space. */
+	fd = (int)t_sys(open(t_path("gone"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+	t_sys(ftruncate(fd, SHARED_BYTES));
+	t_sys(unlink(t_path("gone")));
+	shared = mmap(NULL, SHARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (shared == MAP_FAILED)
+		t_die(__FILE__, __LINE__, "mmap");
+	for (size_t i = 0; i < SHARED_BYTES / 8; i++)
+		shared[i] = t_pattern(~i);
 	t_sys(pipe(to_pong));
 	t_sys(pipe(to_ping));
 	for (int i = 0; i < COUNT; i++)
@@ -279,6 +290,10 @@ int main(int argc, char **argv)
 	for (int i = 0; i < COUNT; i++)
 		t_until(progress[i] > 2, "every thread makes progress");
 	t_ready();
+	for (size_t i = 0; i < SHARED_BYTES / 8; i++)
+		wrong += shared[i] != t_pattern(~i);
+	t_check(!wrong, "%zu words of shared memory are wrong", wrong);
+	wrong = 0;
 	stop = true;
 	t_zero(pthread_mutex_lock(&lock));
 	t_zero(pthread_cond_broadcast(&cond));

@@ -6,7 +6,9 @@
  */
 #include "t.h"
 
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -31,6 +33,8 @@ struct area {
 struct actor {
 	uint64_t seed, tags, ops;
 	struct area small, file, huge, move;
+	struct area shm, mem, sysv; /* shared: anonymous, a memory file that is open, System V */
+	bool forks;
 	struct area slot[SLOTS];
 	uint64_t *heap;
 	size_t heap_n;
@@ -224,6 +228,76 @@ static void op_fork(struct actor *a)
 	t_reap(pid, 0);
 }
 
+/* As page_write(), but in the view @at of the page. */
+static void page_write_at(struct actor *a, struct area *r, size_t i, char *at)
+{
+	char *base = r->base;
+
+	r->base = at - i * PAGE;
+	page_write(a, r, i);
+	r->base = base;
+}
+
+/* A child that comes and goes writes: no mapping that is there later saw it. */
+static void shared_by_child(struct actor *a, struct area *r, size_t i)
+{
+	uint64_t tag = 2 + ++a->tags * 1000;
+	pid_t pid = t_fork();
+
+	if (!pid) {
+		a->tags--;
+		page_write(a, r, i);
+		_exit(0);
+	}
+	t_reap(pid, 0);
+	r->tag[i] = tag;
+	r->first[i] = t_pattern(tag);
+}
+
+/* Through the descriptor, or a mapping of a moment. */
+static void shared_by_fd(struct actor *a, struct area *r, size_t i)
+{
+	char buf[PAGE], *p;
+
+	if (rnd(a, 2)) {
+		page_write_at(a, r, i, buf);
+		t_check(pwrite(r->fd, buf, PAGE, (off_t)(i * PAGE)) == (ssize_t)PAGE, "pwrite");
+		return;
+	}
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, (off_t)(i * PAGE));
+	t_check(p != MAP_FAILED, "mmap");
+	page_write_at(a, r, i, p);
+	t_sys(munmap(p, PAGE));
+}
+
+static void op_shared(struct actor *a)
+{
+	struct area *of[] = { &a->shm, &a->mem, &a->sysv }, *r = of[rnd(a, 3)];
+	size_t i = rnd(a, r->pages);
+
+	switch (rnd(a, 8)) {
+	case 0:
+		if (a->forks && rnd(a, 8) == 0)
+			shared_by_child(a, r, i);
+		break;
+	case 1:
+		t_sys(madvise(r->base + i * PAGE, PAGE, MADV_REMOVE));
+		r->tag[i] = 0;
+		break;
+	case 2:
+		t_sys(madvise(r->base + i * PAGE, PAGE, MADV_DONTNEED));
+		page_check(r, i);
+		break;
+	case 3:
+	case 4:
+		if (r->fd >= 0)
+			shared_by_fd(a, r, i);
+		break;
+	default:
+		page_touch(a, r, i);
+	}
+}
+
 static void op_huge(struct actor *a)
 {
 	static const int advice[] = { MADV_HUGEPAGE, MADV_COLLAPSE, MADV_NOHUGEPAGE };
@@ -314,6 +388,7 @@ static void op_stack(struct actor *a)
 static void (*const ops[])(struct actor *a) = {
 	op_write, op_write, op_write, op_touch, op_touch, op_touch,  op_dontneed, op_replace, op_move,
 	op_protect, op_read, op_huge, op_slot,	op_slot,  op_malloc, op_brk,	  op_pipe,    op_stack,
+	op_shared, op_shared,
 };
 
 static bool told(void)
@@ -327,6 +402,7 @@ static void actor_run(struct actor *a, bool forks)
 {
 	struct timespec rest = { .tv_nsec = 100000 };
 
+	a->forks = forks;
 	for (; !told(); a->ops++) {
 		if (forks && a->ops % 200 == 199)
 			op_fork(a);
@@ -339,6 +415,9 @@ static void actor_run(struct actor *a, bool forks)
 	area_check(&a->file);
 	area_check(&a->huge);
 	area_check(&a->move);
+	area_check(&a->shm);
+	area_check(&a->mem);
+	area_check(&a->sysv);
 	for (size_t i = 0; i < SLOTS; i++)
 		area_check(&a->slot[i]);
 	for (size_t i = 0; a->heap && i < a->heap_n; i++)
@@ -355,6 +434,27 @@ static void actor_run(struct actor *a, bool forks)
 	fprintf(stderr, "pid %d: %lu operations\n", getpid(), a->ops);
 }
 
+/* @fd: a memory file; -1 anonymous memory, -2 a System V segment. */
+static void shared_init(struct area *r, char *at, size_t pages, int fd)
+{
+	int flags = MAP_SHARED | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0), id;
+	void *p;
+
+	*r = (struct area) { .home = at, .base = at, .pages = pages, .fd = fd };
+	r->tag = calloc(pages, sizeof(*r->tag));
+	r->first = calloc(pages, sizeof(*r->first));
+	if (fd == -2) {
+		id = (int)t_sys(shmget(IPC_PRIVATE, pages * PAGE, IPC_CREAT | 0600));
+		p = shmat(id, at, 0);
+		t_sys(shmctl(id, IPC_RMID, NULL));
+	} else {
+		if (fd >= 0)
+			t_sys(ftruncate(fd, (off_t)(pages * PAGE)));
+		p = mmap(at, pages * PAGE, PROT_READ | PROT_WRITE, flags, fd, 0);
+	}
+	t_check(p == at, "shared memory at %p, errno %d", at, errno);
+}
+
 static struct actor *actor_new(int n, int fd, bool brk)
 {
 	struct actor *a = calloc(1, sizeof(*a));
@@ -365,6 +465,9 @@ static struct actor *actor_new(int n, int fd, bool brk)
 	area_init(&a->file, at + SPACE, 32, fd);
 	area_init(&a->huge, at + 2 * SPACE, 1024, -1);
 	area_init(&a->move, at + 3 * SPACE, 24, -1);
+	shared_init(&a->shm, at + 5 * SPACE, 40, -1);
+	shared_init(&a->mem, at + 6 * SPACE, 100, (int)t_sys(memfd_create("mutate", MFD_CLOEXEC)));
+	shared_init(&a->sysv, at + 7 * SPACE, 20, -2);
 	for (int i = 0; i < SLOTS; i++) {
 		/* Neighbours, so that they merge. */
 		area_init(&a->slot[i], at + 4 * SPACE + (unsigned long)i * SLOT_PAGES * PAGE,

@@ -74,8 +74,10 @@ void dump_end(struct dump_ctx *d)
 		protobuf_c_message_free_unpacked(&d->mms.v[i]->base, NULL);
 	for (size_t i = 0; i < d->tables.n; i++)
 		protobuf_c_message_free_unpacked(&d->tables.v[i]->base, NULL);
-	for (size_t i = 0; i < d->pages.n; i++)
+	for (size_t i = 0; i < d->pages.n; i++) {
 		free(d->pages.v[i].known);
+		free(d->pages.v[i].hashes);
+	}
 	vec_free(&d->tasks);
 	vec_free(&d->mms);
 	vec_free(&d->tables);

@@ -28,6 +28,11 @@ struct dump_pages {
 	uint32_t mm, object;
 	size_t first_seg, nsegs;
 	int pid;                     /* of the address space */
+	int fd;                      /* of an object: its contents; -1 */
+	uint64_t dev, ino;           /* of that file */
+	unsigned char *hashes;       /* of every page, in order; NULL: nobody will ask */
+	uint64_t npages;             /* that have one */
+	uint32_t parent_object;      /* in which pages of kind CKPT_RUN_PARENT are */
 	struct ckpt_page_run *known; /* runs without data of their own: zero, guards, shared */
 	size_t known_n, known_cap;
 };
@@ -196,6 +201,10 @@ const char *dump_net_kept(const struct dump_ctx *d);
 /* Open the way again (the program goes on). */
 void dump_net_unlock(struct dump_ctx *d);
 void dump_net_free(struct dump_ctx *d);
+/* shared.c: take the pages of objects that the parent has out of the segments, and see to it that
+ * the next increment can do the same */
+int dump_compare_objects(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+int dump_put_hashes(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* cow.c: take pages that an earlier address space holds as well out of the segments */
 int dump_share_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 

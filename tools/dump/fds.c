@@ -505,6 +505,7 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 	struct dump_pages *p;
 	struct page_seg *seg;
 	off_t data = 0, hole;
+	struct stat st;
 	char path[32];
 	int fd;
 
@@ -515,10 +516,17 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 		return ckpt_fail_errno(err, E_LIMIT, -errno,
 				       "cannot keep a descriptor for object %u", obj->id);
 	p = vec_push(&d->pages);
-	if (!p)
+	if (!p) {
+		(void)close(fd);
 		return oom(err);
+	}
 	p->object = obj->id;
+	p->fd = fd;
 	p->first_seg = d->segs.n;
+	if (fstat(fd, &st))
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot stat object %u", obj->id);
+	p->dev = st.st_dev;
+	p->ino = st.st_ino;
 	while ((data = lseek(fd, data, SEEK_DATA)) >= 0 && (uint64_t)data < bytes) {
 		hole = lseek(fd, data, SEEK_HOLE);
 		if (hole < 0 || (uint64_t)hole > bytes)
@@ -535,8 +543,6 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 		data = hole;
 	}
 	/* The segments borrow it until the pages are written; dump_objects_free closes it. */
-	if (!p->nsegs)
-		(void)close(fd);
 	return 0;
 }
 
@@ -624,8 +630,8 @@ int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err)
 void dump_objects_free(struct dump_ctx *d)
 {
 	for (size_t i = 0; i < d->pages.n; i++)
-		if (d->pages.v[i].object && d->pages.v[i].nsegs)
-			(void)close(d->segs.v[d->pages.v[i].first_seg].fd);
+		if (d->pages.v[i].object && d->pages.v[i].fd >= 0)
+			(void)close(d->pages.v[i].fd);
 	for (size_t i = 0; i < d->objects.n; i++) {
 		struct dump_object *o = &d->objects.v[i];
 

@@ -280,6 +280,7 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *ms
 		walk.pages = &d->pages.v[pages_at];
 		walk.pages->mm = mm->id;
 		walk.pages->pid = task->pid;
+		walk.pages->fd = -1;
 		walk.pages->first_seg = d->segs.n;
 	}
 	if (!rc)
@@ -359,6 +360,8 @@ int dump_put_pagemaps(struct dump_ctx *d, struct ckpt_err *err)
 		rc = dump_resolve_parent(d, lists, err);
 	for (size_t i = 0; !rc && i < d->pages.n; i++)
 		rc = put_runs(d, &d->pages.v[i], &lists[i], err);
+	if (!rc)
+		rc = dump_put_hashes(d, err);
 	for (size_t i = 0; lists && i < d->pages.n; i++)
 		vec_free(&lists[i]);
 	free(lists);
@@ -396,6 +399,8 @@ int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err)
 {
 	int rc = dump_share_pages(d, err);
 
+	if (!rc)
+		rc = dump_compare_objects(d, err);
 	if (!rc)
 		rc = dump_take_snapshots(d, err);
 	return rc ? rc : write_part(d, false, err);

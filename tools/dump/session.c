@@ -397,7 +397,7 @@ int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui, struct ck
 static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct run_list *l,
 		       struct ckpt_err *err)
 {
-	const Ckpt__Task *was = image_task(d->parent, dump_vpid(d, p->pid), NULL);
+	const Ckpt__Task *was = p->mm ? image_task(d->parent, dump_vpid(d, p->pid), NULL) : NULL;
 	struct run_list out = { 0 };
 	struct chain_map map = { 0 };
 	int rc = 0;
@@ -410,20 +410,22 @@ static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct ru
 			continue;
 		}
 		if (!map.img) {
-			if (!was || !was->mm)
-				rc = -ENOENT;
-			else
+			if (p->object && p->parent_object)
+				chain_map_init_object(&map, d->parent, p->parent_object);
+			else if (was && was->mm)
 				chain_map_init(&map, d->parent, was->mm);
+			else
+				rc = -ENOENT;
 		}
 		if (!rc && r->kind == CKPT_RUN_SAME)
 			rc = chain_same(&map, r->vaddr, r->npages, &out, &d->stats.pages_parent);
 		else if (!rc)
 			rc = chain_resolve(&map, r->vaddr, r->npages, &out);
 		if (rc == -ENOENT)
-			rc = ckpt_fail(
-				err, E_INTERNAL, rc,
-				"task %d: the unwritten page at %#llx is not in the parent %s",
-				p->pid, (unsigned long long)r->vaddr, d->parent->path);
+			rc = ckpt_fail(err, E_INTERNAL, rc,
+				       "%s %d: the unwritten page at %#llx is not in the parent %s",
+				       p->mm ? "task" : "object", p->mm ? p->pid : (int)p->object,
+				       (unsigned long long)r->vaddr, d->parent->path);
 	}
 	if (rc) {
 		vec_free(&out);
@@ -516,7 +518,7 @@ int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists, struct ckpt_
 
 	for (size_t i = 0; !rc && i < d->pages.n; i++) {
 		all[i] = &lists[i];
-		if (d->pages.v[i].mm)
+		if (d->pages.v[i].mm || d->pages.v[i].parent_object)
 			rc = resolve_one(d, &d->pages.v[i], &lists[i], err);
 	}
 	for (size_t i = d->pages.n; !rc && i-- > 0;)

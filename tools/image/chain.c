@@ -146,6 +146,13 @@ void chain_map_init(struct chain_map *m, const struct image *img, uint32_t mm)
 	m->maps = image_maps_of_mm(img, mm);
 }
 
+void chain_map_init_object(struct chain_map *m, const struct image *img, uint32_t object)
+{
+	memset(m, 0, sizeof(*m));
+	m->img = img;
+	m->maps = image_maps_of_object(img, object);
+}
+
 /* The run that holds @vaddr; questions come in ascending order. */
 static const struct ckpt_page_run *chain_map_find(struct chain_map *m, uint64_t vaddr)
 {

@@ -29,6 +29,8 @@ struct chain_map {
 	size_t other_map, other_run;
 };
 void chain_map_init(struct chain_map *m, const struct image *img, uint32_t mm);
+/* The same over the pages of an object. */
+void chain_map_init_object(struct chain_map *m, const struct image *img, uint32_t object);
 /*
  * Append where the pages [vaddr, +npages) are, as a child of the image would write it. Calls come
  * in ascending order of @vaddr. 0, -ENOMEM, or -ENOENT when the parent does not have them all.

@@ -30,8 +30,9 @@ enum ckpt_record {
 	CKPT_REC_OBJECT = 5,
 	CKPT_REC_PAGEMAP = 6,
 	CKPT_REC_PAGESUMS = 7,
-	CKPT_REC_CHAIN = 9, /* of an increment: the checkpoints that hold its other pages */
-	CKPT_REC_END = 8,   /* last frame of records: a shorter file is truncated */
+	CKPT_REC_CHAIN = 9,       /* of an increment: the checkpoints that hold its other pages */
+	CKPT_REC_PAGEHASHES = 10, /* of shared objects: what their pages held */
+	CKPT_REC_END = 8,         /* last frame of records: a shorter file is truncated */
 };
 
 struct ckpt_frame {

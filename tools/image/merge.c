@@ -100,6 +100,8 @@ static int write_all(struct image_writer *w, struct image *img, int threads,
 		rc = put_list(w, CKPT_REC_TASK, &img->tasks, err);
 	if (!rc)
 		rc = put_maps(w, img, &segs, err);
+	if (!rc)
+		rc = put_list(w, CKPT_REC_PAGEHASHES, &img->hashes, err);
 	vec_free(&segs);
 	return rc;
 }

@@ -19,6 +19,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
+#include "image/content.h"
 #include "image/writer.h"
 
 #define BLOCK_PAGES (CKPT_PAGE_SUM_BYTES / CKPT_PAGE)
@@ -76,6 +77,9 @@ static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char 
 			atomic_store(&c->bad_seg, (int)s);
 			return rc;
 		}
+		for (uint64_t k = 0; seg->hash && k < take; k++)
+			content_hash(c->w->hash_seed, buf + (page - first + k) * CKPT_PAGE,
+				     seg->hash + (skip + k) * CONTENT_HASH_BYTES);
 		page += take;
 		s++;
 	}

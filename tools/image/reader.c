@@ -122,6 +122,8 @@ static int take_record(struct image *img, const struct ckpt_frame *f, const unsi
 		{ CKPT_REC_FDTABLE, &ckpt__fd_table__descriptor, offsetof(struct image, tables) },
 		{ CKPT_REC_OBJECT, &ckpt__object__descriptor, offsetof(struct image, objects) },
 		{ CKPT_REC_PAGEMAP, &ckpt__page_map__descriptor, offsetof(struct image, maps) },
+		{ CKPT_REC_PAGEHASHES, &ckpt__page_hashes__descriptor,
+		  offsetof(struct image, hashes) },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
@@ -500,6 +502,7 @@ void image_free(struct image *img)
 	free_list(&img->tables);
 	free_list(&img->objects);
 	free_list(&img->maps);
+	free_list(&img->hashes);
 	vec_free(&img->sums);
 	for (size_t i = 0; i < img->sources.n; i++) {
 		if (i && img->sources.v[i].pages_fd >= 0)

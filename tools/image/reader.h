@@ -56,6 +56,10 @@ struct image {
 		Ckpt__PageMap **v;
 		size_t n, cap;
 	} maps;
+	struct {
+		Ckpt__PageHashes **v;
+		size_t n, cap;
+	} hashes;
 	Ckpt__PageMap *
 		*by_owner;   /* maps: those of address spaces by id, then those of objects by id */
 	size_t *owner_first; /* where each begins; one more at the end */

@@ -48,6 +48,7 @@ struct image_writer {
 		size_t n, cap;
 	} packed;                           /* as many as sums, when the page file is packed */
 	atomic_uint_least64_t packed_bytes; /* written to the page file so far */
+	uint64_t hash_seed;                 /* of segments that want hashes */
 	struct ckpt_ui *ui;
 };
 
@@ -71,11 +72,12 @@ struct page_seg {
 	int fd; /* /proc/PID/mem or a shared object; borrowed */
 	uint32_t npages;
 	uint64_t addr;
-	uint64_t off; /* set by image_pages_write */
-	bool is_file; /* its last page may be cut by the end of the file */
-	bool frozen;  /* to be read before the target runs on, not from a snapshot */
-	bool later;   /* dump: read from a snapshot */
-	bool backed;  /* what is not saved shows a file: zeros are content */
+	uint64_t off;        /* set by image_pages_write */
+	bool is_file;        /* its last page may be cut by the end of the file */
+	bool frozen;         /* to be read before the target runs on, not from a snapshot */
+	bool later;          /* dump: read from a snapshot */
+	bool backed;         /* what is not saved shows a file: zeros are content */
+	unsigned char *hash; /* room for the hash of every page (image/content.h); may be NULL */
 };
 struct page_segs {
 	struct page_seg *v;

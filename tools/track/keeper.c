@@ -146,6 +146,8 @@ static int do_stop(struct keeper *k, struct client *c)
 	if (o && o != c)
 		return reply_state(k, c, 0, true);
 	k->stop = true;
+	/* Who is told that it stopped finds no trace of it. */
+	keeper_tasks_free(&k->tasks);
 	/* Who is told that it stopped may start another. */
 	(void)unlink(k->path);
 	return reply_state(k, c, 0, false);

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Increments of shared memory. What belongs to an object and not to an address space (shared
+ * anonymous memory, memory files, System V segments, unlinked files) may be written through any
+ * mapping, also of a child that came and went or of a program outside the tree, and through
+ * descriptors. No tracker sees all of that; the only certain way is to look. So the frozen contents
+ * are hashed page by page and compared with the hashes that the parent kept. The hash that goes
+ * into the image is of the very bytes that were copied into it (image/pages.c), so that it is right
+ * even when somebody outside writes at the same time.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/vec.h"
+#include "dump/dump.h"
+#include "image/content.h"
+
+#define CHUNK_PAGES 64u /* 256 KiB: read and hashed while it is in the cache */
+#define CHUNKS_PER_THREAD 32u
+#define MAX_THREADS 16
+
+/* Part of a segment of an object that the parent has, too. */
+struct chunk {
+	size_t seg;
+	uint32_t first, npages;
+	size_t known; /* index of what the parent knows */
+};
+
+struct compare {
+	struct dump_ctx *d;
+	struct {
+		struct chunk *v;
+		size_t n, cap;
+	} chunks;
+	struct {
+		struct content *v;
+		size_t n, cap;
+	} known;
+	struct page_segs out;
+	atomic_size_t next;
+	atomic_int rc;
+	/* For every segment, one byte a page: it is as it was. NULL: all are new. */
+	unsigned char **same;
+};
+
+static int oom(struct ckpt_err *err)
+{
+	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+}
+
+static int compare_chunk(struct compare *c, const struct chunk *k, unsigned char *buf)
+{
+	const struct page_seg *s = &c->d->segs.v[k->seg];
+	const struct content *known = &c->known.v[k->known];
+	uint64_t at = s->addr + (uint64_t)k->first * CKPT_PAGE;
+	size_t cursor = 0;
+	int rc;
+
+	/* The file may end within the last page. */
+	memset(buf + (k->npages - 1) * (size_t)CKPT_PAGE, 0, CKPT_PAGE);
+	rc = io_pread_full(s->fd, buf, (size_t)k->npages * CKPT_PAGE, at);
+	if (rc && rc != -ENODATA)
+		return rc;
+	for (uint32_t i = 0; i < k->npages; i++) {
+		unsigned char *h = s->hash + (size_t)(k->first + i) * CONTENT_HASH_BYTES;
+		const unsigned char *was = content_at(known, &cursor, at + i * CKPT_PAGE);
+
+		content_hash(c->d->writer.hash_seed, buf + i * (size_t)CKPT_PAGE, h);
+		c->same[k->seg][k->first + i] = was && !memcmp(was, h, CONTENT_HASH_BYTES);
+	}
+	return 0;
+}
+
+static void *compare_worker(void *arg)
+{
+	struct compare *c = arg;
+	auto_free unsigned char *buf = malloc((size_t)CHUNK_PAGES * CKPT_PAGE);
+	int rc = buf ? 0 : -ENOMEM;
+
+	while (!rc && !atomic_load(&c->rc)) {
+		size_t at = atomic_fetch_add(&c->next, 1);
+
+		if (at >= c->chunks.n)
+			break;
+		rc = compare_chunk(c, &c->chunks.v[at], buf);
+	}
+	if (rc)
+		atomic_store(&c->rc, rc);
+	return NULL;
+}
+
+static int compare_all(struct compare *c, struct ckpt_err *err)
+{
+	size_t threads = c->chunks.n / CHUNKS_PER_THREAD;
+	pthread_t tid[MAX_THREADS];
+	size_t started = 0;
+	int rc;
+
+	if (threads > (size_t)c->d->opts->threads)
+		threads = (size_t)c->d->opts->threads;
+	if (threads > MAX_THREADS)
+		threads = MAX_THREADS;
+	for (; started + 1 < threads; started++)
+		if (pthread_create(&tid[started], NULL, compare_worker, c))
+			break;
+	(void)compare_worker(c);
+	while (started)
+		(void)pthread_join(tid[--started], NULL);
+	rc = atomic_load(&c->rc);
+	return rc ? ckpt_fail_errno(err, E_MEMORY, rc, "cannot read shared memory") : 0;
+}
+
+/* Room for the hashes of an object; what is to be compared, if the parent has it. */
+static int prepare(struct compare *c, struct dump_pages *p, struct ckpt_err *err)
+{
+	struct dump_ctx *d = c->d;
+	uint64_t pages = 0;
+	struct content *known;
+	int rc;
+
+	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++)
+		pages += d->segs.v[i].npages;
+	p->hashes = malloc(pages * CONTENT_HASH_BYTES + 1);
+	if (!p->hashes)
+		return oom(err);
+	p->npages = pages;
+	pages = 0;
+	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++) {
+		d->segs.v[i].hash = p->hashes + pages * CONTENT_HASH_BYTES;
+		pages += d->segs.v[i].npages;
+	}
+	if (!d->parent)
+		return 0;
+	known = vec_push(&c->known);
+	if (!known)
+		return oom(err);
+	rc = content_find(d->parent, p->dev, p->ino, known);
+	if (rc <= 0)
+		return rc ? oom(err) : 0;
+	p->parent_object = known->object;
+	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++) {
+		uint32_t n = d->segs.v[i].npages;
+
+		c->same[i] = calloc(n, 1);
+		if (!c->same[i])
+			return oom(err);
+		for (uint32_t at = 0; at < n; at += CHUNK_PAGES) {
+			struct chunk *k = vec_push(&c->chunks);
+
+			if (!k)
+				return oom(err);
+			*k = (struct chunk) { i, at, n - at < CHUNK_PAGES ? n - at : CHUNK_PAGES,
+					      c->known.n - 1 };
+		}
+	}
+	return 0;
+}
+
+/* Cut @seg into what stays a segment and what is in the parent. */
+static int cut_segment(struct compare *c, struct dump_pages *p, size_t seg)
+{
+	const struct page_seg *s = &c->d->segs.v[seg];
+	const unsigned char *same = c->same[seg];
+
+	for (uint32_t at = 0, n; at < s->npages; at += n) {
+		n = 1;
+		while (same && at + n < s->npages && same[at + n] == same[at])
+			n++;
+		if (!same)
+			n = s->npages;
+		if (same && same[at]) {
+			struct ckpt_page_run *r = vec_grow((void **)&p->known, &p->known_n,
+							   &p->known_cap, sizeof(*r));
+
+			if (!r)
+				return -ENOMEM;
+			*r = (struct ckpt_page_run) { .vaddr = s->addr + (uint64_t)at * CKPT_PAGE,
+						      .npages = n,
+						      .kind = CKPT_RUN_PARENT };
+			c->d->stats.pages_scanned += n;
+			c->d->stats.pages_parent += n;
+		} else {
+			struct page_seg *o = vec_push(&c->out);
+
+			if (!o)
+				return -ENOMEM;
+			*o = *s;
+			o->addr += (uint64_t)at * CKPT_PAGE;
+			o->npages = n;
+			o->hash += (size_t)at * CONTENT_HASH_BYTES;
+			p->nsegs++;
+			c->d->stats.pages_scanned += n;
+		}
+	}
+	return 0;
+}
+
+/* The segments anew, without what the parent has. */
+static int cut_all(struct compare *c)
+{
+	struct dump_ctx *d = c->d;
+
+	for (size_t i = 0; i < d->pages.n; i++) {
+		struct dump_pages *p = &d->pages.v[i];
+		size_t first = p->first_seg, n = p->nsegs;
+
+		p->first_seg = c->out.n;
+		p->nsegs = 0;
+		for (size_t k = first; k < first + n; k++) {
+			struct page_seg *o;
+
+			if (p->object) {
+				if (cut_segment(c, p, k))
+					return -ENOMEM;
+				continue;
+			}
+			o = vec_push(&c->out);
+			if (!o)
+				return -ENOMEM;
+			*o = d->segs.v[k];
+			p->nsegs++;
+		}
+	}
+	free(d->segs.v);
+	d->segs = c->out;
+	c->out = (struct page_segs) { 0 };
+	return 0;
+}
+
+static void compare_free(struct compare *c, size_t segs)
+{
+	for (size_t i = 0; c->same && i < segs; i++)
+		free(c->same[i]);
+	free(c->same);
+	for (size_t i = 0; i < c->known.n; i++)
+		content_free(&c->known.v[i]);
+	vec_free(&c->known);
+	vec_free(&c->chunks);
+	vec_free(&c->out);
+}
+
+int dump_compare_objects(struct dump_ctx *d, struct ckpt_err *err)
+{
+	struct compare c = { .d = d };
+	size_t segs = d->segs.n;
+	bool any = false;
+	int rc = 0;
+
+	for (size_t i = 0; i < d->pages.n; i++)
+		any |= d->pages.v[i].object && d->pages.v[i].nsegs;
+	/* Nobody will compare with the last checkpoint of a program that ends. */
+	if (!any || !d->session || (!d->parent && !d->tracking->arm))
+		return 0;
+	c.same = calloc(segs + 1, sizeof(*c.same));
+	if (!c.same)
+		return oom(err);
+	if (content_seed(d->parent, &d->writer.hash_seed))
+		rc = ckpt_fail(err, E_KERNEL, -EIO, "the kernel gives no random numbers");
+	for (size_t i = 0; !rc && i < d->pages.n; i++)
+		if (d->pages.v[i].object)
+			rc = prepare(&c, &d->pages.v[i], err);
+	if (!rc)
+		rc = compare_all(&c, err);
+	if (!rc)
+		rc = ckpt_fault_fail("track.compared", E_MEMORY, err);
+	if (!rc && c.chunks.n && cut_all(&c))
+		rc = oom(err);
+	compare_free(&c, segs);
+	return rc;
+}
+
+int dump_put_hashes(struct dump_ctx *d, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < d->pages.n; i++) {
+		const struct dump_pages *p = &d->pages.v[i];
+
+		if (p->hashes && d->tracking && d->tracking->arm)
+			rc = content_put(&d->writer, p->object, p->dev, p->ino, p->hashes,
+					 p->npages, err);
+	}
+	return rc;
+}
