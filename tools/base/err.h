@@ -46,6 +46,8 @@
 	X(E_RESTORE, 1, "see which step failed with -v; the image is unharmed")                    \
 	X(E_TCP, 3, "say what becomes of it: --tcp keep or --tcp close")                           \
 	X(E_NETLOCK, 1, "see what this kernel lacks: ckpt check")                                  \
+	X(E_ADDRESS, 3, "look at the addresses of both nodes: ip address")                         \
+	X(E_HOOK, 1, "run the script by hand, with what ckpt gives it: man ckpt-migrate")          \
 	X(E_LIMIT, 3, "raise the limit named above and repeat")                                    \
 	X(E_PEER, 1, "check the peer and repeat: the program still runs here")                     \
 	X(E_NOMEM, 1, "free some memory and repeat")

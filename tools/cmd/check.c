@@ -163,8 +163,6 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	d.external = external;
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
-	if (m.to && d.tcp == CKPT_TCP_KEEP)
-		return cmd_usage(cmd, "--to excludes --tcp keep: connections do not move yet");
 	if (m.to && !d.pid)
 		return cmd_usage(cmd, "--to needs --pid: which process would move");
 	if (!d.pid && !r.dir)

@@ -7,6 +7,7 @@
 #include "base/vec.h"
 #include "cmd/cmd.h"
 #include "migrate/decision.h"
+#include "migrate/hook.h"
 #include "migrate/migrate.h"
 
 enum {
@@ -23,6 +24,9 @@ enum {
 	OPT_COMPRESS,
 	OPT_TRACKER,
 	OPT_DOUBT,
+	OPT_ADDRESS,
+	OPT_HOOK,
+	OPT_HOOK_TIME,
 };
 
 static const struct cmd_opt opts[] = {
@@ -37,7 +41,10 @@ static const struct cmd_opt opts[] = {
 	{ OPT_DIVERGE, "on-diverge", "stop|fail",
 	  "when it writes faster than the link (default stop)" },
 	{ OPT_COMPRESS, "compress", "none|lz4", "pack pages when that pays (default none)" },
-	{ OPT_TCP, "tcp", "close|refuse", "established TCP connections: drop or refuse" },
+	{ OPT_TCP, "tcp", "keep|close|refuse", "established TCP connections (default refuse)" },
+	{ OPT_ADDRESS, "move-address", "ADDR/PLEN[@DEV]", "an address that moves along (to DEV)" },
+	{ OPT_HOOK, "hook", "SCRIPT", "run at prepare, leave, left and back" },
+	{ OPT_HOOK_TIME, "hook-timeout", "S", "kill it and count it as failed (default 10)" },
 	{ OPT_TRACKER, "tracker", "NAME", "how written pages are found" },
 	{ OPT_CHECK, "check", NULL, "say what stops it, on both nodes, and do nothing" },
 	{ OPT_DOUBT, "resolve-time", "S", "ask this long after a cut (default 10)" },
@@ -45,7 +52,10 @@ static const struct cmd_opt opts[] = {
 	{ 0 },
 };
 
+#define ADDRESSES_MAX 64
+
 struct print {
+	struct netaddr addrs[ADDRESSES_MAX];
 	struct cmd_common *c;
 	int blockers;
 };
@@ -109,13 +119,13 @@ static void on_blocker(void *arg, const struct ckpt_err *why, bool there)
 		ckpt_err_remedy(why));
 }
 
-static int resolve_one(const struct cmd_common *c, const char *id, const struct migrate_opts *o)
+static int resolve_one(struct cmd_common *c, const char *id, const struct migrate_opts *o)
 {
 	enum migrate_outcome out;
 	struct ckpt_err err = { 0 };
 
-	if (ckpt_migrate_resolve(id, o->to, o->auth.key || o->auth.insecure ? &o->auth : NULL, &out,
-				 &err))
+	if (ckpt_migrate_resolve(id, o->to, o->auth.key || o->auth.insecure ? &o->auth : NULL,
+				 &c->ui, &out, &err))
 		return cmd_fail(c, &err);
 	if (c->json) {
 		struct json_object *j = json_object_new_object();
@@ -131,7 +141,7 @@ static int resolve_one(const struct cmd_common *c, const char *id, const struct 
 	return 0;
 }
 
-static int resolve(const struct cmd_common *c, const char *id, const struct migrate_opts *o)
+static int resolve(struct cmd_common *c, const char *id, const struct migrate_opts *o)
 {
 	struct ckpt_err err = { 0 };
 	char **ids = NULL;
@@ -179,6 +189,9 @@ static void print_result(const struct cmd_common *c, const struct migrate_opts *
 		json_object_object_add(j, "saved_lz4_bytes", json_object_new_uint64(r->saved_lz4));
 		json_object_object_add(j, "tracker",
 				       json_object_new_string(r->tracker ? r->tracker : "none"));
+		if (*r->network_lock)
+			json_object_object_add(j, "network_lock",
+					       json_object_new_string(r->network_lock));
 		put_line(j);
 		return;
 	}
@@ -252,8 +265,25 @@ static const char *take_opt(int key, const char *arg, struct migrate_opts *o,
 			return "--compress takes none or lz4";
 	}
 	if (key == OPT_TCP) {
-		if (!cmd_tcp(arg, &o->tcp) || o->tcp == CKPT_TCP_KEEP)
-			return "--tcp takes close or refuse";
+		if (!cmd_tcp(arg, &o->tcp))
+			return "--tcp takes keep, close or refuse";
+	}
+	if (key == OPT_ADDRESS) {
+		struct print *p = o->arg;
+
+		if (o->naddrs == ADDRESSES_MAX || !netaddr_parse(arg, &p->addrs[o->naddrs]))
+			return "--move-address takes ADDR/PLEN[@DEV], at most 64 times";
+		o->naddrs++;
+	}
+	if (key == OPT_HOOK) {
+		o->hook = arg;
+		if (*arg != '/' || access(arg, X_OK))
+			return "--hook takes the full path of a program";
+	}
+	if (key == OPT_HOOK_TIME) {
+		if (!parse_num(arg, 86400, &n) || !n)
+			return "--hook-timeout takes seconds";
+		o->hook_timeout_ms = (uint32_t)n * 1000;
 	}
 	if (key == OPT_TRACKER)
 		o->tracker = arg;
@@ -271,6 +301,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	struct migrate_opts o = { .max_downtime_us = 100000,
 				  .max_rounds = 16,
 				  .resolve_us = 10000000,
+				  .addrs = p.addrs,
+				  .hook_timeout_ms = HOOK_TIMEOUT_MS,
 				  .event = on_event,
 				  .arg = &p };
 	struct migrate_result res;

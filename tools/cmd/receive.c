@@ -12,9 +12,10 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "migrate/hook.h"
 #include "migrate/migrate.h"
 
-enum { OPT_LISTEN = 256, OPT_UNIX, OPT_STDIO, OPT_KEY, OPT_INSECURE };
+enum { OPT_LISTEN = 256, OPT_UNIX, OPT_STDIO, OPT_KEY, OPT_INSECURE, OPT_HOOK, OPT_HOOK_TIME };
 
 static const struct cmd_opt opts[] = {
 	{ OPT_LISTEN, "listen", "ADDR[:PORT]",
@@ -23,6 +24,8 @@ static const struct cmd_opt opts[] = {
 	{ OPT_STDIO, "stdio", NULL, "one source on standard input and output (ssh://)" },
 	{ OPT_KEY, "key", "FILE", "this node's half of ckpt keygen" },
 	{ OPT_INSECURE, "insecure", NULL, "plain TCP: whoever reaches the port becomes root here" },
+	{ OPT_HOOK, "hook", "SCRIPT", "run at prepare, ready, enter and drop" },
+	{ OPT_HOOK_TIME, "hook-timeout", "S", "kill it and count it as failed (default 10)" },
 	{ '1', "once", NULL, "end when one program has moved here" },
 	{ 0 },
 };
@@ -130,7 +133,7 @@ static int serve_forever(struct cmd_common *c, int fd, const struct receive_opts
 
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
-	struct receive_opts o = { 0 };
+	struct receive_opts o = { .hook_timeout_ms = HOOK_TIMEOUT_MS };
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
 	const char *at = NULL, *sock = NULL;
@@ -150,11 +153,20 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.auth.key = optarg;
 		if (key == OPT_INSECURE)
 			o.auth.insecure = true;
+		if (key == OPT_HOOK)
+			o.hook = optarg;
+		if (key == OPT_HOOK_TIME)
+			o.hook_timeout_ms = (uint32_t)atoi(optarg) * 1000;
 		if (key == '1')
 			once = true;
 	}
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
+	if (o.hook && (*o.hook != '/' || access(o.hook, X_OK)))
+		return cmd_usage(cmd, "--hook takes the full path of a program, not \"%s\"",
+				 o.hook);
+	if (!o.hook_timeout_ms)
+		return cmd_usage(cmd, "--hook-timeout takes seconds");
 	if (!!at + !!sock + use_stdio != 1)
 		return cmd_usage(cmd, "say one of --listen, --unix and --stdio");
 	if (use_stdio) {

@@ -193,6 +193,8 @@ int dump_net_lock(struct dump_ctx *d, struct ckpt_err *err) __must_check;
  * to
  * @id until a restore of that image. On failure nothing was ended. */
 int dump_net_end(struct dump_ctx *d, const uint8_t *id, struct ckpt_err *err) __must_check;
+/* Are there connections or ports that a lock would hold? */
+bool dump_net_any(const struct dump_ctx *d);
 /* The same in parts: a second lock that outlives us; whether closing a connection is silent. */
 int dump_net_keep(struct dump_ctx *d, const char *name, struct ckpt_err *err) __must_check;
 void dump_net_silence(struct dump_ctx *d, bool on);

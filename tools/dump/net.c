@@ -213,6 +213,11 @@ int dump_net_end(struct dump_ctx *d, const uint8_t *id, struct ckpt_err *err)
 	return 0;
 }
 
+bool dump_net_any(const struct dump_ctx *d)
+{
+	return d->net && d->net->conns.n;
+}
+
 int dump_net_keep(struct dump_ctx *d, const char *name, struct ckpt_err *err)
 {
 	if (!d->net || !d->net->conns.n)

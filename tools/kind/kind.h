@@ -70,6 +70,9 @@ struct fd_kind {
 	/* All objects and all tasks exist, nothing runs yet; f is ckpt's own copy. May be NULL. */
 	int (*finish)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fd,
 		      struct ckpt_err *err);
+	/* Its addresses are here, and the network lock still holds: too late to fail. As release.
+	 * May be NULL. */
+	void (*arrive)(const Ckpt__Object *obj, const void *msg, int fd);
 	/* The network lock is open and the program is about to run: too late to fail. In a process
 	 * that shares ckpt's memory. May be NULL. */
 	void (*release)(const Ckpt__Object *obj, const void *msg, int fd);
@@ -287,6 +290,8 @@ struct ckpt_restore_opts {
 	bool pidns;
 	bool plan_only;
 	bool leave_stopped;
+	bool addresses_later; /* addresses come when all is about to run: sockets may name them
+				 before */
 	const char *pidfile;
 	const struct ckpt_inherit *inherit;
 	size_t n_inherit;

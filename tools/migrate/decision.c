@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "kern/procfs.h"
+#include "kind/fd/tcprepair.h"
 
 #define RUN_DIR "/run/ckpt"
 
@@ -59,8 +61,9 @@ bool decision_id_parse(const char *hex, uint8_t *ret)
 }
 
 /* @text into a file that gets its name when it is durable, so that a kill leaves no half of it.
- * -EEXIST when there is one of that name. */
-static int put_whole(int dir, const char *name, const char *text)
+ * -EEXIST when there is one of that name. @ret_locked, unless NULL: it is locked from the start,
+ * and stays open. */
+static int put_whole(int dir, const char *name, const char *text, int *ret_locked)
 {
 	auto_fd fd = openat(dir, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
 	char path[32], tmp[96] = "";
@@ -74,6 +77,8 @@ static int put_whole(int dir, const char *name, const char *text)
 	rc = fd < 0 ? -errno : io_pwrite_full(fd, text, strlen(text), 0);
 	if (!rc && fsync(fd))
 		rc = -errno;
+	if (!rc && ret_locked && flock(fd, LOCK_EX))
+		rc = -errno;
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	if (!rc && linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW))
 		rc = -errno;
@@ -81,6 +86,8 @@ static int put_whole(int dir, const char *name, const char *text)
 		(void)unlinkat(dir, tmp, 0);
 	if (!rc && fsync(dir))
 		rc = -errno;
+	if (!rc && ret_locked)
+		*ret_locked = take_fd(&fd);
 	return rc;
 }
 
@@ -89,6 +96,28 @@ static void put_pids(FILE *f, const struct decision *d)
 	for (size_t i = 0; i < d->pids.n; i++)
 		(void)fprintf(f, "pid %d %llu %d\n", d->pids.v[i].pid,
 			      (unsigned long long)d->pids.v[i].start_time, d->pids.v[i].stopped);
+}
+
+static void put_addrs(FILE *f, const struct decision *d)
+{
+	char text[NETADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < d->addrs.n; i++) {
+		netaddr_print(&d->addrs.v[i], text);
+		(void)fprintf(f, "address %s\n", text);
+	}
+}
+
+static bool parse_addr(const char *line, struct decision *d)
+{
+	struct netaddr a, *slot;
+
+	if (strncmp(line, "address ", 8) != 0)
+		return false;
+	slot = netaddr_parse(line + 8, &a) ? vec_push(&d->addrs) : NULL;
+	if (slot)
+		*slot = a;
+	return true;
 }
 
 /* A line of put_pids(); false when it is another one. */
@@ -153,11 +182,13 @@ int decision_write(const struct decision *d, struct ckpt_err *err)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	(void)fprintf(f, "run_sent %d\nto %s\nkey %s\ninsecure %d\n", d->run_sent, d->to, d->key,
 		      d->insecure);
+	(void)fprintf(f, "lock %s\nhook %u %s\n", d->lock, d->hook_timeout_ms, d->hook);
+	put_addrs(f, d);
 	put_pids(f, d);
 	if (fclose(f))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	(void)snprintf(name, sizeof(name), "source-%s", d->id);
-	rc = put_whole(dir, name, text);
+	rc = put_whole(dir, name, text, NULL);
 	if (rc == -EEXIST)
 		rc = update(dir, name, text);
 	return rc ? ckpt_fail_errno(err, E_PERM, rc, "cannot record the decision %s", name) : 0;
@@ -196,14 +227,18 @@ int decision_read(const char *id, struct decision *ret, struct ckpt_err *err)
 	memcpy(ret->id, id, sizeof(ret->id));
 	for (char *save = NULL, *line = strtok_r(text, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save)) {
-		int v;
+		int v, at = 0;
 
-		if (parse_pid(line, ret)) {
+		if (parse_pid(line, ret) || parse_addr(line, ret)) {
 			continue;
 		} else if (!strncmp(line, "to ", 3)) {
 			(void)snprintf(ret->to, sizeof(ret->to), "%s", line + 3);
 		} else if (!strncmp(line, "key ", 4)) {
 			(void)snprintf(ret->key, sizeof(ret->key), "%s", line + 4);
+		} else if (!strncmp(line, "lock ", 5)) {
+			(void)snprintf(ret->lock, sizeof(ret->lock), "%s", line + 5);
+		} else if (sscanf(line, "hook %u %n", &ret->hook_timeout_ms, &at) == 1 && at) {
+			(void)snprintf(ret->hook, sizeof(ret->hook), "%s", line + at);
 		} else if (sscanf(line, "run_sent %d", &v) == 1) {
 			ret->run_sent = v;
 		} else if (sscanf(line, "insecure %d", &v) == 1) {
@@ -216,6 +251,7 @@ int decision_read(const char *id, struct decision *ret, struct ckpt_err *err)
 void decision_free(struct decision *d)
 {
 	vec_free(&d->pids);
+	vec_free(&d->addrs);
 }
 
 int decision_list(char ***ret, size_t *ret_n, struct ckpt_err *err)
@@ -256,7 +292,8 @@ int verdict_make(const char *id, Ckpt__MigState want, Ckpt__MigState *ret, struc
 	if (dir < 0)
 		return dir;
 	(void)snprintf(name, sizeof(name), "peer-%s", id);
-	rc = put_whole(dir, name, want == CKPT__MIG_STATE__MIG_STATE_RUNNING ? "run\n" : "drop\n");
+	rc = put_whole(dir, name, want == CKPT__MIG_STATE__MIG_STATE_RUNNING ? "run\n" : "drop\n",
+		       NULL);
 	if (rc == -EEXIST)
 		rc = 0;
 	if (!rc && io_read_file(dir, name, &have) < 0)
@@ -278,7 +315,7 @@ void held_remove(const char *id)
 	remove_file("held", id);
 }
 
-int held_write(const char *id, const struct decision *pids, struct ckpt_err *err)
+int held_write(const char *id, const struct decision *pids, int *ret_fd, struct ckpt_err *err)
 {
 	auto_fd dir = open_dir(err);
 	auto_free char *text = NULL;
@@ -292,13 +329,24 @@ int held_write(const char *id, const struct decision *pids, struct ckpt_err *err
 	f = open_memstream(&text, &len);
 	if (!f)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	put_addrs(f, pids);
 	put_pids(f, pids);
 	if (fclose(f))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	(void)snprintf(name, sizeof(name), "held-%s", id);
-	(void)unlinkat(dir, name, 0);
-	rc = put_whole(dir, name, text);
+	rc = put_whole(dir, name, text, ret_fd);
 	return rc ? ckpt_fail_errno(err, E_PERM, rc, "cannot record %s", name) : 0;
+}
+
+/* The file, once nobody is at work on its processes; -1 when there is nothing to be settled. */
+static int held_open(int dir, const char *name)
+{
+	auto_fd fd = openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+
+	if (fd < 0 || flock(fd, LOCK_EX) || fstat(fd, &st) || !st.st_nlink)
+		return -1;
+	return take_fd(&fd);
 }
 
 void held_settle(const char *id, bool run)
@@ -306,15 +354,24 @@ void held_settle(const char *id, bool run)
 	struct ckpt_err ignore = { 0 };
 	auto_fd dir = open_dir(&ignore);
 	auto_free char *text = NULL;
+	auto_fd fd = -1;
 	struct decision d = { 0 };
 	char name[64];
 
 	(void)snprintf(name, sizeof(name), "held-%s", id);
-	if (dir < 0 || io_read_file(dir, name, &text) < 0)
+	if (dir >= 0)
+		fd = held_open(dir, name);
+	if (fd < 0 || io_read_file(dir, name, &text) < 0)
 		return;
 	for (char *save = NULL, *line = strtok_r(text, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save))
-		(void)parse_pid(line, &d);
+		(void)(parse_addr(line, &d) || parse_pid(line, &d));
+	for (size_t i = 0; run && i < d.addrs.n; i++)
+		if (!netaddr_add(&d.addrs.v[i]))
+			(void)netaddr_announce(&d.addrs.v[i]);
+	for (size_t i = 0; run && i < d.pids.n; i++)
+		if (decision_same(&d.pids.v[i]))
+			tcp_reset_task(d.pids.v[i].pid);
 	for (size_t i = 0; i < d.pids.n; i++)
 		if (decision_same(&d.pids.v[i]) && (!run || !d.pids.v[i].stopped))
 			(void)kill(d.pids.v[i].pid, run ? SIGCONT : SIGKILL);

@@ -5,6 +5,8 @@
 
 #include "base/err.h"
 #include "base/ui.h"
+#include "kern/netaddr.h"
+#include "kern/netlock.h"
 #include "kind/kind.h"
 #include "migrate/link.h"
 
@@ -33,6 +35,10 @@ struct migrate_opts {
 	const char *tracker; /* NULL: the best there is */
 	bool check_only;
 	bool compress;
+	const struct netaddr *addrs; /* that move with it; .dev is the peer's device */
+	size_t naddrs;
+	const char *hook; /* hook.h; NULL none */
+	uint32_t hook_timeout_ms;
 	uint64_t resolve_us; /* how long a broken link is tried again for a verdict */
 	void (*event)(void *arg, const struct migrate_event *e);
 	/* Something that stops it, found before any memory was sent; @there: at the peer */
@@ -49,6 +55,7 @@ struct migrate_result {
 	uint64_t saved_zero, saved_lz4;
 	int pid; /* there */
 	const char *tracker;
+	char network_lock[NETLOCK_NAME_MAX]; /* that stays at the source; "": none */
 };
 
 /* Move the tree below opts->pid. On failure it runs here as before, unless *ret_in_doubt names a
@@ -61,10 +68,13 @@ enum migrate_outcome { MIGRATE_HERE, MIGRATE_THERE };
 /* Settle the migration @id of this source: ask the peer, then let the program go on here or end
  * it. @to and @auth override what was recorded when not NULL. */
 int ckpt_migrate_resolve(const char *id, const char *to, const struct link_auth *auth,
-			 enum migrate_outcome *ret, struct ckpt_err *err) __must_check;
+			 struct ckpt_ui *ui, enum migrate_outcome *ret,
+			 struct ckpt_err *err) __must_check;
 
 struct receive_opts {
 	struct link_auth auth;
+	const char *hook;
+	uint32_t hook_timeout_ms;
 	void (*note)(void *arg, const char *text);
 	void *arg;
 };

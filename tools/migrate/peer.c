@@ -17,9 +17,11 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "kern/arch.h"
+#include "kern/guard.h"
 #include "kern/hold.h"
 #include "kern/procfs.h"
 #include "migrate/decision.h"
+#include "migrate/hook.h"
 #include "migrate/migrate.h"
 #include "migrate/preflight.h"
 #include "migrate/store.h"
@@ -40,9 +42,13 @@ struct peer {
 	struct restore_ctx restore;
 	struct ckpt_restore_opts restore_opts;
 	char path[64];
-	int root, lone_sid; /* as the source said */
-	bool warm;          /* it exists */
-	bool cold;          /* it is not made before all is known */
+	int root, lone_sid;                       /* as the source said */
+	bool warm;                                /* it exists */
+	bool cold;                                /* it is not made before all is known */
+	struct netaddr addrs[MOVE_ADDRESSES_MAX]; /* that come with it */
+	size_t naddrs;
+	int held_fd;   /* while we are at work on held processes */
+	bool prepared; /* the script was told, and has not heard the end */
 };
 
 static int fail_frame(struct peer *p, struct ckpt_err *err, const char *what)
@@ -125,6 +131,43 @@ static int take_inventory(struct peer *p, size_t len, struct ckpt_err *err)
 	return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot keep the inventory") : 0;
 }
 
+static int hook_tell(struct peer *p, const char *point, struct ckpt_err *err)
+{
+	struct hook h = {
+		.path = p->opts->hook,
+		.timeout_ms = p->opts->hook_timeout_ms,
+		.side = "peer",
+		.id = p->id,
+		.peer = p->link->peer,
+		.pid = p->restore.root,
+		.addrs = p->addrs,
+		.naddrs = p->naddrs,
+	};
+
+	return hook_run(&h, point, err);
+}
+
+static void hook_warn(struct peer *p, const char *point)
+{
+	struct ckpt_err err = { 0 };
+
+	if (hook_tell(p, point, &err))
+		ui_warn(p->ui, "%s", err.msg);
+}
+
+/* The script may have a reason of its own. */
+static int offer_prepare(struct peer *p, const Ckpt__MigOffer *offer, Ckpt__MigAnswer *a)
+{
+	struct ckpt_err why = { 0 };
+	int n = preflight_addresses(offer, p->addrs);
+
+	p->naddrs = n > 0 ? (size_t)n : 0;
+	if (a->n_blockers || offer->check_only)
+		return 0;
+	p->prepared = true;
+	return hook_tell(p, "prepare", &why) ? preflight_blocker(a, &why) : 0;
+}
+
 static int answer_offer(struct peer *p, const Ckpt__MigOffer *offer, struct ckpt_err *err)
 {
 	Ckpt__MigAnswer a = CKPT__MIG_ANSWER__INIT;
@@ -136,7 +179,9 @@ static int answer_offer(struct peer *p, const Ckpt__MigOffer *offer, struct ckpt
 	decision_id(offer->id.data, p->id);
 	p->root = offer->root;
 	p->lone_sid = offer->lone_sid;
-	rc = preflight_check(offer, &a, err);
+	rc = preflight_check(offer, p->opts->hook != NULL, &a, err);
+	if (!rc && offer_prepare(p, offer, &a))
+		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	if (rc)
 		return rc;
 	n = a.n_blockers;
@@ -247,6 +292,87 @@ static bool is_main(const struct task_slot *ts)
 	return ts->thread && ts->thread == ts->task->threads[0];
 }
 
+static void addresses_enter(struct peer *p)
+{
+	char text[NETADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < p->naddrs; i++) {
+		int rc = netaddr_add(&p->addrs[i]);
+
+		netaddr_print(&p->addrs[i], text);
+		if (rc)
+			ui_warn(p->ui, "cannot give this node the address %s: %s", text,
+				strerror(-rc));
+	}
+}
+
+static void addresses_announce(const struct peer *p)
+{
+	for (size_t i = 0; i < p->naddrs; i++)
+		(void)netaddr_announce(&p->addrs[i]);
+}
+
+static void held_done(struct peer *p)
+{
+	held_remove(p->id);
+	if (p->held_fd >= 0)
+		(void)close(p->held_fd);
+	p->held_fd = -1;
+}
+
+struct entering {
+	struct peer *p;
+	Ckpt__MigState verdict;
+	bool entered, again;
+	int rc;
+	struct ckpt_err err;
+};
+
+/*
+ * The verdict, and what follows from it. A kill of ckpt does not reach this: the connections would
+ * be mute for good, and the address nowhere.
+ */
+static int enter_guarded(void *arg)
+{
+	struct entering *e = arg;
+	struct peer *p = e->p;
+
+	if (e->verdict != CKPT__MIG_STATE__MIG_STATE_RUNNING) {
+		e->rc = verdict_make(p->id, CKPT__MIG_STATE__MIG_STATE_RUNNING, &e->verdict,
+				     &e->err);
+		if (e->rc || e->verdict != CKPT__MIG_STATE__MIG_STATE_RUNNING)
+			return 0;
+	}
+	if (!e->again)
+		(void)ckpt_fault("receive.entering");
+	addresses_enter(p);
+	hook_warn(p, "enter");
+	addresses_announce(p);
+	if (!e->again)
+		(void)ckpt_fault("receive.addressed");
+	restore_net_open(&p->restore);
+	e->entered = true;
+	return 0;
+}
+
+/* Somebody may kill the helper, too. */
+static int enter(struct peer *p, struct ckpt_err *err)
+{
+	struct entering e = { .p = p };
+
+	if (guard_run(enter_guarded, &e) && !e.entered) {
+		e.again = true;
+		(void)enter_guarded(&e);
+	}
+	if (e.rc) {
+		*err = e.err;
+		return e.rc;
+	}
+	if (e.verdict == CKPT__MIG_STATE__MIG_STATE_RUNNING)
+		return 0;
+	return ckpt_fail(err, E_PEER, -ECANCELED, "the source was told that this copy is dropped");
+}
+
 /*
  * From "held, dies with us" to "runs without us" through a state in which our death stops it
  * but neither kills it nor lets it run: only the verdict decides between the two.
@@ -255,15 +381,22 @@ static int let_run(struct peer *p, struct ckpt_err *err)
 {
 	struct restore_ctx *r = &p->restore;
 	struct decision who = { 0 };
-	Ckpt__MigState verdict;
 	int rc = 0;
 
 	for (size_t i = 0; !rc && i < r->slots.n; i++)
 		if (is_main(&r->slots.v[i]))
 			rc = decision_add(&who, r->slots.v[i].slot->tid,
 					  r->slots.v[i].task->stopped, err);
+	for (size_t i = 0; !rc && i < p->naddrs; i++) {
+		struct netaddr *a = vec_push(&who.addrs);
+
+		if (a)
+			*a = p->addrs[i];
+		else
+			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	}
 	if (!rc)
-		rc = held_write(p->id, &who, err);
+		rc = held_write(p->id, &who, &p->held_fd, err);
 	decision_free(&who);
 	if (rc)
 		return rc;
@@ -278,19 +411,16 @@ static int let_run(struct peer *p, struct ckpt_err *err)
 		rc = ckpt_fault("receive.pended");
 	if (rc)
 		return ckpt_fail_errno(err, E_RESTORE, rc, "cannot let the program go");
-	rc = verdict_make(p->id, CKPT__MIG_STATE__MIG_STATE_RUNNING, &verdict, err);
+	rc = enter(p, err);
 	if (rc)
 		return rc;
-	if (verdict != CKPT__MIG_STATE__MIG_STATE_RUNNING)
-		return ckpt_fail(err, E_PEER, -ECANCELED,
-				 "the source was told that this copy is dropped");
 	(void)ckpt_fault("receive.decided");
 	for (size_t i = 0; i < r->slots.n; i++)
 		if (is_main(&r->slots.v[i]) && !r->slots.v[i].task->stopped)
 			(void)hold_take_back(r->slots.v[i].slot->tid);
 	restore_release(r);
 	(void)ckpt_fault("receive.released");
-	held_remove(p->id);
+	held_done(p);
 	return 0;
 }
 
@@ -306,7 +436,11 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 		rc = make_dir(p, err);
 	if (!rc && !(p->raw = malloc(MIG_PAGES_MAX * CKPT_PAGE)))
 		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	p->restore_opts = (struct ckpt_restore_opts) { .dir = p->path, .detach = true };
+	p->restore_opts = (struct ckpt_restore_opts) {
+		.dir = p->path,
+		.detach = true,
+		.addresses_later = p->naddrs || p->opts->hook,
+	};
 	if (!rc)
 		rc = restore_begin(&p->restore, &p->restore_opts, p->ui, err);
 	if (!rc)
@@ -319,6 +453,11 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 	ret->memory_bytes = p->memory_bytes;
 	ret->build_us = done.build_us = io_now_us() - begin;
 	ret->pid = done.pid = p->restore.root;
+	rc = hook_tell(p, "ready", err);
+	if (rc) {
+		restore_drop(&p->restore);
+		return rc;
+	}
 	rc = ckpt_fault("receive.restored");
 	if (!rc)
 		rc = wire_send_msg(p->link, MIG_RESTORED, &done.base);
@@ -330,10 +469,11 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 		rc = let_run(p, err);
 	if (rc) {
 		restore_drop(&p->restore);
-		held_remove(p->id);
+		held_done(p);
 		return rc;
 	}
 	p->restore.root = 0;
+	p->prepared = false;
 	/* It runs. Whether the source heard it or not changes nothing here. */
 	ret->outcome = RECEIVE_UNCONFIRMED;
 	if (!wire_send(p->link, MIG_RUNNING, NULL, 0, NULL, 0) &&
@@ -341,6 +481,8 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 		ret->outcome = RECEIVE_RUNS;
 		verdict_remove(p->id);
 	}
+	/* Once more, now that nobody there answers for it. */
+	addresses_announce(p);
 	return 0;
 }
 
@@ -412,6 +554,7 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 			  .ui = ui,
 			  .dir_fd = -1,
 			  .records_fd = -1,
+			  .held_fd = -1,
 			  .store = { .fd = -1 } };
 	int rc;
 
@@ -419,6 +562,8 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 	rc = serve(&p, ret, err);
 	if (rc && p.restore.root > 0)
 		restore_drop(&p.restore);
+	if (p.prepared)
+		hook_warn(&p, "drop");
 	if (rc)
 		wire_send_error(l, err);
 	if (p.restore.img)

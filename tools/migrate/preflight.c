@@ -19,6 +19,7 @@
 #include "migrate/wire.h"
 
 #define FILES_MAX 4096u
+#define BLOCKERS_MAX 256u
 
 static uint64_t mtime_ns(const struct stat *st)
 {
@@ -134,8 +135,10 @@ static int offer_task(Ckpt__MigOffer *o, int pid, struct ckpt_err *err)
 	return rc;
 }
 
-Ckpt__MigOffer *preflight_offer(int pid, const uint8_t *id, struct ckpt_err *err)
+Ckpt__MigOffer *preflight_offer(const struct migrate_opts *opts, const uint8_t *id,
+				struct ckpt_err *err)
 {
+	int pid = opts->pid;
 	Ckpt__MigOffer *o = kind_msg_new(&ckpt__mig_offer__descriptor);
 	struct proc_stat st;
 	int rc = o ? proc_stat_read(pid, &st, err) : oom(err);
@@ -151,6 +154,7 @@ Ckpt__MigOffer *preflight_offer(int pid, const uint8_t *id, struct ckpt_err *err
 		o->xfeatures = arch_xfeatures();
 		rc = proc_inner_pid(pid, pid, &o->root, NULL, err);
 		o->lone_sid = dump_lone_sid(pid);
+		o->check_only = opts->check_only;
 	}
 	if (!rc)
 		rc = offer_task(o, pid, err);
@@ -163,10 +167,15 @@ Ckpt__MigOffer *preflight_offer(int pid, const uint8_t *id, struct ckpt_err *err
 
 /* ---- the peer --------------------------------------------------------------------------- */
 
-static int add_blocker(Ckpt__MigAnswer *a, const struct ckpt_err *why)
+int preflight_blocker(Ckpt__MigAnswer *a, const struct ckpt_err *why)
 {
-	Ckpt__MigError *m = kind_msg_new(&ckpt__mig_error__descriptor);
+	Ckpt__MigError *m;
 
+	/* A thousand connections have one reason. */
+	for (size_t i = 0; i < a->n_blockers; i++)
+		if (i == BLOCKERS_MAX || !strcmp(a->blockers[i]->message, why->msg))
+			return 0;
+	m = kind_msg_new(&ckpt__mig_error__descriptor);
 	if (!m || kind_push(&a->n_blockers, &a->blockers, m))
 		return -ENOMEM;
 	m->id = strdup(ckpt_err_name(why->id));
@@ -190,7 +199,7 @@ static int check_pid(Ckpt__MigAnswer *a, int pid)
 	(void)ckpt_remedy(&e,
 			  "stop it there, or give the peer a pid namespace of its own: unshare -fp "
 			  "--mount-proc ckpt receive …");
-	return add_blocker(a, &e);
+	return preflight_blocker(a, &e);
 }
 
 static int check_file(Ckpt__MigAnswer *a, const Ckpt__MigFile *f)
@@ -210,7 +219,7 @@ static int check_file(Ckpt__MigAnswer *a, const Ckpt__MigFile *f)
 		return 0;
 	(void)ckpt_remedy(
 		&e, "copy it to the peer with its times: cp -p, rsync -t, or the same package");
-	return add_blocker(a, &e);
+	return preflight_blocker(a, &e);
 }
 
 static uint64_t memory_available(void)
@@ -237,7 +246,8 @@ static uint32_t vdso_bytes(void)
 	return sscanf(line, "%lx-%lx", &start, &end) == 2 ? (uint32_t)(end - start) : 0;
 }
 
-int preflight_check(const Ckpt__MigOffer *o, Ckpt__MigAnswer *ret, struct ckpt_err *err)
+int preflight_check(const Ckpt__MigOffer *o, bool hooked, Ckpt__MigAnswer *ret,
+		    struct ckpt_err *err)
 {
 	uint64_t missing = o->xfeatures & ~arch_xfeatures();
 	struct ckpt_err e = { 0 };
@@ -249,7 +259,7 @@ int preflight_check(const Ckpt__MigOffer *o, Ckpt__MigAnswer *ret, struct ckpt_e
 				"this CPU lacks register sets that the program may use (XSAVE "
 				"components %#llx)",
 				(unsigned long long)missing);
-		rc = add_blocker(ret, &e);
+		rc = preflight_blocker(ret, &e);
 		ckpt_err_clear(&e);
 	}
 	if (!rc && o->vdso_bytes && o->vdso_bytes != vdso_bytes()) {
@@ -257,19 +267,21 @@ int preflight_check(const Ckpt__MigOffer *o, Ckpt__MigAnswer *ret, struct ckpt_e
 				"this kernel's [vdso] has %u bytes, that of the program %u",
 				vdso_bytes(), o->vdso_bytes);
 		(void)ckpt_remedy(&e, "run the same kernel on both nodes");
-		rc = add_blocker(ret, &e);
+		rc = preflight_blocker(ret, &e);
 		ckpt_err_clear(&e);
 	}
 	if (!rc && ret->memory_bytes && o->memory_bytes > ret->memory_bytes) {
 		(void)ckpt_fail(&e, E_NOMEM, -ENOMEM, "the program has %llu MiB, %llu MiB are free",
 				(unsigned long long)(o->memory_bytes >> 20),
 				(unsigned long long)(ret->memory_bytes >> 20));
-		rc = add_blocker(ret, &e);
+		rc = preflight_blocker(ret, &e);
 	}
 	for (size_t i = 0; !rc && i < o->n_pids; i++)
 		rc = check_pid(ret, o->pids[i]);
 	for (size_t i = 0; !rc && i < o->n_files; i++)
 		rc = check_file(ret, o->files[i]);
+	if (!rc)
+		rc = preflight_check_network(o, hooked, ret);
 	return rc ? oom(err) : 0;
 }
 

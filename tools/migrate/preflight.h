@@ -5,12 +5,27 @@
 
 #include "base/err.h"
 #include "migrate.pb-c.h"
+#include "migrate/migrate.h"
 
-/* The source: what the tree below @pid needs. Free with ckpt__mig_offer__free_unpacked(). */
-Ckpt__MigOffer *preflight_offer(int pid, const uint8_t *id, struct ckpt_err *err);
-/* The peer: everything that stops it here. */
-int preflight_check(const Ckpt__MigOffer *offer, Ckpt__MigAnswer *ret,
+#define MOVE_ADDRESSES_MAX 64
+
+/* The source: what the tree below opts->pid needs. Free with ckpt__mig_offer__free_unpacked(). */
+Ckpt__MigOffer *preflight_offer(const struct migrate_opts *opts, const uint8_t *id,
+				struct ckpt_err *err);
+/* Addresses and ports of the tree, into the offer; @found: what cannot move. */
+int preflight_network(const struct migrate_opts *opts, Ckpt__MigOffer *offer,
+		      void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+		      struct ckpt_err *err) __must_check;
+/* The peer: everything that stops it here. @hooked: a script moves addresses, too. */
+int preflight_check(const Ckpt__MigOffer *offer, bool hooked, Ckpt__MigAnswer *ret,
 		    struct ckpt_err *err) __must_check;
+/* Its part about addresses and ports. 0 or -ENOMEM. */
+int preflight_check_network(const Ckpt__MigOffer *offer, bool hooked, Ckpt__MigAnswer *ret);
+/* One more. 0 or -ENOMEM. */
+int preflight_blocker(Ckpt__MigAnswer *a, const struct ckpt_err *why);
+/* The addresses of an offer; each with its device here when that can be said. Returns how many, or
+ * -errno. */
+int preflight_addresses(const Ckpt__MigOffer *offer, struct netaddr *ret);
 void preflight_answer_free(Ckpt__MigAnswer *a);
 
 #endif

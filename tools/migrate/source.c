@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The sending end: look, ask, copy while it runs, stop it, copy the rest, hand over. */
+/* The sending end: look, ask, copy while it runs, stop it, copy the rest. */
 #include "migrate/source.h"
 
 #include <errno.h>
 #include <lz4.h>
-#include <signal.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
-#include "kern/hold.h"
-#include "kern/procfs.h"
+#include "migrate/hook.h"
 #include "migrate/preflight.h"
 
 #define LZ4_EVERY 64u /* frames between two looks whether packing pays */
@@ -139,16 +139,18 @@ static void found_here(void *arg, const struct ckpt_err *why)
 
 static int offer(struct source *s, struct blockers *b, struct ckpt_err *err)
 {
-	Ckpt__MigOffer *o = preflight_offer(s->opts->pid, s->id, err);
+	Ckpt__MigOffer *o = preflight_offer(s->opts, s->id, err);
 	Ckpt__MigAnswer *a;
 	int rc;
 
 	if (!o)
 		return err->code;
-	rc = wire_send_msg(&s->link, MIG_OFFER, &o->base);
+	rc = preflight_network(s->opts, o, found_here, b, err);
+	if (!rc && (rc = wire_send_msg(&s->link, MIG_OFFER, &o->base)))
+		rc = wire_fail(&s->link, &s->buf, rc, err);
 	ckpt__mig_offer__free_unpacked(o, NULL);
 	if (rc)
-		return wire_fail(&s->link, &s->buf, rc, err);
+		return rc;
 	a = wire_expect(&s->link, &s->buf, MIG_ANSWER, &ckpt__mig_answer__descriptor, err);
 	if (!a)
 		return err->code;
@@ -163,6 +165,87 @@ static int offer(struct source *s, struct blockers *b, struct ckpt_err *err)
 	}
 	ckpt__mig_answer__free_unpacked(a, NULL);
 	return 0;
+}
+
+/* The way to the peer must not be taken away with an address. */
+static void check_link(struct source *s, struct blockers *b)
+{
+	struct sockaddr_storage ss = { 0 };
+	const struct sockaddr_in *in = (const void *)&ss;
+	const struct sockaddr_in6 *in6 = (const void *)&ss;
+	socklen_t len = sizeof(ss);
+	const uint8_t *addr;
+	int family;
+
+	if (getsockname(s->link.rfd, (void *)&ss, &len))
+		return;
+	family = ss.ss_family;
+	addr = family == AF_INET ? (const void *)&in->sin_addr : (const void *)&in6->sin6_addr;
+	for (size_t i = 0; i < s->opts->naddrs; i++) {
+		const struct netaddr *a = &s->opts->addrs[i];
+		char text[NETADDR_TEXT_MAX];
+		struct ckpt_err why = { 0 };
+
+		if (a->family != family || memcmp(a->addr, addr, family == AF_INET ? 4 : 16) != 0)
+			continue;
+		netaddr_print(a, text);
+		(void)ckpt_fail(&why, E_ADDRESS, -EBUSY,
+				"%s cannot move: the link to the peer itself uses it", text);
+		(void)ckpt_remedy(&why, "reach the peer by another address of this node");
+		found_here(b, &why);
+	}
+}
+
+/* What the decision says of the network, known from the start. */
+static int decision_begin(struct source *s, struct ckpt_err *err)
+{
+	struct decision *d = &s->decision;
+
+	decision_id(s->id, d->id);
+	(void)snprintf(d->hook, sizeof(d->hook), "%s", s->opts->hook ? s->opts->hook : "");
+	d->hook_timeout_ms = s->opts->hook_timeout_ms;
+	for (size_t i = 0; i < s->opts->naddrs; i++) {
+		struct netaddr *a = vec_push(&d->addrs);
+
+		if (!a)
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		*a = s->opts->addrs[i];
+		a->dev[0] = 0;
+		if (netaddr_find(a, true, a->dev))
+			return ckpt_fail(err, E_ADDRESS, -EADDRNOTAVAIL,
+					 "an address that moves has gone meanwhile");
+	}
+	return 0;
+}
+
+static int hook_tell(struct source *s, const char *point, struct ckpt_err *err)
+{
+	struct hook h = {
+		.path = s->opts->hook,
+		.timeout_ms = s->opts->hook_timeout_ms,
+		.side = "source",
+		.id = s->decision.id,
+		.peer = s->link.peer,
+		.pid = s->opts->pid,
+		.addrs = s->decision.addrs.v,
+		.naddrs = s->decision.addrs.n,
+	};
+
+	return hook_run(&h, point, err);
+}
+
+/* Before the first byte of memory: from here on, the script hears how it ends. */
+static int hook_prepare(struct source *s, struct ckpt_err *err)
+{
+	int rc;
+
+	if (s->opts->check_only)
+		return 0;
+	rc = decision_begin(s, err);
+	if (rc)
+		return rc;
+	s->prepared = true;
+	return hook_tell(s, "prepare", err);
 }
 
 static int prepare(struct source *s, struct ckpt_err *err)
@@ -186,6 +269,7 @@ static int prepare(struct source *s, struct ckpt_err *err)
 	(void)snprintf(s->link.peer, sizeof(s->link.peer), "%s", hello->hostname);
 	ckpt__mig_hello__free_unpacked(hello, NULL);
 	rc = ckpt_fault_fail("migrate.connected", E_PEER, err);
+	check_link(s, &b);
 	if (!rc)
 		rc = offer(s, &b, err);
 	if (rc)
@@ -199,167 +283,45 @@ static int prepare(struct source *s, struct ckpt_err *err)
 					  b.n);
 		return err->code;
 	}
-	return ckpt_fault_fail("migrate.offered", E_PEER, err);
+	rc = ckpt_fault_fail("migrate.offered", E_PEER, err);
+	return rc ? rc : hook_prepare(s, err);
 }
 
-/* ---- the hand-over ---------------------------------------------------------------------- */
+/* Connections that are just being made, or wait to be accepted, are gone in a moment. */
+#define BUSY_TRIES 10
 
-static int decision_fill(struct source *s, struct ckpt_err *err)
+static int freeze_for_good(struct source *s, struct ckpt_err *err)
 {
-	struct decision *d = &s->decision;
-
-	decision_id(s->id, d->id);
-	(void)snprintf(d->to, sizeof(d->to), "%s", s->opts->to);
-	(void)snprintf(d->key, sizeof(d->key), "%s", s->opts->auth.key ? s->opts->auth.key : "");
-	d->insecure = s->opts->auth.insecure;
-	for (size_t i = 0; i < s->dump.target.tasks.n; i++) {
-		const struct target_task *t = &s->dump.target.tasks.v[i];
-
-		if (!t->zombie && decision_add(d, t->pid, t->threads.v[0].group_stopped, err))
-			return err->code;
-	}
-	return 0;
-}
-
-/* Nothing of it runs on when we die. Written down before, so that somebody can undo it. */
-static int stop_for_good(struct source *s, struct ckpt_err *err)
-{
-	int rc = decision_fill(s, err);
+	struct dump_ctx *d = &s->dump;
+	int rc = dump_begin(d, &s->dump_opts, s->ui, err);
 
 	if (!rc)
-		rc = decision_write(&s->decision, err);
+		rc = image_create_stream(&d->writer, &s->sink, s->ui, err);
 	if (!rc)
-		rc = ckpt_fault_fail("migrate.recorded", E_PEER, err);
-	for (size_t i = 0; !rc && i < s->decision.pids.n; i++) {
-		rc = hold_pend(s->decision.pids.v[i].pid);
-		if (rc)
-			(void)ckpt_fail_errno(err, E_FREEZE, rc, "cannot stop task %d",
-					      s->decision.pids.v[i].pid);
-	}
-	if (!rc)
-		rc = ckpt_fault_fail("migrate.stopped", E_PEER, err);
-	s->decision.run_sent = true;
-	return rc ? rc : decision_write(&s->decision, err);
-}
-
-/* It goes on here: the peer has no copy that will ever run. */
-static void resume_here(struct source *s)
-{
-	for (size_t i = 0; i < s->decision.pids.n; i++)
-		if (!s->decision.pids.v[i].stopped)
-			(void)hold_take_back(s->decision.pids.v[i].pid);
-	target_thaw(&s->dump.target, TARGET_RUN);
-	decision_remove(s->decision.id);
-}
-
-/* Ask for the verdict. The link stays open: DONE is to follow once the answer is acted upon. */
-static int ask_peer(const char *hex, const char *to, const struct link_auth *auth, struct link *l,
-		    Ckpt__MigState *ret, struct ckpt_err *err)
-{
-	Ckpt__MigAsk ask = CKPT__MIG_ASK__INIT;
-	Ckpt__MigVerdict *v = NULL;
-	Ckpt__MigHello *hello = NULL;
-	struct wire_buf buf = { 0 };
-	uint8_t id[MIG_ID_BYTES];
-	int rc = link_connect(to, auth, l, err);
-
+		rc = target_freeze(&d->target, s->opts->pid, err);
 	if (rc)
 		return rc;
-	if (!decision_id_parse(hex, id))
-		rc = ckpt_fail(err, E_USAGE, -EINVAL, "%s names no migration", hex);
-	if (!rc && !(hello = wire_hello(l, &buf, true, err)))
-		rc = err->code;
-	ask.id.data = id;
-	ask.id.len = sizeof(id);
-	if (!rc && (rc = wire_send_msg(l, MIG_ASK, &ask.base)))
-		rc = wire_fail(l, &buf, rc, err);
-	if (!rc && !(v = wire_expect(l, &buf, MIG_VERDICT, &ckpt__mig_verdict__descriptor, err)))
-		rc = err->code;
-	if (!rc && v->state != CKPT__MIG_STATE__MIG_STATE_RUNNING &&
-	    v->state != CKPT__MIG_STATE__MIG_STATE_DROPPED)
-		rc = ckpt_fail(err, E_PEER, -EPROTO, "%s gives no verdict", l->peer);
-	if (!rc)
-		*ret = v->state;
-	if (v)
-		ckpt__mig_verdict__free_unpacked(v, NULL);
-	if (hello)
-		ckpt__mig_hello__free_unpacked(hello, NULL);
-	wire_buf_free(&buf);
-	if (rc)
-		link_close(l);
-	return rc;
-}
-
-/* RUN may have reached the peer or not. Ask until it answers or the time is over. */
-static int settle(struct source *s, bool *ret_there, struct ckpt_err *err)
-{
-	uint64_t end = io_now_us() + s->opts->resolve_us;
-	Ckpt__MigState state = CKPT__MIG_STATE__MIG_STATE_UNKNOWN;
-	struct ckpt_err why;
-	int rc;
-
-	link_close(&s->link);
-	for (;;) {
-		ckpt_err_clear(&why);
-		rc = ask_peer(s->decision.id, s->opts->to, &s->opts->auth, &s->link, &state, &why);
-		if (!rc || io_now_us() > end)
-			break;
-		(void)usleep(50000);
-	}
-	*ret_there = state == CKPT__MIG_STATE__MIG_STATE_RUNNING;
+	d->tracking = rounds_tracking(s);
+	rc = dump_frozen(d, err);
 	if (rc) {
-		*err = why;
-		(void)ckpt_ctx(err, "nobody knows whether process %d runs there", s->opts->pid);
-		(void)ckpt_remedy(err,
-				  "it stands still here until the peer can be asked: ckpt migrate "
-				  "--resolve %s",
-				  s->decision.id);
+		dump_net_unlock(d);
+		target_thaw(&d->target, TARGET_RUN);
 	}
 	return rc;
 }
 
-static int hand_over(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
+static int freeze_patiently(struct source *s, struct ckpt_err *err)
 {
-	struct ckpt_err first = { 0 };
-	bool there = false;
-	int rc = stop_for_good(s, err);
+	int rc = freeze_for_good(s, err);
 
-	if (rc) {
-		resume_here(s);
-		return rc;
+	/* Nothing of it was sent: what is being made is not saved before all was looked at. */
+	for (int i = 1; rc == -EAGAIN && err->id == E_TCP && i < BUSY_TRIES; i++) {
+		dump_end(&s->dump);
+		ckpt_err_clear(err);
+		(void)usleep(20000);
+		rc = freeze_for_good(s, err);
 	}
-	rc = ckpt_fault_fail("migrate.decided", E_PEER, &first);
-	if (!rc)
-		rc = wire_send(&s->link, MIG_RUN, NULL, 0, NULL, 0);
-	if (!rc)
-		rc = ckpt_fault_fail("migrate.run_sent", E_PEER, &first);
-	if (!rc && wire_expect(&s->link, &s->buf, MIG_RUNNING, NULL, &first))
-		there = true;
-	if (!there) {
-		rc = settle(s, &there, err);
-		if (rc) {
-			/* They stop where they are: the SIGSTOP waits for them. */
-			target_thaw(&s->dump.target, TARGET_RUN);
-			memcpy(ret_in_doubt, s->decision.id, sizeof(s->decision.id));
-			return rc;
-		}
-	}
-	if (!there) {
-		resume_here(s);
-		if (first.id == E_NONE)
-			return ckpt_fail(err, E_PEER, -ECONNRESET, "the connection to %s was cut",
-					 s->opts->to);
-		*err = first;
-		return err->code;
-	}
-	s->res->downtime_us = io_now_us() - s->dump.target.frozen_at_us;
-	(void)ckpt_fault("migrate.running");
-	target_thaw(&s->dump.target, TARGET_KILL);
-	(void)ckpt_fault("migrate.killed");
-	decision_remove(s->decision.id);
-	if (s->link.ops)
-		(void)wire_send(&s->link, MIG_DONE, NULL, 0, NULL, 0);
-	return 0;
+	return rc;
 }
 
 static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
@@ -371,17 +333,10 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 
 	s->link.limit = 0;
 	s->sink = (struct image_sink) { sink_records, sink_pages, sink_commit };
-	rc = dump_begin(d, &s->dump_opts, s->ui, err);
-	if (!rc)
-		rc = image_create_stream(&d->writer, &s->sink, s->ui, err);
-	if (!rc)
-		rc = target_freeze(&d->target, s->opts->pid, err);
+	rc = freeze_patiently(s, err);
 	if (rc)
 		return rc;
-	d->tracking = rounds_tracking(s);
-	rc = dump_frozen(d, err);
-	if (!rc)
-		rc = ckpt_fault_fail("migrate.frozen", E_PEER, err);
+	rc = ckpt_fault_fail("migrate.frozen", E_PEER, err);
 	if (!rc)
 		rc = dump_commit(d, begin, err);
 	if (!rc)
@@ -395,12 +350,13 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 	if (!rc)
 		rc = ckpt_fault_fail("migrate.restored", E_PEER, err);
 	if (rc) {
+		dump_net_unlock(d);
 		target_thaw(&d->target, TARGET_RUN);
 	} else {
 		s->res->build_us = done->build_us;
 		s->res->pid = done->pid;
 		s->res->bytes = s->link.sent;
-		rc = hand_over(s, ret_in_doubt, err);
+		rc = source_hand_over(s, ret_in_doubt, err);
 	}
 	if (done)
 		ckpt__mig_restored__free_unpacked(done, NULL);
@@ -437,56 +393,19 @@ int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct mig
 	if (rc && s.link.ops && !*ret_in_doubt)
 		wire_send_error(&s.link, err);
 	ret->total_us = io_now_us() - begin;
-	dump_end(&s.dump);
+	if (!s.dump_over)
+		dump_end(&s.dump);
+	if (rc && s.prepared && !*ret_in_doubt) {
+		struct ckpt_err why = { 0 };
+
+		if (hook_tell(&s, "back", &why))
+			ui_warn(ui, "%s", why.msg);
+	}
 	rounds_end(&s);
 	decision_free(&s.decision);
 	link_close(&s.link);
 	wire_buf_free(&s.buf);
 	free(s.packed);
 	pthread_mutex_destroy(&s.lock);
-	return rc;
-}
-
-/* ---- afterwards ------------------------------------------------------------------------- */
-
-/* Let it go on, or end it and wait for that. */
-static void act(const struct decision *d, bool there)
-{
-	uint64_t end = io_now_us() + 5000000;
-
-	for (size_t i = 0; i < d->pids.n; i++) {
-		const struct decision_pid *p = &d->pids.v[i];
-
-		if (decision_same(p) && (there || !p->stopped))
-			(void)kill(p->pid, there ? SIGKILL : SIGCONT);
-	}
-	for (size_t i = 0; there && i < d->pids.n; i++)
-		while (decision_same(&d->pids.v[i]) && io_now_us() < end)
-			(void)usleep(1000);
-}
-
-int ckpt_migrate_resolve(const char *id, const char *to, const struct link_auth *auth,
-			 enum migrate_outcome *ret, struct ckpt_err *err)
-{
-	Ckpt__MigState state = CKPT__MIG_STATE__MIG_STATE_DROPPED;
-	struct link l = { .rfd = -1, .wfd = -1 };
-	struct link_auth recorded = { 0 };
-	struct decision d;
-	int rc = decision_read(id, &d, err);
-
-	if (!rc && d.run_sent) {
-		recorded.key = *d.key ? d.key : NULL;
-		recorded.insecure = d.insecure;
-		rc = ask_peer(d.id, to ? to : d.to, auth ? auth : &recorded, &l, &state, err);
-	}
-	if (!rc) {
-		*ret = state == CKPT__MIG_STATE__MIG_STATE_RUNNING ? MIGRATE_THERE : MIGRATE_HERE;
-		act(&d, *ret == MIGRATE_THERE);
-		decision_remove(d.id);
-		if (l.ops)
-			(void)wire_send(&l, MIG_DONE, NULL, 0, NULL, 0);
-	}
-	link_close(&l);
-	decision_free(&d);
 	return rc;
 }

@@ -73,6 +73,12 @@ static int open_guarded(void *arg)
 	struct restore_ctx *r = arg;
 	char name[NETLOCK_NAME_MAX];
 
+	for (size_t i = 0; i < r->img->objects.n; i++) {
+		const struct fd_kind *kind = kind_of(r, i);
+
+		if (kind && kind->arrive && r->object_fds[i] >= 0)
+			kind->arrive(r->img->objects.v[i], r->object_msgs[i], r->object_fds[i]);
+	}
 	if (r->img->inv->content_id.len >= 6) {
 		netlock_name(r->img->inv->content_id.data, name);
 		(void)netlock_remove(name);

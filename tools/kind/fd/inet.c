@@ -279,8 +279,39 @@ int inet_bind(int fd, const ProtobufCBinaryData *name, struct ckpt_err *err)
 	return rc == -EADDRINUSE ? ckpt_remedy(err, "end the program that has it: ss -nap") : rc;
 }
 
-static int inet_make(const Ckpt__FdInet *m, int fd, struct ckpt_err *err)
+bool inet_is_here(const ProtobufCBinaryData *name)
 {
+	struct sockaddr_storage ss = { 0 };
+	auto_fd fd = -1;
+
+	if (name->len > sizeof(ss))
+		return true;
+	memcpy(&ss, name->data, name->len);
+	((struct sockaddr_in *)&ss)->sin_port = 0; /* at the same place in both */
+	fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return fd < 0 || !bind(fd, (void *)&ss, (socklen_t)name->len) || errno != EADDRNOTAVAIL;
+}
+
+bool inet_borrow(struct restore_ctx *r, int fd, const ProtobufCBinaryData *name)
+{
+	int one = 1;
+
+	if (!restore_opts(r)->addresses_later || !name->len || inet_is_here(name) ||
+	    sockopt_get(fd, IPPROTO_IP, IP_TRANSPARENT) == 1)
+		return false;
+	return !setsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &one, sizeof(one));
+}
+
+void inet_return(int fd)
+{
+	int zero = 0;
+
+	(void)setsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &zero, sizeof(zero));
+}
+
+static int inet_make(struct restore_ctx *r, const Ckpt__FdInet *m, int fd, struct ckpt_err *err)
+{
+	bool borrowed = false;
 	int one = 1, rc;
 
 	if (m->family != AF_INET && m->family != AF_INET6)
@@ -288,8 +319,10 @@ static int inet_make(const Ckpt__FdInet *m, int fd, struct ckpt_err *err)
 	/* Several sockets may share a port; what they want of that themselves is set at the end. */
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	rc = sockopts_restore(fd, m->opts, SOCKOPT_EARLY, err);
-	if (!rc)
+	if (!rc) {
+		borrowed = inet_borrow(r, fd, &m->name);
 		rc = inet_bind(fd, &m->name, err);
+	}
 	if (!rc && m->listening && listen(fd, (int)m->backlog))
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot listen on a socket");
 	if (!rc && m->peer.len > sizeof(struct sockaddr_storage))
@@ -297,6 +330,8 @@ static int inet_make(const Ckpt__FdInet *m, int fd, struct ckpt_err *err)
 			       m->peer.len);
 	if (!rc && m->peer.len && connect(fd, (void *)m->peer.data, (socklen_t)m->peer.len))
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot connect a UDP socket");
+	if (borrowed)
+		inet_return(fd);
 	return rc;
 }
 
@@ -325,7 +360,7 @@ static int inet_restore(struct restore_ctx *r, const Ckpt__Object *obj, const vo
 		if (m->end_seen)
 			(void)sockopt_get(fd, SOL_SOCKET, SO_ERROR);
 	}
-	rc = inet_make(m, fd, err);
+	rc = inet_make(r, m, fd, err);
 	if (!rc)
 		*ret_fd = take_fd(&fd);
 	return rc;

@@ -127,8 +127,9 @@ static int tcp_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 	return rc ? rc : sockopts_dump(f->local, &m->opts, err);
 }
 
-static int kept_restore(const Ckpt__FdTcp *m, int fd, struct ckpt_err *err)
+static int kept_restore(struct restore_ctx *r, const Ckpt__FdTcp *m, int fd, struct ckpt_err *err)
 {
+	bool borrowed, early = restore_opts(r)->addresses_later && !inet_is_here(&m->name);
 	int one = 1, rc;
 
 	if (m->peer.len > sizeof(struct sockaddr_storage) || !m->peer.len || !m->name.len)
@@ -138,10 +139,13 @@ static int kept_restore(const Ckpt__FdTcp *m, int fd, struct ckpt_err *err)
 	if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &one, sizeof(one)))
 		return ckpt_fail_errno(err, E_KERNEL, -errno,
 				       "this kernel does not restore TCP connections");
+	borrowed = inet_borrow(r, fd, &m->name);
 	rc = inet_bind(fd, &m->name, err);
-	if (rc || m->state == TCP_SYN_SENT)
-		return rc;
-	return tcp_rebuild(fd, m, err);
+	if (!rc && m->state != TCP_SYN_SENT)
+		rc = tcp_rebuild(fd, m, early, err);
+	if (borrowed)
+		inet_return(fd);
+	return rc;
 }
 
 static int tcp_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
@@ -167,7 +171,7 @@ static int tcp_restore(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 				strerror(-rc));
 		rc = sockopts_restore(fd, m->opts, SOCKOPT_EARLY, err);
 		if (!rc && !m->dropped)
-			rc = kept_restore(m, fd, err);
+			rc = kept_restore(r, m, fd, err);
 	}
 	if (!rc)
 		*ret_fd = take_fd(&fd);
@@ -193,6 +197,15 @@ static void connect_again(const Ckpt__FdTcp *m, int fd)
 	(void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 	(void)connect(fd, (void *)m->peer.data, (socklen_t)m->peer.len);
 	(void)fcntl(fd, F_SETFL, flags);
+}
+
+static void tcp_come(const Ckpt__Object *obj, const void *msg, int fd)
+{
+	const Ckpt__FdTcp *m = msg;
+
+	(void)obj;
+	if (!m->dropped && m->state != TCP_SYN_SENT)
+		tcp_arrive(fd, m);
 }
 
 static void tcp_release(const Ckpt__Object *obj, const void *msg, int fd)
@@ -232,6 +245,7 @@ const struct fd_kind fd_kind_tcp = {
 	.dump = tcp_dump,
 	.restore = tcp_restore,
 	.finish = tcp_finish,
+	.arrive = tcp_come,
 	.release = tcp_release,
 	.lock = tcp_lock,
 };

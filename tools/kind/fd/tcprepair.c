@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "kind/fd/tcprepair.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/io.h"
+#include "kern/getfd.h"
 #include "kern/guard.h"
 #include "kern/tcpraw.h"
 #include "kind/fd/sockopt.h"
@@ -418,7 +421,7 @@ static int connect_again(int fd, const Ckpt__FdTcp *m, struct ckpt_err *err)
 	return 0;
 }
 
-int tcp_rebuild(int fd, const Ckpt__FdTcp *m, struct ckpt_err *err)
+int tcp_rebuild(int fd, const Ckpt__FdTcp *m, bool early, struct ckpt_err *err)
 {
 	int rc;
 
@@ -440,6 +443,9 @@ int tcp_rebuild(int fd, const Ckpt__FdTcp *m, struct ckpt_err *err)
 	rc = fill(fd, TCP_SEND_QUEUE, &m->unacked);
 	if (rc)
 		return fail(err, rc, "put back what it has sent");
+	/* The window counts a FIN that has not come yet. */
+	if (early && m->state != TCP_ESTABLISHED)
+		return 0;
 	rc = state_reach(fd, m);
 	if (rc)
 		return fail(err, rc, "bring it into its state");
@@ -447,6 +453,14 @@ int tcp_rebuild(int fd, const Ckpt__FdTcp *m, struct ckpt_err *err)
 	if (rc)
 		return fail(err, rc, "set its window");
 	return 0;
+}
+
+void tcp_arrive(int fd, const Ckpt__FdTcp *m)
+{
+	if (m->state == TCP_ESTABLISHED || tcp_state(fd) != TCP_ESTABLISHED)
+		return;
+	(void)state_reach(fd, m);
+	(void)window_write(fd, m);
 }
 
 void tcp_go(int fd, const Ckpt__FdTcp *m)
@@ -466,4 +480,51 @@ void tcp_go(int fd, const Ckpt__FdTcp *m)
 	if (m->read_shut)
 		(void)shutdown(fd, SHUT_RD);
 	buffers_final(fd, m);
+}
+
+static void each_connection(int pid, void (*fn)(int fd))
+{
+	char path[64], link[64];
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && (e = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), e->d_name, link, sizeof(link));
+		auto_fd fd = -1;
+
+		if (n < 8 || memcmp(link, "socket:[", 8) != 0)
+			continue;
+		fd = fd_take(pid, atoi(e->d_name));
+		if (fd >= 0 && sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP &&
+		    tcp_state(fd) != TCP_LISTEN)
+			fn(fd);
+	}
+}
+
+static void silence(int fd)
+{
+	(void)set(fd, TCP_REPAIR, REPAIR_ON);
+}
+
+void tcp_silence_task(int pid)
+{
+	each_connection(pid, silence);
+}
+
+static void reset(int fd)
+{
+	const struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+	if (sockopt_get(fd, IPPROTO_TCP, TCP_REPAIR) != REPAIR_ON)
+		return;
+	(void)set(fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
+	/* The peer is told, and the program finds ECONNRESET. */
+	(void)connect(fd, &none, sizeof(none));
+}
+
+void tcp_reset_task(int pid)
+{
+	each_connection(pid, reset);
 }

@@ -23,10 +23,18 @@ int tcp_state(int fd);
 int tcp_capture(int fd, Ckpt__FdTcp *m, struct ckpt_err *err) __must_check;
 
 /* Make the new socket @fd, bound to nothing so far, the connection of @m. It stays in repair mode.
- */
-int tcp_rebuild(int fd, const Ckpt__FdTcp *m, struct ckpt_err *err) __must_check;
+ * @early: its address is not here yet; what needs it is left to tcp_arrive(). */
+int tcp_rebuild(int fd, const Ckpt__FdTcp *m, bool early, struct ckpt_err *err) __must_check;
+
+/* The address is here, the lock still holds: bring it into its state unless it is. */
+void tcp_arrive(int fd, const Ckpt__FdTcp *m);
 
 /* The way is open: out of repair mode, ask the peer where it stands, send what was not sent. */
 void tcp_go(int fd, const Ckpt__FdTcp *m);
+
+/* Put every connection that task @pid holds into repair mode: its end will be silent. */
+void tcp_silence_task(int pid);
+/* Those that are in repair mode, and whom nobody will take out of it any more, are reset. */
+void tcp_reset_task(int pid);
 
 #endif
