@@ -69,9 +69,9 @@ class Growth:
     def look(self, when):
         # What it opens for a moment it closes again.
         end = time.monotonic() + 20
-        while fds(self.pid) > self.fds and time.monotonic() < end:
+        while (now := fds(self.pid)) > self.fds and time.monotonic() < end:
             time.sleep(0.002)
-        rss, now = rss_kib(self.pid), fds(self.pid)
+        rss = rss_kib(self.pid)
         check(rss <= self.rss + self.slack, f"{when}: {self.name} has {rss} KiB, it began with {self.rss}")
         check(now <= self.fds, f"{when}: {self.name} has {now} descriptors, it began with {self.fds}: {sorted(links(self.pid))}")
         return f"{self.name} {rss} KiB {now} fds"

@@ -6,12 +6,22 @@
  * instructions unmaps the arena and ends with the target's own registers.
  */
 	.section .rodata
-	.globl ckpt_tramp, ckpt_tramp_leave, ckpt_tramp_data, ckpt_tramp_end
+	.globl ckpt_tramp, ckpt_tramp_safe, ckpt_tramp_leave, ckpt_tramp_data, ckpt_tramp_end
 	.balign 16
 ckpt_tramp:				/* mmap: all registers set by ckpt */
 	syscall
 	mov	%rax, %rdi
 	mov	d_len(%rip), %rsi
+	jmp	ckpt_tramp_leave
+ckpt_tramp_safe:			/* rsp: the target's own, so that signals may come */
+	mov	$2, %edi		/* SIG_SETMASK */
+	lea	d_all(%rip), %rsi
+	mov	$0, %edx
+	mov	$8, %r10d
+	mov	$14, %eax		/* rt_sigprocmask */
+	syscall
+	mov	d_arena(%rip), %rdi
+	mov	d_arena_len(%rip), %rsi	/* 0: none, and munmap fails */
 ckpt_tramp_leave:			/* rdi, rsi: the arena */
 	mov	$11, %eax		/* munmap */
 	syscall
@@ -43,6 +53,9 @@ ckpt_tramp_leave:			/* rdi, rsi: the arena */
 	.balign 8
 ckpt_tramp_data:			/* struct tramp_data in kern/inject.c */
 d_len:	.quad 0
+d_arena: .quad 0
+d_arena_len: .quad 0
+d_all:	.quad 0
 d_mask:	.quad 0
 d_flags: .quad 0
 d_rip:	.quad 0

@@ -20,11 +20,12 @@
 #include "base/io.h"
 #include "kern/procfs.h"
 
-extern const unsigned char ckpt_tramp[], ckpt_tramp_leave[], ckpt_tramp_data[], ckpt_tramp_end[];
+extern const unsigned char ckpt_tramp[], ckpt_tramp_safe[], ckpt_tramp_leave[], ckpt_tramp_data[],
+	ckpt_tramp_end[];
 
 /* The words behind ckpt_tramp_data, in the order of trampoline_x86_64.S. */
 struct tramp_data {
-	uint64_t len, mask, flags, rip, rsp;
+	uint64_t len, arena, arena_len, all, mask, flags, rip, rsp;
 	uint64_t rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15;
 };
 
@@ -89,6 +90,9 @@ static int tramp_load(struct inject *in, const struct target_thread *th)
 	regs_apply_restart(&r);
 	d = (struct tramp_data) {
 		.len = in->arena.size,
+		.arena = in->arena.remote,
+		.arena_len = in->arena.remote ? in->arena.size : 0,
+		.all = ALL_SIGNALS,
 		.mask = th->sigmask,
 		.flags = r.eflags,
 		.rip = r.rip,
@@ -142,13 +146,31 @@ static int run_to_syscall_exit(int tid)
 	return 0;
 }
 
-/* The system call at the trampoline's first instruction, with the registers given. */
-static int tramp_syscall(struct target_thread *th, struct user_regs_struct *r, int64_t *ret)
+/*
+ * Give a thread other registers and another mask. The kernel knows no call that does both, and ckpt
+ * may die between two: so there is a place in the trampoline where either mask is right, and from
+ * which it finds back.
+ */
+static int thread_switch(const struct inject *in, const struct target_thread *th,
+			 const struct user_regs_struct *regs, uint64_t mask)
 {
-	int rc = thread_set_sigmask(th->tid, ALL_SIGNALS);
+	struct user_regs_struct safe =
+		call_regs(th, in->tramp + (uint64_t)(ckpt_tramp_safe - ckpt_tramp));
+	int rc = thread_set_regs(th->tid, &safe);
 
+	(void)ckpt_fault("inject.safe");
 	if (!rc)
-		rc = thread_set_regs(th->tid, r);
+		rc = thread_set_sigmask(th->tid, mask);
+	(void)ckpt_fault("inject.masked");
+	return rc ? rc : thread_set_regs(th->tid, regs);
+}
+
+/* The system call at the trampoline's first instruction, with the registers given. */
+static int tramp_syscall(const struct inject *in, struct target_thread *th,
+			 struct user_regs_struct *r, int64_t *ret)
+{
+	int rc = thread_switch(in, th, r, ALL_SIGNALS);
+
 	if (!rc)
 		rc = run_to_syscall_exit(th->tid);
 	if (!rc)
@@ -160,7 +182,7 @@ static int tramp_syscall(struct target_thread *th, struct user_regs_struct *r, i
 
 /* Put the thread back where it was, by a stop from which the kernel restarts what it interrupted.
  */
-static int thread_put_back(struct target_thread *th, bool at_event_stop)
+static int thread_put_back(const struct inject *in, struct target_thread *th, bool at_event_stop)
 {
 	int rc = 0;
 
@@ -169,11 +191,7 @@ static int thread_put_back(struct target_thread *th, bool at_event_stop)
 			return -errno;
 		rc = thread_interrupt(th->tid);
 	}
-	if (!rc)
-		rc = thread_set_regs(th->tid, &th->regs);
-	if (!rc)
-		rc = thread_set_sigmask(th->tid, th->sigmask);
-	return rc;
+	return rc ? rc : thread_switch(in, th, &th->regs, th->sigmask);
 }
 
 static int map_arena(struct inject *in, uint64_t addr, uint64_t size)
@@ -276,14 +294,14 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 	r.r9 = 0;
 	rc = ckpt_fault("inject.mmap");
 	if (!rc)
-		rc = tramp_syscall(th, &r, &addr);
+		rc = tramp_syscall(in, th, &r, &addr);
 	if (!rc && addr < 0 && addr > -4096)
 		rc = (int)addr;
 	if (!rc)
 		rc = map_arena(in, (uint64_t)addr, size);
 	if (rc) {
 		/* Running on from here unmaps what was mapped; then it is as it was. */
-		(void)thread_put_back(th, false);
+		(void)thread_put_back(in, th, false);
 		tramp_restore(in);
 		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot map %llu KiB in it",
 				       task->pid, (unsigned long long)(size >> 10));
@@ -390,9 +408,7 @@ int inject_run_wait(struct inject *in, struct target_thread *th, struct ckpt_slo
 	r.rdi = arena_remote(&in->arena, slot);
 	r.rsp = slot->stack_top;
 	if (!rc)
-		rc = thread_set_sigmask(th->tid, ALL_SIGNALS);
-	if (!rc)
-		rc = thread_set_regs(th->tid, &r);
+		rc = thread_switch(in, th, &r, ALL_SIGNALS);
 	if (!rc)
 		rc = ckpt_fault("inject.run");
 	if (!rc && ptrace(PTRACE_CONT, th->tid, 0, 0))
@@ -402,7 +418,7 @@ int inject_run_wait(struct inject *in, struct target_thread *th, struct ckpt_slo
 	if (!rc)
 		rc = thread_interrupt(th->tid);
 	if (!rc || rc == -EFAULT) {
-		int back = thread_put_back(th, true);
+		int back = thread_put_back(in, th, true);
 
 		rc = rc ? rc : back;
 	}
@@ -430,11 +446,15 @@ int inject_end(struct inject *in, struct ckpt_err *err)
 	r.rsi = in->arena.size;
 	rc = tramp_load(in, th);
 	if (!rc)
-		rc = tramp_syscall(th, &r, &ret);
+		rc = tramp_syscall(in, th, &r, &ret);
 	if (!rc)
 		rc = ret < 0 ? (int)ret : 0;
+	/* What is mapped there from now on is not ours. */
+	in->arena.remote = 0;
 	if (!rc)
-		rc = thread_put_back(th, false);
+		rc = tramp_load(in, th);
+	if (!rc)
+		rc = thread_put_back(in, th, false);
 	tramp_restore(in);
 	if (in->map)
 		(void)munmap(in->map, in->arena.size);
