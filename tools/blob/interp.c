@@ -4,6 +4,7 @@
  * no vector registers. It owns nothing but the arena it is given; what to do is
  * decided by ckpt, which writes the steps. See step.h.
  */
+#include <asm-generic/mman-common.h>
 #include <asm/unistd.h>
 #include <linux/errno.h>
 #include <linux/futex.h>
@@ -109,6 +110,8 @@ static long fill(struct ckpt_arena *arena, struct ckpt_fill *job)
 
 		if (i >= job->count)
 			break;
+		/* All pages in one go cost less than a fault for each. It may not be able to. */
+		(void)call(__NR_madvise, part[i].addr, part[i].len, MADV_POPULATE_WRITE, 0);
 		err = read_all((uint64_t)fds[part[i].off >> 48], part[i].addr, part[i].len,
 			       part[i].off & 0xffffffffffffull);
 		if (err)

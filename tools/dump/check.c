@@ -21,10 +21,27 @@ struct findings {
 	bool incomplete; /* out of memory for more */
 };
 
+/* A namespace. */
+struct ns_id {
+	dev_t dev;
+	ino_t ino;
+};
+
+static const char *const same_as_own[] = { "mnt", "net", "ipc", "uts", "user", "cgroup", "time" };
+/* The time namespace itself is compared with ckpt's, for all tasks. */
+static const struct {
+	const char *name, *than;
+} same_as_root[] = {
+	{ "pid", "pid" },
+	{ "pid_for_children", "pid" },
+	{ "time_for_children", "time" },
+};
+
 struct checker {
 	struct dump_ctx d; /* enough of one for kinds' check functions */
 	struct findings found;
 	int root; /* a thread of the root task that has not ended */
+	struct ns_id own_ns[ARRAY_SIZE(same_as_own)], root_ns[ARRAY_SIZE(same_as_root)];
 };
 
 /* Note what stops it; things that ended meanwhile stop nothing. */
@@ -85,59 +102,65 @@ static int check_root(int pid, struct ckpt_err *err)
 	return 0;
 }
 
-static void check_namespaces(struct checker *c, int pid)
+/* 0 when it cannot be read. */
+static struct ns_id ns_of(const char *pid, const char *name)
 {
-	static const char *const same[] = { "mnt", "net", "ipc", "uts", "user", "cgroup", "time" };
+	struct ns_id id = { 0 };
+	struct stat st;
+	char path[64];
 
-	for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
+	(void)snprintf(path, sizeof(path), "/proc/%s/ns/%s", pid, name);
+	if (!stat(path, &st))
+		id = (struct ns_id) { st.st_dev, st.st_ino };
+	return id;
+}
+
+static bool ns_differ(struct ns_id a, struct ns_id b)
+{
+	return a.ino && b.ino && (a.ino != b.ino || a.dev != b.dev);
+}
+
+static void check_namespaces(struct checker *c, const char *pid)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(same_as_own); i++) {
+		const char *name = same_as_own[i];
 		struct ckpt_err e = { 0 };
-		struct stat ours, theirs;
-		char path[64];
 
-		(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", pid, same[i]);
-		if (stat(path, &theirs))
-			continue;
-		(void)snprintf(path, sizeof(path), "/proc/self/ns/%s", same[i]);
-		if (stat(path, &ours) ||
-		    (ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev))
+		if (!ns_differ(ns_of(pid, name), c->own_ns[i]))
 			continue;
 		(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
-				"task %d is in another %s namespace than ckpt", pid, same[i]);
-		(void)ckpt_remedy(&e, "run ckpt inside it: nsenter -t %d --%s ckpt dump …", pid,
-				  !strcmp(same[i], "mnt") ? "mount" : same[i]);
+				"task %s is in another %s namespace than ckpt", pid, name);
+		(void)ckpt_remedy(&e, "run ckpt inside it: nsenter -t %s --%s ckpt dump …", pid,
+				  !strcmp(name, "mnt") ? "mount" : name);
 		report(c, &e);
 	}
 }
 
 /* Pids are restored in one pid namespace, that of the root, and one time namespace. */
-static void check_same_as_root(struct checker *c, int pid)
+static void check_same_as_root(struct checker *c, const char *pid)
 {
-	static const struct {
-		const char *name, *than, *what;
-	} same[] = {
-		{ "pid", "pid", "pid" },
-		{ "pid_for_children", "pid", "pid" },
-		{ "time", "time", "time" },
-		{ "time_for_children", "time", "time" },
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(same_as_root); i++) {
 		struct ckpt_err e = { 0 };
-		struct stat root, theirs;
-		char path[64];
 
-		(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", pid, same[i].name);
-		if (stat(path, &theirs))
-			continue;
-		(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", c->root, same[i].than);
-		if (stat(path, &root) ||
-		    (root.st_ino == theirs.st_ino && root.st_dev == theirs.st_dev))
+		if (!ns_differ(ns_of(pid, same_as_root[i].name), c->root_ns[i]))
 			continue;
 		(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
-				"task %d has a %s namespace apart from that of task %d", pid,
-				same[i].what, c->d.opts->pid);
+				"task %s has a %s namespace apart from that of task %d", pid,
+				same_as_root[i].than, c->d.opts->pid);
 		report(c, &e);
 	}
+}
+
+/* What every task is compared with. */
+static void read_namespaces(struct checker *c)
+{
+	char root[16];
+
+	(void)snprintf(root, sizeof(root), "%d", c->root);
+	for (size_t i = 0; i < ARRAY_SIZE(same_as_own); i++)
+		c->own_ns[i] = ns_of("self", same_as_own[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(same_as_root); i++)
+		c->root_ns[i] = ns_of(root, same_as_root[i].than);
 }
 
 static void check_fds(struct checker *c, int pid)
@@ -260,13 +283,15 @@ static void check_tree(struct checker *c, int pid)
 	struct proc_pids kids;
 	struct proc_stat st;
 	int live = proc_live(pid);
+	char name[16];
 
 	if (!live || proc_stat_read(live, &st, &gone))
 		return;
 	if (live != pid)
 		check_headless(c, pid, live);
-	check_namespaces(c, live);
-	check_same_as_root(c, live);
+	(void)snprintf(name, sizeof(name), "%d", live);
+	check_namespaces(c, name);
+	check_same_as_root(c, name);
 	check_threads(c, live, &st);
 	check_fds(c, live);
 	check_vmas(c, live);
@@ -318,6 +343,7 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ck
 	if (opts->tcp == CKPT_TCP_KEEP)
 		check_lock(c);
 	c->root = proc_live(opts->pid);
+	read_namespaces(c);
 	check_tree(c, opts->pid);
 	check_external(c);
 	if (dump_family_check(opts->pid, &family))

@@ -10,10 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/vec.h"
+
+#define MANY_THREADS 64
 
 static int fail_proc(struct ckpt_err *err, int pid, const char *name, int rc)
 {
@@ -169,6 +172,8 @@ int proc_vmas_read(int pid, struct proc_vmas *ret, struct ckpt_err *err)
 {
 	struct proc_vmas vmas = { 0 };
 	char path[64];
+	/* The kernel gives a page at most in one read; the usual buffer would ask for a quarter. */
+	char buf[4096];
 	auto_file FILE *f = NULL;
 	auto_free char *line = NULL;
 	struct proc_vma *cur = NULL;
@@ -178,8 +183,7 @@ int proc_vmas_read(int pid, struct proc_vmas *ret, struct ckpt_err *err)
 	f = fopen(path, "re");
 	if (!f)
 		return fail_proc(err, pid, "smaps", -errno);
-	/* Some kilobytes for each mapping: with the usual buffer, as many reads. */
-	(void)setvbuf(f, NULL, _IOFBF, 64u << 10);
+	(void)setvbuf(f, buf, _IOFBF, sizeof(buf));
 	while (getline(&line, &cap, f) > 0) {
 		if (isupper((unsigned char)line[0])) {
 			if (!cur)
@@ -310,27 +314,70 @@ int proc_threads(int pid, struct proc_pids *ret, struct ckpt_err *err)
 	return 0;
 }
 
+static int children_of_thread(int pid, int tid, struct proc_pids *list, struct ckpt_err *err)
+{
+	auto_free char *buf = NULL;
+	char name[64], *p, *end;
+	struct ckpt_err ignore = { 0 };
+	int rc = 0;
+
+	(void)snprintf(name, sizeof(name), "task/%d/children", tid);
+	if (proc_read(pid, name, &buf, NULL, &ignore))
+		return 0; /* a thread that has just ended */
+	for (p = buf; !rc; p = end) {
+		long v = strtol(p, &end, 10);
+
+		if (end == p)
+			break;
+		rc = pid_push(list, (int)v, err);
+	}
+	return rc;
+}
+
+/* Ask every process who its parent is. */
+static int children_by_parent(int pid, struct proc_pids *list, struct ckpt_err *err)
+{
+	auto_dir DIR *d = opendir("/proc");
+	struct dirent *e;
+	int rc = d ? 0 : fail_proc(err, pid, "..", -errno);
+
+	while (!rc && (e = readdir(d))) {
+		struct ckpt_err gone = { 0 };
+		struct proc_stat st;
+
+		if (isdigit((unsigned char)e->d_name[0]) &&
+		    !proc_stat_read(atoi(e->d_name), &st, &gone) && st.ppid == pid)
+			rc = pid_push(list, st.pid, err);
+	}
+	return rc;
+}
+
+/* Subdirectories of a directory in /proc, from its number of links. */
+static unsigned long proc_links(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) || st.st_nlink < 3 ? 0 : st.st_nlink - 2;
+}
+
 int proc_children(int pid, struct proc_pids *ret, struct ckpt_err *err)
 {
 	struct proc_pids threads = { 0 }, list = { 0 };
-	int rc = proc_threads(pid, &threads, err);
+	char path[64];
+	unsigned long n;
+	int rc = 0;
 
-	for (size_t i = 0; !rc && i < threads.n; i++) {
-		auto_free char *buf = NULL;
-		char name[64], *p, *end;
-		struct ckpt_err ignore = { 0 };
-
-		(void)snprintf(name, sizeof(name), "task/%d/children", threads.v[i]);
-		if (proc_read(pid, name, &buf, NULL, &ignore))
-			continue; /* a thread that has just ended */
-		for (p = buf; !rc; p = end) {
-			long v = strtol(p, &end, 10);
-
-			if (end == p)
-				break;
-			rc = pid_push(&list, (int)v, err);
-		}
-	}
+	(void)snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	n = proc_links(path);
+	/* Every thread has a list of its own: there may be fewer processes on this machine. */
+	if (n == 1)
+		rc = children_of_thread(pid, pid, &list, err);
+	else if (n > MANY_THREADS && n > proc_links("/proc"))
+		rc = children_by_parent(pid, &list, err);
+	else
+		rc = proc_threads(pid, &threads, err);
+	for (size_t i = 0; !rc && i < threads.n; i++)
+		rc = children_of_thread(pid, threads.v[i], &list, err);
 	vec_free(&threads);
 	if (rc) {
 		vec_free(&list);

@@ -21,22 +21,6 @@
 
 #define GROUPS_MAX 65536u
 
-static int creds_check(struct dump_ctx *d, const struct task_facts *f, struct ckpt_err *err)
-{
-	auto_free char *theirs = NULL, *ours = NULL;
-	int rc = proc_readlink(f->task->pid, "ns/user", &theirs, err);
-
-	(void)d;
-	if (!rc)
-		rc = proc_readlink(getpid(), "ns/user", &ours, err);
-	if (rc)
-		return rc;
-	if (strcmp(theirs, ours) != 0)
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-				 "task %d is in another user namespace", f->task->pid);
-	return 0;
-}
-
 static int creds_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s,
 		     uint64_t *priv, struct ckpt_err *err)
 {
@@ -109,7 +93,7 @@ struct creds {
 };
 
 /* What a task starts with: ckpt's own. */
-static int own_creds(struct creds *c)
+static int read_own(struct creds *c)
 {
 	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct v[2];
@@ -135,6 +119,16 @@ static int own_creds(struct creds *c)
 	c->securebits = (uint32_t)prctl(PR_GET_SECUREBITS);
 	c->no_new_privs = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) > 0;
 	return 0;
+}
+
+/* Asked for once: more than a hundred system calls. */
+static const struct creds *own_creds(void)
+{
+	static struct creds own;
+	static bool known;
+
+	known = known || !read_own(&own);
+	return known ? &own : NULL;
 }
 
 static bool same_groups(const Ckpt__TaskCreds *m)
@@ -206,7 +200,7 @@ static int creds_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt_
 		      const void *msg, struct steps *s, struct ckpt_err *err)
 {
 	const Ckpt__TaskCreds *m = msg;
-	struct creds own;
+	const struct creds *own = own_creds();
 	int rc;
 
 	(void)r;
@@ -214,20 +208,19 @@ static int creds_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt_
 	if (m->n_uid != 4 || m->n_gid != 4 || m->n_groups > GROUPS_MAX)
 		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "credentials of thread %d",
 				 thread->tid);
-	rc = own_creds(&own);
-	if (rc)
-		return ckpt_fail_errno(err, E_KERNEL, rc, "cannot read ckpt's own credentials");
-	if ((rc = refuse_larger(thread, "permitted", m->permitted, own.permitted, err)) ||
-	    (rc = refuse_larger(thread, "bounding", m->bounding, own.bounding, err)))
+	if (!own)
+		return ckpt_fail_errno(err, E_KERNEL, -errno, "cannot read ckpt's own credentials");
+	if ((rc = refuse_larger(thread, "permitted", m->permitted, own->permitted, err)) ||
+	    (rc = refuse_larger(thread, "bounding", m->bounding, own->bounding, err)))
 		return rc;
-	if (same_creds(m, &own))
+	if (same_creds(m, own))
 		return 0;
 	if (!same_groups(m))
 		steps_call(s, "setgroups", SYS_setgroups, m->n_groups,
 			   m->n_groups ? steps_data(s, m->groups, m->n_groups * sizeof(*m->groups))
 				       : 0);
 	steps_call(s, "PR_SET_SECUREBITS", SYS_prctl, PR_SET_SECUREBITS,
-		   own.securebits | SECBIT_NO_SETUID_FIXUP);
+		   own->securebits | SECBIT_NO_SETUID_FIXUP);
 	steps_call(s, "setresgid", SYS_setresgid, m->gid[0], m->gid[1], m->gid[2]);
 	steps_call(s, "setresuid", SYS_setresuid, m->uid[0], m->uid[1], m->uid[2]);
 	if (m->gid[3] != m->gid[1]) {
@@ -238,9 +231,9 @@ static int creds_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt_
 		steps_call(s, "setfsuid", SYS_setfsuid, m->uid[3]);
 		step_expect(s, "setfsuid", SYS_setfsuid, (uint32_t)-1, m->uid[3]);
 	}
-	step_capset(s, "capset (inheritable)", m->inheritable, own.permitted, own.permitted);
+	step_capset(s, "capset (inheritable)", m->inheritable, own->permitted, own->permitted);
 	for (int i = 0; i < 64; i++)
-		if (own.bounding & ~m->bounding & 1ull << i)
+		if (own->bounding & ~m->bounding & 1ull << i)
 			steps_call(s, "PR_CAPBSET_DROP", SYS_prctl, PR_CAPBSET_DROP, (uint64_t)i);
 	for (int i = 0; i < 64; i++)
 		if (m->ambient & 1ull << i)
@@ -258,7 +251,6 @@ const struct task_kind task_kind_creds = {
 	.desc = &ckpt__task_creds__descriptor,
 	.scope = SCOPE_THREAD,
 	.phase = PHASE_CREDS,
-	.check = creds_check,
 	.ask = creds_ask,
 	.dump = creds_dump,
 	.of_ended = true,

@@ -31,6 +31,14 @@ static long get_attr(int tid, struct attr *a)
 	return syscall(SYS_sched_getattr, tid, a, sizeof(*a), 0);
 }
 
+/* ckpt's own, which do not change while it works. */
+static const struct attr *own_attr(void)
+{
+	static struct attr own;
+
+	return own.size || !get_attr(0, &own) ? &own : NULL;
+}
+
 /* All processors that are there: then the thread is not bound at all. */
 static bool all_cpus(const unsigned char *mask, size_t len)
 {
@@ -50,7 +58,8 @@ static int sched_dump(struct dump_ctx *d, const struct task_facts *f, const stru
 {
 	Ckpt__TaskSched *m = msg;
 	unsigned char mask[CPUS_BYTES] = { 0 };
-	struct attr attr, own;
+	const struct attr *own = own_attr();
+	struct attr attr;
 	long n, io;
 
 	(void)d;
@@ -59,7 +68,7 @@ static int sched_dump(struct dump_ctx *d, const struct task_facts *f, const stru
 	(void)priv;
 	n = syscall(SYS_sched_getaffinity, f->thread->tid, sizeof(mask), mask);
 	io = syscall(SYS_ioprio_get, IOPRIO_THREAD, f->thread->tid);
-	if (get_attr(f->thread->tid, &attr) || get_attr(0, &own) || n < 0 || io < 0)
+	if (get_attr(f->thread->tid, &attr) || !own || n < 0 || io < 0)
 		return ckpt_fail_errno(err, E_KERNEL, -errno,
 				       "cannot read the scheduling of thread %d", f->thread->tid);
 	m->policy = attr.policy;
@@ -69,8 +78,8 @@ static int sched_dump(struct dump_ctx *d, const struct task_facts *f, const stru
 	m->deadline = attr.deadline;
 	m->period = attr.period;
 	/* A fair thread reports the default slice when it has none of its own. */
-	m->runtime = attr.policy == SCHED_OTHER && attr.runtime == own.runtime ? 0 : attr.runtime;
-	if (attr.util_min != own.util_min || attr.util_max != own.util_max) {
+	m->runtime = attr.policy == SCHED_OTHER && attr.runtime == own->runtime ? 0 : attr.runtime;
+	if (attr.util_min != own->util_min || attr.util_max != own->util_max) {
 		m->flags |= FLAG_UTIL_CLAMP;
 		m->util_min = attr.util_min;
 		m->util_max = attr.util_max;
@@ -104,8 +113,8 @@ static int sched_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt_
 				   .util_min = m->util_min,
 				   .util_max = m->util_max };
 	const long n = sysconf(_SC_NPROCESSORS_CONF);
+	const struct attr *own = own_attr();
 	bool possible = false;
-	struct attr own;
 	long len;
 
 	(void)r;
@@ -130,8 +139,8 @@ static int sched_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt_
 	if (m->cpus.len || len < 0 || !all_cpus(now, (size_t)len))
 		steps_call(s, "sched_setaffinity", SYS_sched_setaffinity, 0, sizeof(mask),
 			   steps_data(s, mask, sizeof(mask)));
-	if (get_attr(0, &own) || own.policy != m->policy || own.nice != m->nice ||
-	    own.priority != m->priority || own.flags != m->flags || m->runtime || m->deadline)
+	if (!own || own->policy != m->policy || own->nice != m->nice ||
+	    own->priority != m->priority || own->flags != m->flags || m->runtime || m->deadline)
 		steps_call(s, "sched_setattr", SYS_sched_setattr, 0,
 			   steps_data(s, &attr, sizeof(attr)), 0);
 	if (syscall(SYS_ioprio_get, IOPRIO_THREAD, 0) != (long)m->ioprio)
