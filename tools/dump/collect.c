@@ -25,6 +25,10 @@ struct thread_work {
 	struct ckpt_slot *slot;
 	uint64_t (*priv)[TASK_KIND_PRIV_WORDS]; /* one row per registered kind */
 	Ckpt__Thread *msg;
+	struct arena room; /* its part of the arena: from there to the room's size */
+	uint64_t from;
+	uint64_t whole; /* bytes of the whole arena */
+	bool running;
 };
 
 static size_t kind_count(void)
@@ -74,25 +78,25 @@ static int thread_core(struct thread_work *w, struct ckpt_err *err)
 	return 0;
 }
 
-static int thread_ask(struct dump_ctx *d, struct inject *in, struct thread_work *w,
-		      struct ckpt_err *err)
+static int thread_ask(struct dump_ctx *d, struct thread_work *w, struct ckpt_err *err)
 {
 	struct steps s;
 	int rc = 0;
 
-	steps_init(&s, &in->arena);
+	w->room.used = w->from;
+	steps_init(&s, &w->room);
 	for (size_t i = 0; !rc && task_kinds[i]; i++)
 		if (task_kinds[i]->ask && kind_applies(task_kinds[i], w))
 			rc = task_kinds[i]->ask(d, &w->facts, &s, w->priv[i], err);
 	if (!rc) {
-		w->slot = arena_slot(&in->arena);
+		w->slot = arena_slot(&w->room);
 		if (!w->slot)
 			s.failed = -ENOSPC;
+		else
+			w->slot->arena_len = w->whole;
 		rc = steps_commit(&s, w->slot, err);
 	}
 	steps_free(&s);
-	if (!rc)
-		rc = inject_run(in, w->facts.thread, w->slot, err);
 	return rc;
 }
 
@@ -128,37 +132,59 @@ static int thread_answers(struct dump_ctx *d, const struct inject *in, struct th
 	return 0;
 }
 
-static int collect_thread(struct dump_ctx *d, struct inject *in, struct target_task *task,
+static void thread_forget(struct thread_work *w)
+{
+	free(w->priv);
+	free(w->status);
+	*w = (struct thread_work) { 0 };
+}
+
+/* What is known of a thread without running anything in it, and the list of what it is asked. */
+static int thread_prepare(struct dump_ctx *d, struct thread_work *w, struct target_task *task,
 			  const struct proc_stat *stat, size_t at, Ckpt__Task *msg,
 			  struct ckpt_err *err)
 {
-	struct thread_work w = {
-		.facts = { .task = task,
-			   .thread = &task->threads.v[at],
-			   .stat = stat,
-			   .main = at == 0 },
-	};
-	uint64_t alloc = in->arena.used;
 	int rc;
 
-	w.msg = kind_msg_new(&ckpt__thread__descriptor);
-	w.priv = calloc(kind_count() + 1, sizeof(*w.priv));
-	if (!w.msg || !w.priv || kind_push(&msg->n_threads, &msg->threads, w.msg)) {
-		free(w.priv);
+	w->facts = (struct task_facts) {
+		.task = task, .thread = &task->threads.v[at], .stat = stat, .main = at == 0
+	};
+	w->msg = kind_msg_new(&ckpt__thread__descriptor);
+	w->priv = calloc(kind_count() + 1, sizeof(*w->priv));
+	if (!w->msg || !w->priv || kind_push(&msg->n_threads, &msg->threads, w->msg))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	rc = dump_facts_status(task->pid, w->facts.thread->tid, &w->status, err);
+	w->facts.status = w->status;
+	if (!rc)
+		rc = thread_core(w, err);
+	return rc ? rc : thread_ask(d, w, err);
+}
+
+static int thread_start(struct inject *in, struct thread_work *w, struct ckpt_err *err)
+{
+	int rc = inject_start(in, w->facts.thread, w->slot, err);
+
+	w->running = !rc;
+	return rc;
+}
+
+/* Let the list of @w come to its end; meanwhile prepare the next thread in @next, if there is one.
+ */
+static int thread_finish(struct dump_ctx *d, struct inject *in, struct thread_work *w,
+			 struct thread_work *next, size_t next_at, Ckpt__Task *msg,
+			 struct ckpt_err *err)
+{
+	struct ckpt_err back_err = { 0 };
+	int done = inject_done(w->facts.thread, w->slot), rc = 0, back;
+
+	if (next)
+		rc = thread_prepare(d, next, w->facts.task, w->facts.stat, next_at, msg, err);
+	back = inject_back(in, w->facts.thread, w->slot, done, &back_err);
+	w->running = false;
+	if (!rc && back) {
+		*err = back_err;
+		rc = back;
 	}
-	rc = dump_facts_status(task->pid, w.facts.thread->tid, &w.status, err);
-	w.facts.status = w.status;
-	if (!rc)
-		rc = thread_core(&w, err);
-	if (!rc)
-		rc = thread_ask(d, in, &w, err);
-	if (!rc)
-		rc = thread_answers(d, in, &w, msg, err);
-	/* The next thread uses the same room. */
-	in->arena.used = alloc;
-	free(w.priv);
-	free(w.status);
 	return rc;
 }
 
@@ -183,17 +209,87 @@ static int collect_ended(struct dump_ctx *d, struct target_task *task, const str
 	return thread_answers(d, NULL, &w, msg, err);
 }
 
+/* Thread @at of the process gets the lower or upper half of the arena behind @from. */
+static void thread_room(struct thread_work *w, const struct inject *in, uint64_t from, size_t at)
+{
+	uint64_t middle = from + ((in->arena.size - from) / 2 & ~15ull);
+
+	w->room = in->arena;
+	w->whole = in->arena.size;
+	w->from = at % 2 ? from : middle;
+	if (at % 2)
+		w->room.size = middle;
+}
+
+/* The threads behind the first. One at a time runs what it is asked, but ckpt does not wait for it
+ * idly: meanwhile it takes the answers of the one before and prepares the next. */
+static int collect_others(struct dump_ctx *d, struct inject *in, struct target_task *task,
+			  const struct proc_stat *stat, uint64_t from, Ckpt__Task *msg,
+			  struct ckpt_err *err)
+{
+	struct thread_work w[2] = { 0 };
+	size_t n = task->threads.n;
+	int rc;
+
+	thread_room(&w[1], in, from, 1);
+	rc = thread_prepare(d, &w[1], task, stat, 1, msg, err);
+	for (size_t i = 1; !rc && i < n; i++) {
+		struct thread_work *now = &w[i % 2], *other = &w[(i + 1) % 2];
+		struct ckpt_err late = { 0 };
+		int end;
+
+		rc = thread_start(in, now, err);
+		if (!rc && i > 1)
+			rc = thread_answers(d, in, other, msg, err);
+		thread_forget(other);
+		thread_room(other, in, from, i + 1);
+		if (!now->running)
+			break;
+		end = thread_finish(d, in, now, !rc && i + 1 < n ? other : NULL, i + 1, msg, &late);
+		if (!rc && end) {
+			*err = late;
+			rc = end;
+		}
+		if (!rc && i + 1 == n)
+			rc = thread_answers(d, in, now, msg, err);
+	}
+	thread_forget(&w[0]);
+	thread_forget(&w[1]);
+	return rc;
+}
+
+static int collect_first(struct dump_ctx *d, struct inject *in, struct target_task *task,
+			 const struct proc_stat *stat, Ckpt__Task *msg, struct ckpt_err *err)
+{
+	struct thread_work w = { .room = in->arena,
+				 .from = in->arena.used,
+				 .whole = in->arena.size };
+	int rc = thread_prepare(d, &w, task, stat, 0, msg, err);
+
+	if (!rc)
+		rc = thread_start(in, &w, err);
+	if (!rc)
+		rc = thread_finish(d, in, &w, NULL, 0, msg, err);
+	if (!rc)
+		rc = thread_answers(d, in, &w, msg, err);
+	thread_forget(&w);
+	return rc;
+}
+
 static int collect_threads(struct dump_ctx *d, struct target_task *task,
 			   const struct proc_stat *stat, Ckpt__Task *msg, struct ckpt_err *err)
 {
 	struct inject in;
 	int rc = inject_begin(&in, task, ARENA_BASE_BYTES, err), end;
 	struct ckpt_err end_err = { 0 };
+	uint64_t from;
 
 	if (rc)
 		return rc;
-	for (size_t i = 0; !rc && i < task->threads.n; i++)
-		rc = collect_thread(d, &in, task, stat, i, msg, err);
+	from = in.arena.used;
+	rc = collect_first(d, &in, task, stat, msg, err);
+	if (!rc && task->threads.n > 1)
+		rc = collect_others(d, &in, task, stat, from, msg, err);
 	if (!rc)
 		rc = ckpt_fault_fail("inject.asked", E_INJECT, err);
 	end = inject_end(&in, &end_err);

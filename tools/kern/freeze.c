@@ -77,12 +77,14 @@ static int thread_pass(int tid, int sig)
 
 int thread_interrupt(int tid)
 {
-	int status, rc;
+	return ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : thread_await_stop(tid);
+}
 
-	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0))
-		return -errno;
+int thread_await_stop(int tid)
+{
 	for (;;) {
-		rc = thread_wait(tid, &status);
+		int status, rc = thread_wait(tid, &status);
+
 		if (rc)
 			return rc;
 		if (is_event_stop(status))

@@ -394,14 +394,15 @@ int inject_run_lending(struct inject *in, struct target_thread *th, struct ckpt_
 	return rc ? rc : l.taken;
 }
 
-int inject_run_wait(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
-		    int (*wait)(void *arg, struct ckpt_slot *slot, int tid), void *arg,
-		    struct ckpt_err *err)
+static int fail_run(const struct target_thread *th, int rc, struct ckpt_err *err)
 {
-	const struct ckpt_step *steps;
+	return ckpt_fail_errno(err, E_INJECT, rc, "thread %d: cannot run code in it", th->tid);
+}
+
+static int run_start(struct inject *in, struct target_thread *th, struct ckpt_slot *slot)
+{
 	struct user_regs_struct r;
 	int rc = tramp_load(in, th);
-	uint32_t pc;
 
 	slot->leave = in->tramp + (uint64_t)(ckpt_tramp_leave - ckpt_tramp);
 	r = call_regs(th, arena_entry(&in->arena));
@@ -413,24 +414,63 @@ int inject_run_wait(struct inject *in, struct target_thread *th, struct ckpt_slo
 		rc = ckpt_fault("inject.run");
 	if (!rc && ptrace(PTRACE_CONT, th->tid, 0, 0))
 		rc = -errno;
-	if (!rc)
-		rc = wait(arg, slot, th->tid);
-	if (!rc)
-		rc = thread_interrupt(th->tid);
+	/* It has not run: it is still in the stop that it was found in. */
+	if (rc)
+		(void)thread_put_back(th, true);
+	return rc;
+}
+
+int inject_start(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
+		 struct ckpt_err *err)
+{
+	int rc = run_start(in, th, slot);
+
+	return rc ? fail_run(th, rc, err) : 0;
+}
+
+int inject_done(struct target_thread *th, struct ckpt_slot *slot)
+{
+	int rc = slot_wait(slot, th->tid, NULL);
+
+	if (!rc && ptrace(PTRACE_INTERRUPT, th->tid, 0, 0))
+		rc = -errno;
+	return rc;
+}
+
+int inject_back(struct inject *in, struct target_thread *th, struct ckpt_slot *slot, int done,
+		struct ckpt_err *err)
+{
+	const struct ckpt_step *steps;
+	int rc = done ? done : thread_await_stop(th->tid);
+	uint32_t pc;
+
 	if (!rc || rc == -EFAULT) {
 		int back = thread_put_back(in, th, true);
 
 		rc = rc ? rc : back;
 	}
 	if (rc)
-		return ckpt_fail_errno(err, E_INJECT, rc, "thread %d: cannot run code in it",
-				       th->tid);
+		return fail_run(th, rc, err);
 	if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) != CKPT_SLOT_FAILED)
 		return 0;
 	pc = __atomic_load_n(&slot->pc, __ATOMIC_RELAXED);
 	steps = pc < UINT32_MAX ? arena_steps(&in->arena, slot, pc + 1) : NULL;
 	return ckpt_fail_errno(err, E_INJECT, slot->err, "thread %d: %s", th->tid,
 			       steps ? arena_label(&in->arena, &steps[pc]) : "a step");
+}
+
+int inject_run_wait(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
+		    int (*wait)(void *arg, struct ckpt_slot *slot, int tid), void *arg,
+		    struct ckpt_err *err)
+{
+	int rc = run_start(in, th, slot);
+
+	if (rc)
+		return fail_run(th, rc, err);
+	rc = wait(arg, slot, th->tid);
+	if (!rc && ptrace(PTRACE_INTERRUPT, th->tid, 0, 0))
+		rc = -errno;
+	return inject_back(in, th, slot, rc, err);
 }
 
 int inject_end(struct inject *in, struct ckpt_err *err)

@@ -25,6 +25,17 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size,
 /* Run @slot's steps in thread @th; returns when all ran, or E_INJECT with the failing step. */
 int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
 	       struct ckpt_err *err) __must_check;
+/*
+ * The same in three parts, between which ckpt does other things than wait: start; once it is done,
+ * ask the thread to stop; wait for that and put its registers back. After a start that succeeded
+ * both others must be called, also when one fails. No other thread of the process may be started in
+ * between.
+ */
+int inject_start(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
+		 struct ckpt_err *err) __must_check;
+int inject_done(struct target_thread *th, struct ckpt_slot *slot) __must_check; /* 0 or -errno */
+int inject_back(struct inject *in, struct target_thread *th, struct ckpt_slot *slot, int done,
+		struct ckpt_err *err) __must_check; /* @done: what the one before returned */
 /* The same for a list with a CKPT_OP_LEND on @word: when it is reached @take is called, on success
  * or failure the list goes on. Returns what @take returned when all else went well. */
 int inject_run_lending(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,

@@ -81,6 +81,8 @@ int thread_set_sigmask(int tid, uint64_t mask);
 int thread_wait(int tid, int *ret_status);
 /* Interrupt a running thread that we hold and wait for its PTRACE_EVENT_STOP. */
 int thread_interrupt(int tid);
+/* The second half of it, for who did the first: PTRACE_INTERRUPT. */
+int thread_await_stop(int tid);
 /* The registers with which an interrupted system call is made again (its restart applied). */
 void regs_apply_restart(struct user_regs_struct *regs);
 /* The same for a restore, which has no data of the kernel's to continue a call from. */
