@@ -416,7 +416,7 @@ static int run_start(struct inject *in, struct target_thread *th, struct ckpt_sl
 		rc = -errno;
 	/* It has not run: it is still in the stop that it was found in. */
 	if (rc)
-		(void)thread_put_back(th, true);
+		(void)thread_put_back(in, th, true);
 	return rc;
 }
 
