@@ -17,6 +17,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
+#include "kern/directio.h"
 #include "kern/procfs.h"
 #include "migrate/source.h"
 #include "migrate/store.h"
@@ -52,6 +53,7 @@ struct rounds {
 		struct round_task **v;
 		size_t n, cap;
 	} tasks;
+	bool direct;           /* pages are written that look unwritten: arm at short stops only */
 	struct round_task *at; /* the task and the kind of mappings being asked about */
 	bool backed;
 	uint64_t new_bytes; /* of mappings that are not tracked yet */
@@ -342,6 +344,28 @@ static int send_task(struct rounds *r, const struct round_task *t)
 	return rc;
 }
 
+/*
+ * While a device may be writing into pages that it was given before they are armed, nobody may arm
+ * them. A task that stands still has no read(2) under way.
+ */
+static bool direct_io(struct rounds *r)
+{
+	for (size_t i = 0; !r->direct && i < r->tasks.n; i++)
+		r->direct = directio_possible(r->tasks.v[i]->pid);
+	return r->direct;
+}
+
+static void collect_running(struct rounds *r)
+{
+	for (size_t i = 0; i < r->tasks.n; i++)
+		/* exec, exit: at the end all of it is sent. */
+		if (!r->tasks.v[i]->lost)
+			r->tasks.v[i]->lost = collect_task(r, r->tasks.v[i], false) != 0;
+	/* It opened such a file meanwhile. */
+	for (size_t i = 0; direct_io(r) && i < r->tasks.n; i++)
+		r->tasks.v[i]->lost = true;
+}
+
 /* One pass over all tasks; all of it is kept over there when it returns. */
 static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e,
 		      struct ckpt_err *err)
@@ -353,17 +377,14 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 	int rc = 0;
 
 	/* New mappings are worth a short stop when they are many. */
-	if (number == 1 || r->new_bytes > NEW_BYTES) {
+	if (number == 1 || r->new_bytes > NEW_BYTES || direct_io(r)) {
 		r->new_bytes = 0;
 		rc = collect_frozen(r, err);
 		if (rc)
 			return rc;
 	} else {
 		r->new_bytes = 0;
-		for (size_t i = 0; i < r->tasks.n; i++)
-			/* exec, exit: at the end all of it is sent. */
-			if (!r->tasks.v[i]->lost)
-				r->tasks.v[i]->lost = collect_task(r, r->tasks.v[i], false) != 0;
+		collect_running(r);
 	}
 	for (size_t i = 0; !rc && i < r->tasks.n; i++)
 		if (!r->tasks.v[i]->lost)
