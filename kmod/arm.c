@@ -99,7 +99,8 @@ static void emit_gone(struct scan *s, unsigned long start, unsigned long end)
 
 /* The pages of @data and @drop between @lo and @hi, all in the chunk at @base. */
 static void emit_pages(struct scan *s, unsigned long base, unsigned long lo, unsigned long hi,
-		       const unsigned long *data, const unsigned long *drop)
+		       const unsigned long *data, const unsigned long *now,
+		       const unsigned long *drop)
 {
 	unsigned int i = (lo - base) >> PAGE_SHIFT, end = (hi - base) >> PAGE_SHIFT;
 	unsigned int first;
@@ -110,6 +111,9 @@ static void emit_pages(struct scan *s, unsigned long base, unsigned long lo, uns
 		u32 state = test_bit(i, data) ? CKPT_RUN_DATA :
 			    test_bit(i, drop) ? CKPT_RUN_DROPPED : 0;
 
+		if (state == CKPT_RUN_DATA && s->runs->snapshot && test_bit(i, now))
+			state = CKPT_RUN_DATA_NOW;
+
 		if (!state) {
 			i = min_t(unsigned int, find_next_bit(data, end, i),
 				  find_next_bit(drop, end, i));
@@ -117,7 +121,12 @@ static void emit_pages(struct scan *s, unsigned long base, unsigned long lo, uns
 		}
 		first = i;
 		if (state == CKPT_RUN_DATA)
-			i = find_next_zero_bit(data, end, i);
+			i = s->runs->snapshot ?
+				    min_t(unsigned int, find_next_zero_bit(data, end, i),
+					  find_next_bit(now, end, i)) :
+				    find_next_zero_bit(data, end, i);
+		else if (state == CKPT_RUN_DATA_NOW)
+			i = find_next_zero_bit(now, end, i);
 		else
 			while (i < end && test_bit(i, drop) && !test_bit(i, data))
 				i++;
@@ -206,6 +215,7 @@ enum page_state {
 	PAGE_CLEAN = 0,
 	PAGE_DATA = CKPT_RUN_DATA,
 	PAGE_DROPPED = CKPT_RUN_DROPPED,
+	PAGE_NOW = CKPT_RUN_DATA_NOW,	/* as data; a snapshot cannot keep it */
 };
 
 static enum page_state scan_present(struct scan *s, pte_t *ptep, pte_t pte, unsigned long addr,
@@ -220,15 +230,15 @@ static enum page_state scan_present(struct scan *s, pte_t *ptep, pte_t pte, unsi
 	if (s->arm && s->pins && page && PageAnon(page) && folio_maybe_dma_pinned(page_folio(page))) {
 		/* A device may write at any time: never clean while pinned. */
 		*ret_carry = true;
-		return PAGE_DATA;
+		return PAGE_NOW;
 	}
 	if (s->arm && touched) {
 		pte_protect(ptep);
 		flush_later(s, addr, addr + PAGE_SIZE);
 	}
-	if (touched || (page && PageAnon(page)))
+	if (page && PageAnon(page))
 		return PAGE_DATA;
-	return PAGE_DROPPED;
+	return touched ? PAGE_NOW : PAGE_DROPPED;
 }
 
 /* Swapped out, on its way to another frame, or something rarer. */
@@ -256,14 +266,14 @@ static enum page_state scan_swap(struct scan *s, pte_t *ptep, pte_t pte, unsigne
 	} else if (non_swap_entry(entry)) {
 		/* Device memory, poison: never seen here, never called clean. */
 		*ret_carry = s->arm;
-		return PAGE_DATA;
+		return PAGE_NOW;
 	}
 	if (!touched && !force)
 		return PAGE_CLEAN;
 	/* Nobody changes a non-present PTE without the PT lock. */
 	if (s->arm && touched)
 		set_pte_at(s->mm, addr, ptep, new);
-	return PAGE_DATA;
+	return PAGE_NOW;
 }
 
 /*
@@ -288,19 +298,19 @@ static bool scan_huge(struct scan *s, struct vm_area_struct *vma, pmd_t *pmd, un
 	}
 	if (!pmd_present(val)) {
 		/* Migrating as a whole. It may come back writable. */
-		*ret_state = PAGE_DATA;
+		*ret_state = PAGE_NOW;
 		*ret_carry = s->arm;
 		goto out_unlock;
 	}
 	touched = pmd_write(val) || pmd_soft_dirty(val);
 	page = pmd_page(val);
 	if (s->arm && s->pins && PageAnon(page) && folio_maybe_dma_pinned(page_folio(page))) {
-		*ret_state = PAGE_DATA;
+		*ret_state = PAGE_NOW;
 		*ret_carry = true;
 		goto out_unlock;
 	}
 	if (touched || force)
-		*ret_state = touched || PageAnon(page) ? PAGE_DATA : PAGE_DROPPED;
+		*ret_state = PageAnon(page) ? PAGE_DATA : touched ? PAGE_NOW : PAGE_DROPPED;
 	if (!s->arm)
 		goto out_unlock;
 	if (!whole) {
@@ -359,6 +369,7 @@ struct pages {
 	bool carry_any;
 	MAP_PAGES(force);	/* changed whatever the PTE says */
 	MAP_PAGES(data);
+	MAP_PAGES(now);		/* of @data, what a snapshot cannot keep */
 	MAP_PAGES(drop);
 	MAP_PAGES(carry);	/* count as changed at the next collect too */
 };
@@ -383,8 +394,10 @@ static void scan_table(pte_t *table, void *arg)
 			state = scan_present(s, ptep, pte, addr, must, &keep);
 		else
 			state = scan_swap(s, ptep, pte, addr, must, &keep);
-		if (state == PAGE_DATA)
+		if (state == PAGE_DATA || state == PAGE_NOW)
 			__set_bit(i, p->data);
+		if (state == PAGE_NOW)
+			__set_bit(i, p->now);
 		else if (state == PAGE_DROPPED)
 			__set_bit(i, p->drop);
 		if (keep) {
@@ -431,8 +444,10 @@ again:
 		if (!scan_huge(s, vma, pmd, base, find_next_bit(p.force, p.end, p.first) < p.end,
 			       &state, &keep))
 			goto again;
-		if (state == PAGE_DATA)
+		if (state == PAGE_DATA || state == PAGE_NOW)
 			bitmap_set(p.data, p.first, p.end - p.first);
+		if (state == PAGE_NOW)
+			bitmap_set(p.now, p.first, p.end - p.first);
 		else if (state == PAGE_DROPPED)
 			bitmap_copy(p.drop, p.force, CKPT_CHUNK_PAGES);
 		if (keep) {
@@ -446,7 +461,7 @@ again:
 out:
 	if (s->arm && chunk)
 		s->result.widened_clean += ckpt_granule_judge(chunk, p.first, p.end, p.untouched);
-	emit_pages(s, base, lo, hi, p.data, p.drop);
+	emit_pages(s, base, lo, hi, p.data, p.now, p.drop);
 	if (p.carry_any)
 		ckpt_log_pages(s->t, base, p.carry);
 }
@@ -723,9 +738,14 @@ int ckpt_scan(struct ckpt_track *t, struct mm_struct *mm, bool arm, struct ckpt_
 		WRITE_ONCE(t->scanner, current);
 		ckpt_notify_end(&range);
 		WRITE_ONCE(t->scanner, NULL);
+		if (runs && runs->snapshot)
+			ckpt_snap_begin(t, mm, runs);
 		smp_mb();
 		raced |= atomic_read(&t->log.inv_active) ||
 			 atomic_read(&t->log.inv_started) != started;
+		/* What began before the snapshot was there did not heed it. */
+		if (raced && runs && runs->snapshot)
+			ckpt_snap_end(t);
 		put_log(s, flags, raced);
 		prune(s);
 		swap(t->known, s->next_known);

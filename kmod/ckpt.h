@@ -6,8 +6,10 @@
  *	ckpt_sessions_mutex	the list of sessions
  *	session->mutex		its tracks and their results; held while arming
  *	mmap_lock (write)	of the target, + every VMA's lock: the log is swapped
+ *	ckpt_snap_mutex		which snapshot belongs to which track
  *	write_protect_seq	of the target: no fast pin slips past the arm
  *	page table locks
+ *	pool->lock		pages for snapshots
  *	log->lock		ranges of the log
  *	xa_lock of log->chunks
  */
@@ -34,8 +36,11 @@
 #undef pr_fmt
 #define pr_fmt(fmt) "ckpt: " fmt
 
+struct ckpt_pool;
 struct ckpt_session;
+struct ckpt_snap;
 struct ckpt_track;
+struct file;
 
 /* ---- log.c: where to look ------------------------------------------------ */
 
@@ -154,6 +159,7 @@ struct ckpt_runs {
 	size_t cap;
 	u64 pages;
 	bool unmapped;	/* wanted: what is not mapped any more */
+	bool snapshot;	/* wanted: a copy-on-write snapshot of what is reported */
 	bool lost;	/* out of memory: say CKPT_RESULT_ALL */
 };
 
@@ -181,6 +187,9 @@ enum {
 	CKPT_PENDING_GONE,
 	CKPT_PENDING_OVERFLOW,
 	CKPT_PENDING_FORK_LOST,
+	CKPT_PENDING_POOL,
+	CKPT_PENDING_EXEC,
+	CKPT_EXEC_SEEN,		/* a track can be left by one exec only */
 };
 
 struct ckpt_counters {
@@ -194,6 +203,8 @@ struct ckpt_counters {
 	atomic64_t arm_ns;	/* time with the target's address space locked */
 	atomic64_t collects;
 	atomic64_t collect_ns;
+	atomic64_t cow_pages;	/* pages kept for a snapshot before a write */
+	atomic64_t cow_lost;	/* pages that could not be kept: the pool was empty */
 };
 
 /**
@@ -217,6 +228,7 @@ struct ckpt_counters {
  * @runs_epoch:	@epoch when it ended
  * @runs_seq:	changes whenever @runs do
  * @runs_ns:	how long it held the target
+ * @snap:	the snapshot that is being read, under RCU; changes under ckpt_snap_mutex
  * @events:	bits of CKPT_PENDING_*
  * @gone:	@mm has ended
  * @thp_off:	MMF_DISABLE_THP was set by us
@@ -240,6 +252,7 @@ struct ckpt_track {
 	u64 runs_epoch;
 	u64 runs_ns;
 	unsigned int runs_seq;
+	struct ckpt_snap __rcu *snap;
 	unsigned long events;
 	bool gone;
 	bool thp_off;
@@ -251,6 +264,7 @@ enum {
 	CKPT_HOW_ARM = 1U << 0,		/* begin the next epoch */
 	CKPT_HOW_REPORT = 1U << 1,	/* with runs */
 	CKPT_HOW_UNMAPPED = 1U << 2,	/* with runs of what is not mapped any more */
+	CKPT_HOW_SNAPSHOT = 1U << 3,	/* keep what is reported as it is now */
 };
 
 #define CKPT_TABLE_BITS 8
@@ -287,6 +301,31 @@ unsigned int ckpt_granule_judge(struct ckpt_chunk *chunk, unsigned int first, un
 void ckpt_granule_fault(struct ckpt_track *t, struct ckpt_chunk *chunk,
 			struct vm_area_struct *vma, unsigned long addr, unsigned int flags);
 
+/* ---- pool.c: pages set aside ------------------------------------------------ */
+
+struct ckpt_pool *ckpt_pool_new(unsigned long pages);
+struct ckpt_pool *ckpt_pool_get(struct ckpt_pool *pool);
+void ckpt_pool_put(struct ckpt_pool *pool);
+struct page *ckpt_pool_take(struct ckpt_pool *pool);
+void ckpt_pool_give(struct ckpt_pool *pool, struct page *page);
+unsigned long ckpt_pool_free_pages(struct ckpt_pool *pool);
+
+/* ---- snap.c: content as it was at the arm ---------------------------------- */
+
+/* Snapshots that exist: while it is 0 the fault hook need not look at read faults. */
+extern atomic_t ckpt_snaps;
+
+void ckpt_snap_begin(struct ckpt_track *t, struct mm_struct *mm, const struct ckpt_runs *runs);
+void ckpt_snap_end(struct ckpt_track *t);
+bool ckpt_snap_exists(struct ckpt_track *t);
+bool ckpt_snap_opened(struct ckpt_track *t);
+struct file *ckpt_snap_open(struct ckpt_track *t, u64 *ret_pages);
+void ckpt_snap_fault(struct ckpt_track *t, struct vm_area_struct *vma, unsigned long addr,
+		     bool write);
+void ckpt_snap_range(struct ckpt_track *t, unsigned long start, unsigned long end, bool may_sleep);
+void ckpt_snap_protect(struct ckpt_track *t, unsigned long start, unsigned long end);
+void ckpt_snap_release(struct ckpt_track *t);
+
 /* ---- session.c ----------------------------------------------------------- */
 
 /**
@@ -296,6 +335,7 @@ void ckpt_granule_fault(struct ckpt_track *t, struct ckpt_chunk *chunk,
  * @flags:	CKPT_SESSION_*
  * @mutex:	protects @tracks, @dead and the results of the tracks
  * @dead:	ended; only references are left
+ * @pool:	pages for copy-on-write snapshots, or NULL
  * @event_work:	multicasts what track->events say
  */
 struct ckpt_session {
@@ -307,6 +347,7 @@ struct ckpt_session {
 	struct mutex mutex;
 	struct list_head tracks;
 	bool dead;
+	struct ckpt_pool *pool;
 	struct ckpt_counters count;
 	struct work_struct event_work;
 };
@@ -317,7 +358,7 @@ extern struct workqueue_struct *ckpt_wq;
 
 int ckpt_sessions_init(void);
 void ckpt_sessions_exit(void);
-struct ckpt_session *ckpt_session_open(u32 owner, u32 flags);
+struct ckpt_session *ckpt_session_open(u32 owner, u32 flags, unsigned long pool_pages);
 struct ckpt_session *ckpt_session_get(u32 id, u32 owner, struct netlink_ext_ack *extack);
 void ckpt_session_put(struct ckpt_session *s);
 void ckpt_session_close(struct ckpt_session *s);
@@ -347,6 +388,7 @@ struct ckpt_settings {
 	enum ckpt_granule_mode granule_mode;
 	enum ckpt_thp_mode thp_mode;
 	unsigned long log_limit_bytes;	/* per address space */
+	unsigned long cow_pool_pages;	/* at most, per session opened from now on */
 };
 
 extern struct ckpt_settings ckpt_settings;

@@ -6,6 +6,8 @@
  *
  * Requests run in parallel: session->mutex is what serialises.
  */
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <net/genetlink.h>
 
 #include "ckpt.h"
@@ -19,7 +21,8 @@ u64 ckpt_features(void)
 	u64 features = CKPT_FEATURE_TRACK | CKPT_FEATURE_FOLLOW_FORKS | CKPT_FEATURE_UNMAPPED;
 
 	if (!IS_ENABLED(CONFIG_PREEMPT_RT))
-		features |= CKPT_FEATURE_GRANULE_FIXED | CKPT_FEATURE_GRANULE_ADAPTIVE;
+		features |= CKPT_FEATURE_GRANULE_FIXED | CKPT_FEATURE_GRANULE_ADAPTIVE |
+			    CKPT_FEATURE_COW_SNAPSHOT;
 	return features;
 }
 
@@ -110,21 +113,35 @@ static int do_info(struct genl_info *info)
 
 static int do_open(struct genl_info *info)
 {
-	struct nlattr *flags = info->attrs[CKPT_A_SESSION_FLAGS];
+	struct nlattr *attr = info->attrs[CKPT_A_SESSION_FLAGS];
+	struct nlattr *wanted = info->attrs[CKPT_A_POOL_PAGES];
+	unsigned long pool_pages = READ_ONCE(ckpt_settings.cow_pool_pages);
+	u32 flags = attr ? nla_get_u32(attr) : 0;
 	struct ckpt_session *s;
 	struct sk_buff *msg;
 	void *hdr;
 
+	if (wanted)
+		pool_pages = min_t(u64, pool_pages, nla_get_u64(wanted));
+
+	if ((flags & CKPT_SESSION_COW) && !(ckpt_features() & CKPT_FEATURE_COW_SNAPSHOT)) {
+		NL_SET_ERR_MSG_ATTR(info->extack, attr, "this kernel has no snapshots (PREEMPT_RT)");
+		return -EOPNOTSUPP;
+	}
 	msg = reply_new(info, NLMSG_DEFAULT_SIZE, &hdr);
 	if (!msg)
 		return -ENOMEM;
-	s = ckpt_session_open(info->snd_portid, flags ? nla_get_u32(flags) : 0);
+	s = ckpt_session_open(info->snd_portid, flags, pool_pages);
 	if (IS_ERR(s)) {
+		if (flags & CKPT_SESSION_COW)
+			NL_SET_ERR_MSG(info->extack, "no memory for the session and its pool");
 		nlmsg_free(msg);
 		return PTR_ERR(s);
 	}
 	/* There is room for it in a message of default size. */
 	(void)nla_put_u32(msg, CKPT_A_SESSION, s->id);
+	if (flags & CKPT_SESSION_COW)
+		(void)nla_put_u64_64bit(msg, CKPT_A_POOL_PAGES, pool_pages, CKPT_A_PAD);
 	return reply_send(msg, info, hdr);
 }
 
@@ -196,6 +213,26 @@ static int put_result(struct sk_buff *msg, const struct ckpt_track *t)
 /* What put_result() needs. */
 #define RESULT_BYTES (nla_total_size(0) + 3 * nla_total_size(4) + 4 * nla_total_size_64bit(8))
 
+static int snapshot_possible(struct ckpt_session *s, struct ckpt_track *one, unsigned int how,
+			     struct netlink_ext_ack *extack)
+{
+	struct ckpt_track *t;
+
+	if (!(how & CKPT_HOW_SNAPSHOT))
+		return 0;
+	if (!s->pool || !(how & CKPT_HOW_ARM)) {
+		NL_SET_ERR_MSG(extack, "SNAPSHOT needs REARM, and a session opened with SESSION_COW");
+		return -EINVAL;
+	}
+	list_for_each_entry(t, &s->tracks, node) {
+		if ((one && t != one) || !ckpt_snap_opened(t))
+			continue;
+		NL_SET_ERR_MSG(extack, "a snapshot of this target is still being read");
+		return -EBUSY;
+	}
+	return 0;
+}
+
 static int scan(struct genl_info *info, unsigned int how)
 {
 	struct ckpt_track *one, *t;
@@ -211,6 +248,9 @@ static int scan(struct genl_info *info, unsigned int how)
 	if (IS_ERR(s))
 		return PTR_ERR(s);
 	err = named_track(s, info, &one);
+	if (err)
+		goto err_unlock_session;
+	err = snapshot_possible(s, one, how, info->extack);
 	if (err)
 		goto err_unlock_session;
 	/* All memory for the answer comes first: after the scan it must get out. */
@@ -250,7 +290,72 @@ static int do_collect(struct genl_info *info)
 	u32 flags = attr ? nla_get_u32(attr) : 0;
 
 	return scan(info, CKPT_HOW_REPORT | (flags & CKPT_COLLECT_REARM ? CKPT_HOW_ARM : 0) |
-			  (flags & CKPT_COLLECT_UNMAPPED ? CKPT_HOW_UNMAPPED : 0));
+			  (flags & CKPT_COLLECT_UNMAPPED ? CKPT_HOW_UNMAPPED : 0) |
+			  (flags & CKPT_COLLECT_SNAPSHOT ? CKPT_HOW_SNAPSHOT : 0));
+}
+
+/* Runs in the sender's context, so the descriptor becomes the sender's. */
+static int do_snapshot(struct genl_info *info)
+{
+	struct ckpt_session *s;
+	struct ckpt_track *t;
+	struct sk_buff *msg;
+	struct file *file;
+	int err, fd;
+	u64 pages;
+	void *hdr;
+
+	msg = reply_new(info, NLMSG_DEFAULT_SIZE, &hdr);
+	if (!msg)
+		return -ENOMEM;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		nlmsg_free(msg);
+		return fd;
+	}
+	s = session_lock(info);
+	if (IS_ERR(s)) {
+		err = PTR_ERR(s);
+		goto err_put_fd;
+	}
+	err = named_track(s, info, &t);
+	if (!err && !t) {
+		NL_SET_ERR_MSG(info->extack, "which track? TRACK is missing");
+		err = -EINVAL;
+	}
+	if (err)
+		goto err_unlock_session;
+	file = ckpt_snap_open(t, &pages);
+	if (IS_ERR(file)) {
+		NL_SET_ERR_MSG(info->extack, "this track has no snapshot that can be opened");
+		err = PTR_ERR(file);
+		goto err_unlock_session;
+	}
+	if (nla_put_u32(msg, CKPT_A_SESSION, s->id) || nla_put_u32(msg, CKPT_A_TRACK, t->id) ||
+	    nla_put_s32(msg, CKPT_A_FD, fd) ||
+	    nla_put_u64_64bit(msg, CKPT_A_PAGES, pages, CKPT_A_PAD) ||
+	    nla_put_u64_64bit(msg, CKPT_A_POOL_PAGES, ckpt_pool_free_pages(s->pool), CKPT_A_PAD)) {
+		err = -EMSGSIZE;
+		goto err_put_file;
+	}
+	session_unlock(s);
+	err = reply_send(msg, info, hdr);
+	if (err) {
+		put_unused_fd(fd);
+		fput(file);
+		return err;
+	}
+	fd_install(fd, file);
+	return 0;
+
+err_put_file:
+	fput(file);
+err_unlock_session:
+	session_unlock(s);
+err_put_fd:
+	put_unused_fd(fd);
+	nlmsg_free(msg);
+	return err;
 }
 
 static int do_detach(struct genl_info *info)
@@ -410,6 +515,7 @@ static const struct nla_policy none_policy[CKPT_A_MAX + 1] = {};
 
 static const struct nla_policy open_policy[CKPT_A_MAX + 1] = {
 	[CKPT_A_SESSION_FLAGS] = NLA_POLICY_MASK(NLA_U32, CKPT_SESSION_FLAGS_ALL),
+	[CKPT_A_POOL_PAGES] = { .type = NLA_U64 },
 };
 
 static const struct nla_policy attach_policy[CKPT_A_MAX + 1] = {
@@ -439,6 +545,7 @@ static int (*const handlers[CKPT_CMD_MAX + 1])(struct genl_info *info) = {
 	[CKPT_CMD_ARM] = do_arm,
 	[CKPT_CMD_COLLECT] = do_collect,
 	[CKPT_CMD_DETACH] = do_detach,
+	[CKPT_CMD_SNAPSHOT] = do_snapshot,
 };
 
 static int ctl_do(struct sk_buff *skb, struct genl_info *info)
@@ -461,6 +568,7 @@ static const struct genl_ops ops[] = {
 	DO(ARM, track_policy),
 	DO(COLLECT, collect_policy),
 	DO(DETACH, track_policy),
+	DO(SNAPSHOT, track_policy),
 	DUMP(RUNS, dump_runs, track_policy),
 	DUMP(STATUS, dump_status, status_policy),
 };

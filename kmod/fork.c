@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Owns: what happens when a target forks. The child has a copy of the address
+ * Owns: what happens when a target forks or executes a program. The child has a copy of the address
  * space that nobody tracks. The owner is told, and a session that follows forks
  * attaches the child: unarmed, so that all of it counts as changed until the
  * next arm. What the child becomes by exec is not followed: it may have gained
  * privileges that the owner does not have.
  */
+#include <linux/binfmts.h>
+#include <linux/rculist.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/tracepoint.h>
@@ -22,7 +24,7 @@ struct fork_work {
 	u32 parent_track;
 };
 
-static struct tracepoint *fork_tracepoint;
+static struct tracepoint *fork_tracepoint, *exec_tracepoint;
 
 static void fork_worker(struct work_struct *work)
 {
@@ -85,24 +87,59 @@ out:
 	rcu_read_unlock();
 }
 
+/*
+ * @task runs another program: its address space is a new one. The track that it was
+ * attached by is found by its pid, as the old address space may be gone already.
+ */
+static void on_exec(void *unused, struct task_struct *task, pid_t old_pid,
+		    struct linux_binprm *bprm)
+{
+	struct ckpt_track *t;
+	struct pid *pid;
+	int i;
+
+	rcu_read_lock();
+	pid = task_tgid(task);
+	for (i = 0; i < ARRAY_SIZE(ckpt_table); i++)
+		hlist_for_each_entry_rcu(t, &ckpt_table[i], hash)
+			if (t->pid == pid && t->mm != task->mm &&
+			    !test_and_set_bit(CKPT_EXEC_SEEN, &t->events))
+				ckpt_track_event(t, CKPT_PENDING_EXEC);
+	rcu_read_unlock();
+}
+
 static void pick(struct tracepoint *tp, void *unused)
 {
 	if (!strcmp(tp->name, "sched_process_fork"))
 		fork_tracepoint = tp;
+	else if (!strcmp(tp->name, "sched_process_exec"))
+		exec_tracepoint = tp;
 }
 
 int ckpt_fork_init(void)
 {
+	int err;
+
 	for_each_kernel_tracepoint(pick, NULL);
-	if (!fork_tracepoint) {
-		pr_err("this kernel lacks the tracepoint sched_process_fork\n");
+	if (!fork_tracepoint || !exec_tracepoint) {
+		pr_err("this kernel lacks the tracepoint sched_process_%s\n",
+		       fork_tracepoint ? "exec" : "fork");
 		return -ENOENT;
 	}
-	return tracepoint_probe_register(fork_tracepoint, on_fork, NULL);
+	err = tracepoint_probe_register(fork_tracepoint, on_fork, NULL);
+	if (err)
+		return err;
+	err = tracepoint_probe_register(exec_tracepoint, on_exec, NULL);
+	if (err) {
+		tracepoint_probe_unregister(fork_tracepoint, on_fork, NULL);
+		tracepoint_synchronize_unregister();
+	}
+	return err;
 }
 
 void ckpt_fork_exit(void)
 {
+	tracepoint_probe_unregister(exec_tracepoint, on_exec, NULL);
 	tracepoint_probe_unregister(fork_tracepoint, on_fork, NULL);
 	tracepoint_synchronize_unregister();
 }

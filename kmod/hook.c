@@ -25,7 +25,7 @@ static void notrace fault_hook(unsigned long ip, unsigned long parent_ip, struct
 	unsigned long addr;
 
 	/* UNSHARE replaces a page (KSM) and keeps the soft-dirty bit of the old PTE. */
-	if (!(flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)))
+	if (!(flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) && likely(!atomic_read(&ckpt_snaps)))
 		return;
 	vma = (struct vm_area_struct *)ckpt_fregs_arg(fregs, 0);
 	if (likely(!ckpt_track_maybe(vma->vm_mm)))
@@ -36,11 +36,15 @@ static void notrace fault_hook(unsigned long ip, unsigned long parent_ip, struct
 	if (!t)
 		goto out;
 	addr = ckpt_fregs_arg(fregs, 1);
+	if (unlikely(rcu_access_pointer(t->snap)))
+		ckpt_snap_fault(t, vma, addr, flags & FAULT_FLAG_WRITE);
+	if (!(flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)))
+		goto out;
 	atomic64_inc(&t->session->count.faults);
 	chunk = ckpt_log_fault(t, addr);
 	if (unlikely(flags & FAULT_FLAG_UNSHARE))
 		ckpt_log_zap(t, addr, addr + 1);
-	else if (chunk)
+	else if (chunk && !rcu_access_pointer(t->snap))
 		ckpt_granule_fault(t, chunk, vma, addr, flags);
 out:
 	rcu_read_unlock();

@@ -39,6 +39,8 @@ static int range_start(struct mmu_notifier *mn, const struct mmu_notifier_range 
 
 	switch (range->event) {
 	case MMU_NOTIFY_PROTECTION_VMA:		/* mprotect, NUMA hinting */
+		ckpt_snap_protect(t, range->start, range->end);
+		fallthrough;
 	case MMU_NOTIFY_PROTECTION_PAGE:	/* fork, write-back of a file */
 		ckpt_log_prot(t, range->start, range->end);
 		break;
@@ -49,13 +51,18 @@ static int range_start(struct mmu_notifier *mn, const struct mmu_notifier_range 
 	case MMU_NOTIFY_RELEASE:
 		break;
 	case MMU_NOTIFY_CLEAR:
-		if (!only_split(t, range))
-			ckpt_log_zap(t, range->start, range->end);
+		if (only_split(t, range))
+			break;
+		ckpt_snap_range(t, range->start, range->end,
+				mmu_notifier_range_blockable(range));
+		ckpt_log_zap(t, range->start, range->end);
 		break;
 	case MMU_NOTIFY_UNMAP:
 	case MMU_NOTIFY_MIGRATE:
 	case MMU_NOTIFY_EXCLUSIVE:
 	default:
+		ckpt_snap_range(t, range->start, range->end,
+				mmu_notifier_range_blockable(range));
 		ckpt_log_zap(t, range->start, range->end);
 		break;
 	}
@@ -77,6 +84,7 @@ static void release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
 	struct ckpt_track *t = container_of(mn, struct ckpt_track, notifier);
 
+	ckpt_snap_release(t);
 	WRITE_ONCE(t->gone, true);
 	ckpt_track_event(t, CKPT_PENDING_GONE);
 }

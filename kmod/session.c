@@ -26,12 +26,19 @@ static void send_events(struct work_struct *work)
 			ckpt_ctl_event(CKPT_EVENT_LOG_OVERFLOW, s->id, t->id, t->pid, NULL);
 		if (test_and_clear_bit(CKPT_PENDING_FORK_LOST, &t->events))
 			ckpt_ctl_event(CKPT_EVENT_FORK_LOST, s->id, t->id, t->pid, NULL);
+		if (test_and_clear_bit(CKPT_PENDING_POOL, &t->events))
+			ckpt_ctl_event(CKPT_EVENT_POOL_EXHAUSTED, s->id, t->id, t->pid, NULL);
+		if (test_and_clear_bit(CKPT_PENDING_EXEC, &t->events))
+			ckpt_ctl_event(CKPT_EVENT_EXEC, s->id, t->id, t->pid, NULL);
 	}
 	mutex_unlock(&s->mutex);
 }
 
-/* Returns the session with a reference for the list of sessions, or ERR_PTR(). */
-struct ckpt_session *ckpt_session_open(u32 owner, u32 flags)
+/*
+ * Returns the session with a reference for the list of sessions, or ERR_PTR().
+ * @pool_pages: with CKPT_SESSION_COW, for its snapshots.
+ */
+struct ckpt_session *ckpt_session_open(u32 owner, u32 flags, unsigned long pool_pages)
 {
 	struct ckpt_session *s;
 	int err;
@@ -44,6 +51,13 @@ struct ckpt_session *ckpt_session_open(u32 owner, u32 flags)
 	INIT_WORK(&s->event_work, send_events);
 	s->owner = owner;
 	s->flags = flags;
+	if (flags & CKPT_SESSION_COW) {
+		s->pool = ckpt_pool_new(pool_pages);
+		if (!s->pool) {
+			kfree(s);
+			return ERR_PTR(-ENOMEM);
+		}
+	}
 
 	mutex_lock(&ckpt_sessions_mutex);
 	if (!++last_id)
@@ -192,5 +206,7 @@ void ckpt_sessions_exit(void)
 		ckpt_session_close(s);
 		ckpt_session_put(s);
 	}
+	/* Snapshots are freed by work that waits for a grace period first. */
+	rcu_barrier();
 	destroy_workqueue(ckpt_wq);
 }

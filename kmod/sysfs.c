@@ -6,13 +6,15 @@
  *
  *	/sys/kernel/ckpt/
  *	├── version  features
- *	├── granule_bytes  granule_mode  thp_mode  log_limit_bytes
+ *	├── granule_bytes  granule_mode  thp_mode  log_limit_bytes  cow_pool_pages
  *	└── sessions/ID/
  *	    ├── owner_port  flags
  *	    ├── faults  widened_pages  widened_clean_pages  overflows  chunks  pages
+ *	    ├── cow_pages  cow_lost_pages  cow_pool_free_pages
  *	    └── arms  arm_ns  collects  collect_ns
  */
 #include <linux/kobject.h>
+#include <linux/mm.h>
 #include <linux/log2.h>
 #include <linux/slab.h>
 #include <linux/sysfs.h>
@@ -24,6 +26,7 @@ struct ckpt_settings ckpt_settings = {
 	.granule_mode = CKPT_GRANULE_FIXED,
 	.thp_mode = CKPT_THP_SPLIT,
 	.log_limit_bytes = 64UL << 20,
+	.cow_pool_pages = 8192,
 };
 
 static struct kobject *root, *sessions_dir;
@@ -116,17 +119,34 @@ static ssize_t log_limit_bytes_store(struct kobject *kobj, struct kobj_attribute
 	return len;
 }
 
+static ssize_t cow_pool_pages_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%lu\n", READ_ONCE(ckpt_settings.cow_pool_pages));
+}
+
+static ssize_t cow_pool_pages_store(struct kobject *kobj, struct kobj_attribute *attr,
+				    const char *buf, size_t len)
+{
+	unsigned long pages;
+
+	if (kstrtoul(buf, 0, &pages) || pages > totalram_pages() / 2)
+		return -EINVAL;
+	WRITE_ONCE(ckpt_settings.cow_pool_pages, pages);
+	return len;
+}
+
 static struct kobj_attribute version_attr = __ATTR_RO(version);
 static struct kobj_attribute features_attr = __ATTR_RO(features);
 static struct kobj_attribute granule_bytes_attr = __ATTR_RW(granule_bytes);
 static struct kobj_attribute granule_mode_attr = __ATTR_RW(granule_mode);
 static struct kobj_attribute thp_mode_attr = __ATTR_RW(thp_mode);
 static struct kobj_attribute log_limit_bytes_attr = __ATTR_RW(log_limit_bytes);
+static struct kobj_attribute cow_pool_pages_attr = __ATTR_RW(cow_pool_pages);
 
 static const struct attribute *root_attrs[] = {
 	&version_attr.attr,   &features_attr.attr, &granule_bytes_attr.attr,
 	&granule_mode_attr.attr, &thp_mode_attr.attr, &log_limit_bytes_attr.attr,
-	NULL,
+	&cow_pool_pages_attr.attr, NULL,
 };
 
 /* ---- sessions/ID ------------------------------------------------------------ */
@@ -139,6 +159,12 @@ static struct ckpt_session *to_session(struct kobject *kobj)
 static ssize_t owner_port_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%u\n", to_session(kobj)->owner);
+}
+
+static ssize_t cow_pool_free_pages_show(struct kobject *kobj, struct kobj_attribute *attr,
+					char *buf)
+{
+	return sysfs_emit(buf, "%lu\n", ckpt_pool_free_pages(to_session(kobj)->pool));
 }
 
 static ssize_t flags_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
@@ -175,9 +201,12 @@ COUNTER(arms, arms);
 COUNTER(arm_ns, arm_ns);
 COUNTER(collects, collects);
 COUNTER(collect_ns, collect_ns);
+COUNTER(cow_pages, cow_pages);
+COUNTER(cow_lost_pages, cow_lost);
 
 static struct kobj_attribute owner_port_attr = __ATTR_RO(owner_port);
 static struct kobj_attribute flags_attr = __ATTR_RO(flags);
+static struct kobj_attribute cow_pool_free_pages_attr = __ATTR_RO(cow_pool_free_pages);
 
 static struct attribute *session_attrs[] = {
 	&owner_port_attr.attr,
@@ -192,12 +221,16 @@ static struct attribute *session_attrs[] = {
 	&arm_ns_attr.attr.attr,
 	&collects_attr.attr.attr,
 	&collect_ns_attr.attr.attr,
+	&cow_pages_attr.attr.attr,
+	&cow_lost_pages_attr.attr.attr,
+	&cow_pool_free_pages_attr.attr,
 	NULL,
 };
 ATTRIBUTE_GROUPS(session);
 
 static void session_release(struct kobject *kobj)
 {
+	ckpt_pool_put(to_session(kobj)->pool);
 	kfree(to_session(kobj));
 }
 

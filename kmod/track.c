@@ -106,6 +106,7 @@ err_free_track:
  */
 void ckpt_track_unlink(struct ckpt_track *t)
 {
+	ckpt_snap_end(t);
 	unclaim(t);
 	if (t->thp_off)
 		clear_bit(MMF_DISABLE_THP, &t->mm->flags);
@@ -157,9 +158,13 @@ void ckpt_track_collect(struct ckpt_track *t, unsigned int how)
 	runs->pages = 0;
 	runs->lost = false;
 	runs->unmapped = how & CKPT_HOW_UNMAPPED;
+	runs->snapshot = how & CKPT_HOW_SNAPSHOT;
 	/* What was armed is then not known well enough to say what is gone. */
 	lost = runs->unmapped && t->known.lost;
 	t->runs_seq++;
+	/* One that nobody opened is not wanted any more. */
+	if (arm && !ckpt_snap_opened(t))
+		ckpt_snap_end(t);
 
 	if (!mmget_not_zero(t->mm)) {
 		flags |= CKPT_RESULT_GONE;
@@ -168,11 +173,15 @@ void ckpt_track_collect(struct ckpt_track *t, unsigned int how)
 	err = ckpt_scan(t, t->mm, arm, report ? runs : NULL, &result);
 	mmput(t->mm);
 	if (err || runs->lost || lost) {
+		if (runs->snapshot)
+			ckpt_snap_end(t);
 		runs->nr = 0;
 		runs->pages = 0;
 		flags |= CKPT_RESULT_ALL;
 		goto out;
 	}
+	if (runs->snapshot && ckpt_snap_exists(t))
+		flags |= CKPT_RESULT_SNAPSHOT;
 	if (result.degraded)
 		flags |= CKPT_RESULT_DEGRADED;
 	if (arm)

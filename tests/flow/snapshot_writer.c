@@ -11,6 +11,7 @@
 #define WORDS 512
 
 static volatile uint64_t *mem;
+static size_t hot = PAGES; /* those that are written, from the first on: the second argument */
 static _Atomic bool stop;
 static _Atomic uint64_t torn, rounds;
 
@@ -19,7 +20,7 @@ static void *writer(void *arg)
 	uint64_t round = rounds;
 
 	while (!stop) {
-		for (size_t i = 0; i < PAGES && !stop; i++) {
+		for (size_t i = 0; i < hot && !stop; i++) {
 			size_t w = i * WORDS + (round % WORDS);
 
 			/* the word that the last round wrote, and the first one */
@@ -42,9 +43,13 @@ int main(int argc, char **argv)
 	uint64_t before;
 
 	t_init(argc, argv);
+	if (argc > 2)
+		hot = strtoul(argv[2], NULL, 10);
 	mem = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	t_check((void *)mem != MAP_FAILED, "memory");
 	madvise((void *)mem, PAGES * 4096, MADV_NOHUGEPAGE);
+	for (size_t i = hot; i < PAGES; i++)
+		mem[i * WORDS] = i;
 	th = t_thread(writer, NULL);
 	t_until(rounds > 3, "the first rounds");
 	t_ready();
@@ -52,6 +57,8 @@ int main(int argc, char **argv)
 	t_until(rounds > before + 3 || torn, "rounds go on");
 	stop = true;
 	t_zero(pthread_join(th, NULL));
+	for (size_t i = hot; i < PAGES; i++)
+		t_check(mem[i * WORDS] == i, "page %zu, which nobody writes, is %lu", i, mem[i * WORDS]);
 	t_check(torn == 0, "the memory is that of one instant");
 	return t_done();
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # The module's tests, in QEMU on each kernel of tests/vm/versions.list.
 #
-#	make check-vm [VM_ARGS="-k 6.12 'path/*'"]
+#	make check-vm [VM_ARGS="-k 6.12 'path/*'"]	VM_APPEND=vm_long: stress for longer
 #	make check-debug	the same on a kernel with KASAN, UBSAN, PROVE_LOCKING, DEBUG_VM, kmemleak:
 #				hours, and a kernel is built first; DEBUG_ARGS='session/*' for a part
 

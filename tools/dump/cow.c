@@ -63,7 +63,7 @@ static int put_seg(struct cow_walk *w, const struct page_seg *s, uint64_t addr, 
 	struct page_seg *last = w->pages->nsegs ? &w->out.v[w->out.n - 1] : NULL;
 
 	if (last && last->fd == s->fd && last->backed == s->backed && last->frozen == s->frozen &&
-	    last->addr + (uint64_t)last->npages * CKPT_PAGE == addr) {
+	    last->unkept == s->unkept && last->addr + (uint64_t)last->npages * CKPT_PAGE == addr) {
 		last->npages += (uint32_t)npages;
 		return 0;
 	}

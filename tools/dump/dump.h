@@ -33,6 +33,7 @@ struct dump_pages {
 	unsigned char *hashes;       /* of every page, in order; NULL: nobody will ask */
 	uint64_t npages;             /* that have one */
 	uint32_t parent_object;      /* in which pages of kind CKPT_RUN_PARENT are */
+	struct tracker *keeper;      /* keeps what was written, or NULL */
 	struct ckpt_page_run *known; /* runs without data of their own: zero, guards, shared */
 	size_t known_n, known_cap;
 };

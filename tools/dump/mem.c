@@ -23,6 +23,8 @@ struct anon_walk {
 	bool increment; /* what was not written is in the parent */
 	bool backed;    /* a hole shows a file: a page of zeros is content */
 	bool frozen;    /* a fork would not inherit it as it is */
+	bool keep;      /* the tracker keeps what was written */
+	bool unkept;    /* but not this */
 };
 
 static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
@@ -45,7 +47,7 @@ static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
 		return 0;
 	}
 	if (last && last->addr + (uint64_t)last->npages * CKPT_PAGE == addr &&
-	    last->backed == w->backed && last->frozen == w->frozen) {
+	    last->backed == w->backed && last->frozen == w->frozen && last->unkept == w->unkept) {
 		last->npages += (uint32_t)npages;
 		return 0;
 	}
@@ -57,6 +59,7 @@ static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
 	last->npages = (uint32_t)npages;
 	last->backed = w->backed;
 	last->frozen = w->frozen;
+	last->unkept = w->unkept;
 	w->pages->nsegs++;
 	return 0;
 }
@@ -128,6 +131,7 @@ static int tracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int f
 {
 	struct anon_walk *w = arg;
 
+	w->unkept = (flags & TRACK_NOW) || !(flags & TRACK_WRITTEN);
 	if ((flags & (TRACK_WRITTEN | TRACK_GUARD)) || ((flags & TRACK_ZERO) && !w->backed) ||
 	    !w->increment)
 		return anon_run(arg, addr, npages,
@@ -188,6 +192,11 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 	unsigned int how = (t && w->d->tracking->arm ? TRACK_ARM : 0) |
 			   (w->increment && w->d->parent ? TRACK_RANGES : 0);
 
+	w->keep = !rc && t && w->increment && w->d->tracking->arm &&
+		  w->d->opts->end == TARGET_RUN && tracker_keeps(t);
+	if (w->keep)
+		how |= TRACK_KEEP;
+
 	for (size_t i = 0, next; !rc && i < vmas->n; i = next) {
 		const struct proc_vma *v = &vmas->v[i];
 		bool tracked = t && dump_vma_tracked(v);
@@ -198,6 +207,7 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 		next = vma_group(vmas, mm, i, tracked);
 		w->backed = mm->vmas[i]->object != 0;
 		w->frozen = vma_frozen(v);
+		w->unkept = true;
 		start = v->start;
 		end = vmas->v[next - 1].end;
 		rc = tracked ? tracker_collect(t, start, end, how | (w->backed ? 0 : TRACK_ANON),
@@ -206,6 +216,7 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 	}
 	if (!rc && t && w->d->tracking->arm)
 		rc = tracker_armed(t);
+	w->pages->keeper = w->keep ? t : NULL;
 	if (rc == -EBUSY)
 		return ckpt_fail(
 			err, E_UNSUPPORTED, -EOPNOTSUPP,

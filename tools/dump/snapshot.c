@@ -2,14 +2,16 @@
 /*
  * Which address spaces are copied from a snapshot while the target runs on, instead
  * of while it stands still: large ones of a target that is to go on, when there is
- * memory for the pages that it changes meanwhile. Whatever speaks against it
- * leads to the plain copy, never to an error.
+ * memory for the pages that it changes meanwhile. An increment may be read from what
+ * its tracker keeps, everything from a fork of the target. Whatever speaks against
+ * it leads to the plain copy, never to an error.
  */
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
@@ -18,6 +20,7 @@
 #include "dump/dump.h"
 #include "kern/procfs.h"
 #include "task_traits.pb-c.h"
+#include "track/track.h"
 
 #define UNLIMITED (1ull << 60) /* version 1 writes a number near 2^63 */
 /* A snapshot costs the page tables of all memory, copying costs the pages that are saved. Estimate:
@@ -25,6 +28,7 @@
 #define FORK_RATIO 16
 #define WORTH_BYTES (8u << 20) /* less is copied about as fast as page tables are */
 #define WORTH_PACKING (1u << 20)
+#define WORTH_KEPT (256u << 10) /* no fork to be made, and the pages fault anyway */
 
 /* Is there memory for a second copy of @bytes? */
 static bool machine_has_room(uint64_t bytes)
@@ -162,6 +166,34 @@ static uint64_t unsaved(const struct dump_pages *p)
 	return pages * CKPT_PAGE;
 }
 
+/* Read what the tracker of @p keeps when the target runs again. False: it keeps too little. */
+static bool use_kept(struct dump_ctx *d, const struct dump_pages *p)
+{
+	struct snapshot *snap;
+	uint64_t bytes = 0, room = 0;
+	int fd = -1;
+
+	if (!p->keeper || tracker_kept(p->keeper, &fd, &room))
+		return false;
+	for (size_t k = p->first_seg; k < p->first_seg + p->nsegs; k++)
+		if (!d->segs.v[k].frozen && !d->segs.v[k].unkept)
+			bytes += (uint64_t)d->segs.v[k].npages * CKPT_PAGE;
+	snap = bytes >= WORTH_KEPT && bytes <= room * CKPT_PAGE ? vec_push(&d->snapshots) : NULL;
+	if (!snap) {
+		(void)close(fd);
+		return false;
+	}
+	*snap = (struct snapshot) { .mem_fd = fd };
+	for (size_t k = p->first_seg; k < p->first_seg + p->nsegs; k++)
+		if (!d->segs.v[k].frozen && !d->segs.v[k].unkept) {
+			d->segs.v[k].fd = fd;
+			d->segs.v[k].later = true;
+		}
+	ui_note(d->ui, 1, "task %d: %llu pages are read from what its tracker keeps", p->pid,
+		(unsigned long long)(bytes / CKPT_PAGE));
+	return true;
+}
+
 int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 {
 	const uint64_t worth = d->opts->compress == PACK_HOW_NONE ? WORTH_BYTES : WORTH_PACKING;
@@ -177,6 +209,8 @@ int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 		struct snapshot *snap;
 		uint64_t bytes = 0;
 
+		if (use_kept(d, p))
+			continue;
 		for (size_t k = p->first_seg; p->mm && k < p->first_seg + p->nsegs; k++)
 			if (!d->segs.v[k].frozen)
 				bytes += (uint64_t)d->segs.v[k].npages * CKPT_PAGE;

@@ -75,6 +75,7 @@ struct page_seg {
 	uint64_t off;        /* set by image_pages_write */
 	bool is_file;        /* its last page may be cut by the end of the file */
 	bool frozen;         /* to be read before the target runs on, not from a snapshot */
+	bool unkept;         /* dump: not in what the tracker keeps */
 	bool later;          /* dump: read from a snapshot */
 	bool backed;         /* what is not saved shows a file: zeros are content */
 	unsigned char *hash; /* room for the hash of every page (image/content.h); may be NULL */

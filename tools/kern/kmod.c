@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/vec.h"
 #include "kern/kmod.h"
 
@@ -251,8 +252,9 @@ static int hello(struct kmod *k, struct ckpt_err *err)
 	return t.refused ? refusal(err, &t, "cannot use the ckpt module") : r;
 }
 
-int kmod_open(bool follow_forks, struct kmod **ret, struct ckpt_err *err)
+int kmod_open(bool follow_forks, uint64_t pool_pages, struct kmod **ret, struct ckpt_err *err)
 {
+	uint32_t flags = follow_forks ? CKPT_SESSION_FOLLOW_FORKS : 0;
 	struct talk t;
 	struct nl_msg *msg;
 	struct kmod *k;
@@ -275,8 +277,12 @@ int kmod_open(bool follow_forks, struct kmod **ret, struct ckpt_err *err)
 		r = no_memory(err);
 		goto err_close;
 	}
-	if (follow_forks)
-		(void)nla_put_u32(msg, CKPT_A_SESSION_FLAGS, CKPT_SESSION_FOLLOW_FORKS);
+	if (pool_pages && (k->features & CKPT_FEATURE_COW_SNAPSHOT)) {
+		flags |= CKPT_SESSION_COW;
+		(void)nla_put_u64(msg, CKPT_A_POOL_PAGES, pool_pages);
+	}
+	if (flags)
+		(void)nla_put_u32(msg, CKPT_A_SESSION_FLAGS, flags);
 	t = (struct talk) { .answer = got_session, .arg = k, .err = err };
 	r = converse(k, msg, &t);
 	if (t.refused)
@@ -383,6 +389,15 @@ struct kmod *kmod_close(struct kmod *k)
 uint64_t kmod_features(const struct kmod *k)
 {
 	return k->features;
+}
+
+uint64_t kmod_pool_pages(const struct kmod *k)
+{
+	auto_free char *text = NULL;
+	char path[96];
+
+	(void)snprintf(path, sizeof(path), SYSFS "/sessions/%u/cow_pool_free_pages", k->session);
+	return io_read_file(AT_FDCWD, path, &text) < 0 ? 0 : strtoull(text, NULL, 10);
 }
 
 uint32_t kmod_session(const struct kmod *k)
@@ -575,6 +590,34 @@ int kmod_collect(struct kmod *k, uint32_t track, bool rearm, kmod_runs_fn fn, vo
 		 struct ckpt_err *err)
 {
 	return kmod_collect_flags(k, track, rearm ? CKPT_COLLECT_REARM : 0, fn, arg, err);
+}
+
+/* ---- snapshots ------------------------------------------------------------------------------ */
+
+static int got_snapshot(struct nlattr **attrs, const struct nlmsghdr *h, struct talk *t)
+{
+	struct kmod_snapshot *ret = t->arg;
+
+	(void)h;
+	if (!attrs[CKPT_A_FD] || !attrs[CKPT_A_PAGES] || !attrs[CKPT_A_POOL_PAGES])
+		return ckpt_fail(t->err, E_KERNEL, -EBADMSG, "the ckpt module gives no snapshot");
+	ret->fd = nla_get_s32(attrs[CKPT_A_FD]);
+	ret->pages = nla_get_u64(attrs[CKPT_A_PAGES]);
+	ret->pool = nla_get_u64(attrs[CKPT_A_POOL_PAGES]);
+	return 0;
+}
+
+int kmod_snapshot(struct kmod *k, uint32_t track, struct kmod_snapshot *ret, struct ckpt_err *err)
+{
+	struct talk t = { .answer = got_snapshot, .arg = ret, .err = err };
+	struct nl_msg *msg = request(k, CKPT_CMD_SNAPSHOT, 0);
+	int r;
+
+	if (!msg)
+		return no_memory(err);
+	(void)nla_put_u32(msg, CKPT_A_TRACK, track);
+	r = converse(k, msg, &t);
+	return t.refused ? refusal(err, &t, "cannot read a snapshot of changed pages") : r;
 }
 
 /* ---- events --------------------------------------------------------------------------------- */

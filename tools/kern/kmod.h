@@ -50,9 +50,11 @@ typedef int (*kmod_runs_fn)(const struct kmod_result *result, const struct ckpt_
 /* Is the module there? Cheap; says nothing about rights. */
 bool kmod_present(void);
 
-/* Open a session. @follow_forks: children attach themselves, unarmed. E-KERNEL when the module is
- * not loaded or speaks another version. */
-__must_check int kmod_open(bool follow_forks, struct kmod **ret, struct ckpt_err *err);
+/* Open a session. @follow_forks: children attach themselves, unarmed. @pool_pages: set so many
+ * pages aside for snapshots, at most what cow_pool_pages says; 0, or a kernel without snapshots:
+ * none. E-KERNEL when the module is not loaded or speaks another version. */
+__must_check int kmod_open(bool follow_forks, uint64_t pool_pages, struct kmod **ret,
+			   struct ckpt_err *err);
 /* NULL is fine. Returns NULL. */
 struct kmod *kmod_close(struct kmod *k);
 
@@ -66,6 +68,8 @@ int kmod_fd(const struct kmod *k);
  */
 __must_check int kmod_adopt(int fd, struct kmod **ret, struct ckpt_err *err);
 
+/* Free pages of the session's pool, 0 without one. */
+uint64_t kmod_pool_pages(const struct kmod *k);
 uint64_t kmod_features(const struct kmod *k); /* CKPT_FEATURE_* */
 uint32_t kmod_session(const struct kmod *k);  /* names /sys/kernel/ckpt/sessions/ID */
 
@@ -84,6 +88,22 @@ __must_check int kmod_collect(struct kmod *k, uint32_t track, bool rearm, kmod_r
  * runs alone say how the memory known at the last arm became what it is now. */
 __must_check int kmod_collect_flags(struct kmod *k, uint32_t track, uint32_t flags, kmod_runs_fn fn,
 				    void *arg, struct ckpt_err *err);
+
+/* What kmod_snapshot() gives. */
+struct kmod_snapshot {
+	int fd;
+	uint64_t pages; /* of its DATA runs */
+	uint64_t pool;  /* free pages: not fewer means that no page can be lost */
+};
+
+/*
+ * The snapshot that a collect of @track with CKPT_COLLECT_REARM | CKPT_COLLECT_SNAPSHOT took, when
+ * its result has CKPT_RESULT_SNAPSHOT. pread(ret->fd, buf, n * 4096, address) gives pages of DATA
+ * runs as they were then, each once, while the target runs. -ENODATA: it was changed while the pool
+ * was empty. Closing the descriptor ends the snapshot.
+ */
+__must_check int kmod_snapshot(struct kmod *k, uint32_t track, struct kmod_snapshot *ret,
+			       struct ckpt_err *err);
 
 /* A descriptor that becomes readable with an event of any session, or -errno. It belongs to @k. */
 int kmod_event_fd(struct kmod *k);

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,15 +20,20 @@
 #include "base/vec.h"
 #include "kern/kmod.h"
 #include "kern/pagemap.h"
+#include "kern/procfs.h"
 #include "track/track.h"
 
 #define PAGE 4096u
+#define POOL_SHARE 8
+#define POOL_PAGES_MIN 256
 
 struct pass {
 	struct kmod *kmod;
 	bool asked; /* in this pass */
 	bool all;   /* everything changed, or nobody knows */
 	bool lost;  /* an answer was incomplete: nothing is known until the next arm */
+	uint32_t track;
+	bool kept; /* the last collect took a snapshot */
 	struct {
 		struct ckpt_run *v;
 		size_t n, cap;
@@ -46,12 +52,30 @@ static struct pass *pass_new(struct kmod *kmod)
 	return p;
 }
 
+/* Pages for snapshots of what changed, of a process of this size: an eighth, at most what the
+ * module is set to. */
+static uint64_t pool_for(int pid)
+{
+	auto_free char *text = NULL;
+	struct ckpt_err ignore = { 0 };
+	unsigned long long size, resident;
+
+	if (proc_read(pid, "statm", &text, NULL, &ignore) ||
+	    sscanf(text, "%llu %llu", &size, &resident) != 2)
+		return POOL_PAGES_MIN;
+	return resident / POOL_SHARE > POOL_PAGES_MIN ? resident / POOL_SHARE : POOL_PAGES_MIN;
+}
+
 static int kmod_attach_task(struct tracker *t, struct target_task *task, struct ckpt_err *err)
 {
 	struct kmod *k = NULL;
 	uint32_t track = 0;
-	int rc = kmod_open(false, &k, err);
+	int rc = kmod_open(false, pool_for(task->pid), &k, err);
 
+	if (rc == -ENOMEM) {
+		ckpt_err_clear(err);
+		rc = kmod_open(false, 0, &k, err);
+	}
 	if (!rc)
 		rc = kmod_attach(k, task->pid, &track, err);
 	if (!rc) {
@@ -98,6 +122,8 @@ static int keep_runs(const struct kmod_result *result, const struct ckpt_run *ru
 	if (result->flags & CKPT_RESULT_GONE)
 		return -ESTALE;
 	p->all |= (result->flags & (CKPT_RESULT_ALL | CKPT_RESULT_UNARMED)) != 0;
+	p->track = result->track;
+	p->kept = result->flags & CKPT_RESULT_SNAPSHOT;
 	for (size_t i = 0; !p->all && i < n; i++) {
 		struct ckpt_run *r = vec_push(&p->runs);
 
@@ -108,14 +134,18 @@ static int keep_runs(const struct kmod_result *result, const struct ckpt_run *ru
 	return 0;
 }
 
-static int ask(struct pass *p, bool arm)
+static int ask(struct pass *p, unsigned int how)
 {
 	struct ckpt_err ignore = { 0 };
 	int rc;
 
 	p->runs.n = 0;
 	p->all = p->lost;
-	rc = kmod_collect(p->kmod, 0, arm, keep_runs, p, &ignore);
+	p->kept = false;
+	rc = kmod_collect_flags(p->kmod, 0,
+				(how & TRACK_ARM ? CKPT_COLLECT_REARM : 0) |
+					(how & TRACK_KEEP ? CKPT_COLLECT_SNAPSHOT : 0),
+				keep_runs, p, &ignore);
 	p->lost = rc && rc != -ESTALE;
 	p->asked = !rc;
 	/* The track is gone when its session is, and then its pages are nobody's. */
@@ -155,10 +185,11 @@ static int kmod_collect_range(struct tracker *t, uint64_t start, uint64_t end, u
 			      track_fn fn, void *arg)
 {
 	struct pass *p = t->state;
-	int rc = p->asked ? 0 : ask(p, how & TRACK_ARM);
+	int rc = p->asked ? 0 : ask(p, how);
+	unsigned int now = how & TRACK_KEEP ? TRACK_WRITTEN | TRACK_NOW : TRACK_WRITTEN;
 
 	if (!rc && p->all)
-		return look(t, start, end, TRACK_WRITTEN, fn, arg);
+		return look(t, start, end, now, fn, arg);
 	/* Ranges come in ascending order; if not, from the beginning. */
 	if (p->at && p->runs.v[p->at - 1].start >= start)
 		p->at = 0;
@@ -179,13 +210,41 @@ static int kmod_collect_range(struct tracker *t, uint64_t start, uint64_t end, u
 		} else {
 			if (r_end < end)
 				until = r_end;
-			rc = r->state == CKPT_RUN_DATA
-				     ? fn(arg, start, (until - start) / PAGE, TRACK_WRITTEN)
-				     : look(t, start, until, TRACK_WRITTEN, fn, arg);
+			if (r->state == CKPT_RUN_DATA)
+				rc = fn(arg, start, (until - start) / PAGE,
+					p->kept ? TRACK_WRITTEN : now);
+			else if (r->state == CKPT_RUN_DATA_NOW)
+				rc = fn(arg, start, (until - start) / PAGE, now);
+			else
+				rc = look(t, start, until, now, fn, arg);
 		}
 		start = until;
 	}
 	return rc;
+}
+
+/* A session that was opened where no memory was to spare has no pool. */
+static bool kmod_keeps(struct tracker *t)
+{
+	struct pass *p = t->state;
+
+	return kmod_pool_pages(p->kmod) > 0;
+}
+
+static int kmod_kept(struct tracker *t, int *ret_fd, uint64_t *ret_room)
+{
+	struct kmod_snapshot snap = { .fd = -1 };
+	struct ckpt_err ignore = { 0 };
+	struct pass *p = t->state;
+	int rc = p && p->kept ? kmod_snapshot(p->kmod, p->track, &snap, &ignore) : -ENODATA;
+
+	if (rc)
+		return rc;
+	p->kept = false;
+	*ret_fd = snap.fd;
+	/* Pages that nobody reads here may still change and need room. */
+	*ret_room = snap.pages <= snap.pool ? snap.pages : 0;
+	return 0;
 }
 
 static void kmod_detach_task(struct tracker *t)
@@ -207,5 +266,7 @@ const struct track_ops track_kmod = {
 	.attach = kmod_attach_task,
 	.begin = kmod_begin,
 	.collect = kmod_collect_range,
+	.keeps = kmod_keeps,
+	.kept = kmod_kept,
 	.detach = kmod_detach_task,
 };

@@ -99,6 +99,16 @@ int tracker_armed(struct tracker *t)
 	return t->ops->armed ? t->ops->armed(t) : 0;
 }
 
+bool tracker_keeps(struct tracker *t)
+{
+	return t->ops->keeps && t->ops->keeps(t);
+}
+
+int tracker_kept(struct tracker *t, int *ret_fd, uint64_t *ret_room)
+{
+	return t->ops->kept ? t->ops->kept(t, ret_fd, ret_room) : -EOPNOTSUPP;
+}
+
 void tracker_detach(struct tracker *t)
 {
 	if (!t)

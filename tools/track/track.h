@@ -22,6 +22,7 @@ enum {
 	TRACK_WRITTEN = 1u << 0, /* since the last arm, or nobody knows */
 	TRACK_ZERO = 1u << 1,    /* the kernel's zero page */
 	TRACK_GUARD = 1u << 2,   /* MADV_GUARD_INSTALL: no page, but state */
+	TRACK_NOW = 1u << 4,     /* with TRACK_KEEP: not kept, read it before the target runs on */
 	TRACK_SAME = 1u << 3, /* no pages but a range: as it was at the last arm, holes and all */
 };
 
@@ -32,6 +33,8 @@ enum {
 				* which makes the scan several times as fast */
 	TRACK_KNOWN = 1u << 2, /* with TRACK_ARM, of a target that runs: begin to track nothing new,
 				* for that cuts mappings in two that change meanwhile */
+	TRACK_KEEP = 1u << 4,  /* with TRACK_ARM: keep what is reported as it is now, for
+				* tracker_kept(); for who said that he can */
 	TRACK_RANGES = 1u << 3, /* TRACK_SAME may be reported: who knows without looking at every
 				 * page need not */
 };
@@ -54,6 +57,9 @@ struct track_ops {
 	int (*begin)(struct tracker *t);
 	int (*collect)(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
 		       track_fn fn, void *arg);
+	/* May be NULL: nothing can be kept. */
+	bool (*keeps)(struct tracker *t);
+	int (*kept)(struct tracker *t, int *ret_fd, uint64_t *ret_room);
 	/* After the last collect with TRACK_ARM of a pass. May be NULL. */
 	int (*armed)(struct tracker *t);
 	void (*detach)(struct tracker *t);
@@ -98,6 +104,15 @@ int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned in
 		    void *arg);
 /* End of a pass with TRACK_ARM. 0 or -errno, with the same meaning as above. */
 int tracker_armed(struct tracker *t);
+/* After tracker_begin(): is TRACK_KEEP possible? */
+bool tracker_keeps(struct tracker *t);
+/*
+ * What the last pass with TRACK_KEEP kept: pread(*ret_fd, buf, n * 4096, address) gives pages that
+ * were reported without TRACK_NOW as they were, each once, while the target runs. If not more than
+ * *ret_room of them are read while it runs, none can be lost (-ENODATA). The caller closes it, at
+ * once if he does not want it: what is kept costs the target time. 0 or -errno.
+ */
+int tracker_kept(struct tracker *t, int *ret_fd, uint64_t *ret_room);
 /* Is [start, end) registered by this tracker and nobody else? */
 bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end);
 /* End tracking when no other process holds the descriptors. Forgives a NULL or unattached one. */

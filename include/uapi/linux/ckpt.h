@@ -23,8 +23,8 @@
  *
  *	INFO	←
  *		→ VERSION FEATURES
- *	OPEN	← [SESSION_FLAGS]
- *		→ SESSION
+ *	OPEN	← [SESSION_FLAGS] [POOL_PAGES]
+ *		→ SESSION [POOL_PAGES]
  *	ATTACH	← SESSION PID
  *		→ SESSION TRACK PID
  *	ARM	← SESSION [TRACK]
@@ -35,9 +35,23 @@
  *		→ TRACK EPOCH RUN_DATA(struct ckpt_run[])	 … repeated
  *	STATUS	← [SESSION]					(NLM_F_DUMP)
  *		→ SESSION OWNER TRACK PID EPOCH RESULT_FLAGS	 … one per track
+ *	SNAPSHOT ← SESSION TRACK
+ *		→ SESSION TRACK FD PAGES POOL_PAGES
  *	DETACH	← SESSION [TRACK]		(without TRACK: the session ends)
  *		→ (acknowledgement)
  *	EVENT	→ EVENT_TYPE SESSION TRACK PID [CHILD_PID]	(multicast group "events")
+ *
+ * A snapshot (COLLECT_REARM | COLLECT_SNAPSHOT in a session opened with
+ * SESSION_COW) keeps the pages of the DATA runs as they are at that instant,
+ * while the target runs on: before a page changes its content goes to the
+ * session's pool. Each page needs one page of the pool at most: a snapshot that
+ * is not larger than what is free there (POOL_PAGES) is never lost. SNAPSHOT gives
+ * a descriptor, once, before the next arm. pread(fd, buf, n * 4096, address) returns the content of
+ * pages, up to the first that is in no DATA run; each page can be read once. ENXIO:
+ * no such page (or it was read); ENODATA: it changed while the pool was empty;
+ * ESTALE: the track was detached. After ENODATA stop the target, collect, and copy
+ * what is reported from the target; what is not reported can still be read from the
+ * snapshot. Closing the descriptor ends the snapshot; there is one per track.
  *
  * Errors carry an extended acknowledgement that names object and cause.
  * Unknown attributes are refused (strict validation).
@@ -59,7 +73,7 @@
 #define CKPT_FEATURE_FOLLOW_FORKS	(1ULL << 1) /* CKPT_SESSION_FOLLOW_FORKS */
 #define CKPT_FEATURE_GRANULE_FIXED	(1ULL << 2) /* granule_bytes > 4096 */
 #define CKPT_FEATURE_GRANULE_ADAPTIVE	(1ULL << 3) /* granule_mode adaptive */
-#define CKPT_FEATURE_COW_SNAPSHOT	(1ULL << 4) /* not in this version: never set */
+#define CKPT_FEATURE_COW_SNAPSHOT	(1ULL << 4) /* CKPT_SESSION_COW, CKPT_CMD_SNAPSHOT */
 #define CKPT_FEATURE_UNMAPPED		(1ULL << 5) /* CKPT_COLLECT_UNMAPPED */
 
 enum ckpt_cmd {
@@ -73,6 +87,7 @@ enum ckpt_cmd {
 	CKPT_CMD_STATUS,
 	CKPT_CMD_DETACH,
 	CKPT_CMD_EVENT,
+	CKPT_CMD_SNAPSHOT,
 	__CKPT_CMD_MAX,
 };
 #define CKPT_CMD_MAX (__CKPT_CMD_MAX - 1)
@@ -97,24 +112,30 @@ enum ckpt_attr {
 	CKPT_A_OWNER,		/* u32, netlink port of the session's owner */
 	CKPT_A_EVENT_TYPE,	/* u32, enum ckpt_event */
 	CKPT_A_CHILD_PID,	/* s32 */
+	CKPT_A_FD,		/* s32, a descriptor of the sender */
+	CKPT_A_POOL_PAGES,	/* u64, pages for snapshots: wanted (at most the setting), had, free */
 	__CKPT_A_MAX,
 };
 #define CKPT_A_MAX (__CKPT_A_MAX - 1)
 
 /* CKPT_A_SESSION_FLAGS */
 #define CKPT_SESSION_FOLLOW_FORKS	(1U << 0) /* attach children by themselves, unarmed */
-#define CKPT_SESSION_FLAGS_ALL		CKPT_SESSION_FOLLOW_FORKS
+#define CKPT_SESSION_COW		(1U << 1) /* with cow_pool_pages pages for snapshots */
+#define CKPT_SESSION_FLAGS_ALL		(CKPT_SESSION_FOLLOW_FORKS | CKPT_SESSION_COW)
 
 /* CKPT_A_COLLECT_FLAGS */
 #define CKPT_COLLECT_REARM	(1U << 0) /* begin the next epoch in the same step */
 #define CKPT_COLLECT_UNMAPPED	(1U << 1) /* with runs of CKPT_RUN_UNMAPPED */
-#define CKPT_COLLECT_FLAGS_ALL	(CKPT_COLLECT_REARM | CKPT_COLLECT_UNMAPPED)
+#define CKPT_COLLECT_SNAPSHOT	(1U << 2) /* with REARM: keep what is reported as it is now */
+#define CKPT_COLLECT_FLAGS_ALL	\
+	(CKPT_COLLECT_REARM | CKPT_COLLECT_UNMAPPED | CKPT_COLLECT_SNAPSHOT)
 
 /* CKPT_A_RESULT_FLAGS */
 #define CKPT_RESULT_ALL		(1U << 0) /* treat every page of the target as changed */
 #define CKPT_RESULT_GONE	(1U << 1) /* the address space ended (exit or exec) */
 #define CKPT_RESULT_UNARMED	(1U << 2) /* never armed: the runs are what is mapped */
 #define CKPT_RESULT_DEGRADED	(1U << 3) /* complete, but coarser than need be: see sysfs */
+#define CKPT_RESULT_SNAPSHOT	(1U << 4) /* a snapshot keeps the DATA runs; else copy at once */
 
 /**
  * struct ckpt_run - pages that follow each other and share one state
@@ -147,6 +168,9 @@ enum ckpt_run_state {
 	/* Was tracked at the last arm, and nothing is mapped there now. Only with
 	 * CKPT_COLLECT_UNMAPPED. */
 	CKPT_RUN_UNMAPPED = 4,
+	/* As DATA, but no snapshot can keep it (swapped out, pinned by a device):
+	 * copy it before the target runs on. Only with CKPT_COLLECT_SNAPSHOT. */
+	CKPT_RUN_DATA_NOW = 5,
 };
 
 enum ckpt_event {
@@ -154,6 +178,8 @@ enum ckpt_event {
 	CKPT_EVENT_FORK = 2,		/* CHILD_PID has a copy of the address space */
 	CKPT_EVENT_LOG_OVERFLOW = 3,	/* the next collect says CKPT_RESULT_ALL or scans all */
 	CKPT_EVENT_FORK_LOST = 4,	/* a child could not be attached: look for it yourself */
+	CKPT_EVENT_POOL_EXHAUSTED = 5,	/* a page of a snapshot was lost: see SNAPSHOT */
+	CKPT_EVENT_EXEC = 6,		/* the process runs another program, which is not tracked */
 };
 
 #endif

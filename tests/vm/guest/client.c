@@ -72,7 +72,7 @@ static void client(const void *unused)
 	(void)unused;
 	target_start(&t, &path);
 	CHECK(kmod_present());
-	if (kmod_open(true, &k, &err))
+	if (kmod_open(true, 64, &k, &err))
 		FAIL("kmod_open: %s", err.msg);
 	CHECK(kmod_features(k) & CKPT_FEATURE_TRACK && kmod_session(k));
 	CHECK(!kmod_attach(k, t.pid, &track, &err) && !kmod_attach(k, t.pid, &again, &err) && track == again);
@@ -85,6 +85,23 @@ static void client(const void *unused)
 	CHECK(s->result.pid == t.pid && s->result.epoch == 2 && s->calls > 1);
 	for (size_t i = 0; i < 4096; i++)
 		CHECK(s->page[i] == (i & 1));
+
+	/* What is reported can be read as it was. */
+	struct kmod_snapshot snap = { .fd = -1 };
+	static uint64_t page[512];
+
+	target_step(&t, 1);
+	memset(s->page, 0, sizeof(s->page));
+	CHECK(!kmod_collect_flags(k, track, CKPT_COLLECT_REARM | CKPT_COLLECT_SNAPSHOT, see, s, &err));
+	CHECK(s->result.flags & CKPT_RESULT_SNAPSHOT && s->page[4095]);
+	if (kmod_snapshot(k, track, &snap, &err))
+		FAIL("kmod_snapshot: %s", err.msg);
+	CHECK(snap.pages >= 2048 && snap.pool == 64);
+	CHECK(pread(snap.fd, page, PAGE, t.sh->base + 4095 * PAGE) == PAGE);
+	CHECK(page[t.sh->stamp * 7 % 512] == t.sh->stamp);
+	close(snap.fd);
+	CHECK(kmod_snapshot(k, track, &snap, &err) == -ENOENT && err.id == E_TRACK);
+	ckpt_err_clear(&err);
 
 	/* The callback's refusal is the answer, and the session goes on. */
 	target_step(&t, 0);
@@ -103,7 +120,7 @@ static void client(const void *unused)
 		FAIL("attach to no process: %d %s: %s", ret, ckpt_err_name(err.id), err.msg);
 	CHECK(strstr(err.msg, "process 999999") && strstr(err.msg, "no process"));
 	ckpt_err_clear(&err);
-	CHECK(!kmod_open(false, &other, &err));
+	CHECK(!kmod_open(false, 0, &other, &err));
 	CHECK(kmod_attach(other, t.pid, &again, &err) == -EBUSY && err.id == E_ALREADY_TRACED);
 	ckpt_err_clear(&err);
 	CHECK(kmod_collect(k, 4711, false, see, s, &err) == -ENOENT && err.id == E_TRACK);
@@ -212,7 +229,7 @@ static void handed_over(const void *unused)
 		}
 		close(sock[i][0]);
 	}
-	CHECK(!kmod_open(false, &k, &err) && !kmod_attach(k, t.pid, &track, &err));
+	CHECK(!kmod_open(false, 0, &k, &err) && !kmod_attach(k, t.pid, &track, &err));
 	CHECK(!kmod_arm(k, 0, &err));
 	s->base = t.sh->base;
 	for (int i = 0; i < 2; i++) {
@@ -245,7 +262,7 @@ static void handed_over(const void *unused)
 		}
 	}
 	/* The last holder is gone, and with him the session. */
-	CHECK(!kmod_open(false, &other, &err) && !kmod_attach(other, t.pid, &track, &err));
+	CHECK(!kmod_open(false, 0, &other, &err) && !kmod_attach(other, t.pid, &track, &err));
 	kmod_close(other);
 	/* A descriptor that is no session's. */
 	CHECK(kmod_adopt(t.cmd, &other, &err) < 0 && err.id == E_KERNEL);

@@ -138,6 +138,7 @@ static void reset_settings(void)
 	(void)write_file("/sys/kernel/ckpt/granule_mode", "fixed");
 	(void)write_file("/sys/kernel/ckpt/thp_mode", "split");
 	(void)write_file("/sys/kernel/ckpt/log_limit_bytes", "67108864");
+	(void)write_file("/sys/kernel/ckpt/cow_pool_pages", "8192");
 	(void)write_file("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
 }
 
@@ -193,7 +194,7 @@ static int run(const struct test *t, char *why, size_t size)
 
 int main(int argc, char **argv)
 {
-	const struct test *const tables[] = { path_table(), session_tests, client_tests, stress_tests, figure_tests };
+	const struct test *const tables[] = { path_table(), snapshot_table(), session_tests, client_tests, stress_tests, figure_tests };
 	int passed = 0, failed = 0, skipped = 0;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);

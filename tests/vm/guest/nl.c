@@ -310,6 +310,40 @@ int vnl_runs(struct nl *nl, uint32_t session, struct vnl_result *r)
 	return err;
 }
 
+struct snapshot {
+	int fd;
+	uint64_t pages, pool;
+};
+
+static void got_snapshot(const struct nlmsghdr *h, void *arg)
+{
+	struct snapshot *s = arg;
+
+	s->fd = vnl_u32(vnl_attr(h, CKPT_A_FD));
+	s->pages = vnl_u64(vnl_attr(h, CKPT_A_PAGES));
+	s->pool = vnl_u64(vnl_attr(h, CKPT_A_POOL_PAGES));
+}
+
+int vnl_snapshot(struct nl *nl, uint32_t session, uint32_t track, uint64_t *ret_pages,
+		 uint64_t *ret_pool)
+{
+	struct snapshot s = { -1, 0, 0 };
+	struct vnl_msg m;
+	int err;
+
+	vnl_begin(nl, &m, CKPT_CMD_SNAPSHOT, 0);
+	vnl_put_u32(&m, CKPT_A_SESSION, session);
+	vnl_put_u32(&m, CKPT_A_TRACK, track);
+	err = vnl_talk(nl, &m, got_snapshot, &s);
+	if (err)
+		return err;
+	if (ret_pages)
+		*ret_pages = s.pages;
+	if (ret_pool)
+		*ret_pool = s.pool;
+	return s.fd;
+}
+
 int vnl_detach(struct nl *nl, uint32_t session, uint32_t track)
 {
 	struct vnl_msg m;

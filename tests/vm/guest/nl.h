@@ -55,6 +55,9 @@ int vnl_attach(struct nl *nl, uint32_t session, int32_t pid, uint32_t *ret_track
 int vnl_arm(struct nl *nl, uint32_t session, struct vnl_result *r, int max);
 int vnl_collect(struct nl *nl, uint32_t session, uint32_t flags, struct vnl_result *r, int max);
 int vnl_runs(struct nl *nl, uint32_t session, struct vnl_result *r);
+/* The descriptor of the snapshot that the last collect took, or -errno. */
+int vnl_snapshot(struct nl *nl, uint32_t session, uint32_t track, uint64_t *ret_pages,
+		 uint64_t *ret_pool);
 int vnl_detach(struct nl *nl, uint32_t session, uint32_t track);
 
 #endif

@@ -157,7 +157,7 @@ void runs_check_order(const struct vnl_result *r)
 		const struct ckpt_run *run = &r->runs[i];
 
 		if (run->start < end || !run->pages || run->start % PAGE || run->state < CKPT_RUN_DATA ||
-		    run->state > CKPT_RUN_UNMAPPED)
+		    run->state > CKPT_RUN_DATA_NOW)
 			FAIL("run %" PRIu64 " is malformed: %#llx + %u state %u", i,
 			     (unsigned long long)run->start, run->pages, run->state);
 		end = run->start + (uint64_t)run->pages * PAGE;

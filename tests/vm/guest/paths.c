@@ -931,6 +931,11 @@ static void run_path(const void *arg)
 
 #define N_PATHS (sizeof(paths) / sizeof(*paths))
 
+const struct path *path_number(size_t i)
+{
+	return i < N_PATHS ? &paths[i] : NULL;
+}
+
 static char names[N_PATHS][64];
 static struct test table[N_PATHS + 1];
 const struct test *path_table(void)

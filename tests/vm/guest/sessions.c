@@ -401,6 +401,7 @@ static void target_execs(const void *unused)
 	arm_target(&a, &p, 0);
 	CHECK(write(a.t.cmd, &c, 1) == 1);
 	expect_event(&events, CKPT_EVENT_GONE, NULL);
+	expect_event(&events, CKPT_EVENT_EXEC, NULL);
 	collect(&a, CKPT_COLLECT_REARM, &r);
 	CHECK(r.flags & CKPT_RESULT_GONE);
 	/* The new program is a new target. */

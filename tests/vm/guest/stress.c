@@ -23,8 +23,8 @@
 
 #include "vm.h"
 
-#define SPREAD 24		/* pages lie in this many chunks */
-#define PER_CHUNK 24
+#define SPREAD 10		/* pages lie in this many chunks */
+#define PER_CHUNK 12
 #define N_PAGES (SPREAD * PER_CHUNK)
 #define THREADS 3
 
@@ -142,10 +142,19 @@ static void run_first(void)
 	SYS(sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &p));
 }
 
+/* "BRIEF LONG …": how often, and how often with vm_long on the kernel's command line. */
+static int rounds(const char *arg)
+{
+	char *end;
+	long brief = strtol(arg, &end, 10), full = strtol(end, NULL, 10);
+
+	return getenv("VM_LONG") && *getenv("VM_LONG") ? full : brief;
+}
+
 static void live(const void *arg)
 {
 	struct mirror *m = calloc(1, sizeof(*m)), *end = calloc(1, sizeof(*end));
-	int swaps = atoi(arg), lost = 0;
+	int swaps = rounds(arg), lost = 0;
 	uint32_t session, track;
 	struct vnl_result r;
 	struct target t;
@@ -233,17 +242,17 @@ static int count_sessions(void)
 	return n;
 }
 
-static void owner_killed(const void *unused)
+static void owner_killed(const void *arg)
 {
+	int n = rounds(arg);
 	uint64_t state = 42;
 	struct target t;
 	int fds[2], err;
 
-	(void)unused;
 	wild_writers = true;
 	target_start(&t, &busy);
 	SYS(pipe(fds));
-	for (int round = 0; round < 100; round++) {
+	for (int round = 0; round < n; round++) {
 		pid_t pid = start_owner(t.pid, fds[1]);
 
 		/* A predecessor that left anything behind would be EBUSY here. */
@@ -258,15 +267,15 @@ static void owner_killed(const void *unused)
 	target_stop(&t);
 }
 
-static void target_killed(const void *unused)
+static void target_killed(const void *arg)
 {
+	int n = rounds(arg);
 	uint64_t state = 43;
 	int fds[2], err;
 
-	(void)unused;
 	wild_writers = true;
 	SYS(pipe(fds));
-	for (int round = 0; round < 40; round++) {
+	for (int round = 0; round < n; round++) {
 		struct target t;
 		pid_t pid;
 
@@ -291,17 +300,17 @@ static void load_module(void)
 	close(fd);
 }
 
-static void rmmod_under_load(const void *unused)
+static void rmmod_under_load(const void *arg)
 {
+	int n = rounds(arg);
 	uint64_t state = 44;
 	struct target t;
 	int fds[2], err;
 
-	(void)unused;
 	wild_writers = true;
 	target_start(&t, &busy);
 	SYS(pipe(fds));
-	for (int round = 0; round < 10; round++) {
+	for (int round = 0; round < n; round++) {
 		pid_t pid = start_owner(t.pid, fds[1]);
 		long ret;
 
@@ -320,15 +329,15 @@ static void rmmod_under_load(const void *unused)
 
 /* ---- several targets, attached and detached at once -------------------------------------------- */
 
-static void attach_detach(const void *unused)
+static void attach_detach(const void *arg)
 {
 	struct target t[3];
 	uint32_t session, track[3];
 	struct vnl_result r[8];
+	int n = rounds(arg);
 	uint64_t state = 45;
 	struct nl nl;
 
-	(void)unused;
 	wild_writers = true;
 	for (int i = 0; i < 3; i++)
 		target_start(&t[i], &busy);
@@ -336,7 +345,7 @@ static void attach_detach(const void *unused)
 	run_first();
 	for (int i = 0; i < 3; i++)
 		CHECK(!vnl_attach(&nl, session, t[i].pid, &track[i]));
-	for (int round = 0; round < 100; round++) {
+	for (int round = 0; round < n; round++) {
 		int i = rnd(&state) % 3;
 
 		CHECK(!vnl_detach(&nl, session, track[i]));
@@ -349,13 +358,13 @@ static void attach_detach(const void *unused)
 }
 
 const struct test stress_tests[] = {
-	{ "stress/live-10000-swaps", live, "10000", 900 },
-	{ "stress/live-wild", live, "3000 wild", 900 },
-	{ "stress/live-granule-64k", live, "2000 granule", 900 },
-	{ "stress/live-granule-adaptive", live, "2000 granule adaptive wild", 900 },
-	{ "stress/owner-killed", owner_killed, NULL, 900 },
-	{ "stress/target-killed", target_killed, NULL, 900 },
-	{ "stress/attach-detach", attach_detach, NULL, 900 },
-	{ "stress/rmmod-under-load", rmmod_under_load, NULL, 900 },
+	{ "stress/live-10000-swaps", live, "10000 20000", 900 },
+	{ "stress/live-wild", live, "800 5000 wild", 900 },
+	{ "stress/live-granule-64k", live, "800 5000 granule", 900 },
+	{ "stress/live-granule-adaptive", live, "500 5000 granule adaptive wild", 900 },
+	{ "stress/owner-killed", owner_killed, "20 100", 900 },
+	{ "stress/target-killed", target_killed, "10 40", 900 },
+	{ "stress/attach-detach", attach_detach, "40 200", 900 },
+	{ "stress/rmmod-under-load", rmmod_under_load, "4 20", 900 },
 	{}
 };

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# t: timeout=240
+"""Increments of a program that writes a part of its memory without pause: each is of one instant, also when its pages
+are copied after the program was let go on (the module keeps them)."""
+import os
+import signal
+
+from sandbox import ROOT, check, main
+
+TURNS = 6
+
+
+def body(box):
+    target = box.start(os.path.join(ROOT, "build/tests/flow/snapshot_writer"), "1500")
+    target.wait_ready()
+    module = os.path.exists("/sys/kernel/ckpt/cow_pool_pages")
+    for turn in range(TURNS):
+        how = ["--parent", box.image + str(turn - 1)] if turn else ["--track"]
+        res = box.dump(target, "-v", *how, image=box.image + str(turn))
+        check("full checkpoint" not in res.err, f"increment {turn} became a full one: {res}")
+        if turn and module:
+            check("what its tracker keeps" in res.err, f"the pages of increment {turn} were kept: {res}")
+    for turn in (1, TURNS - 1):
+        os.kill(target.pid, signal.SIGKILL)
+        box.wait_pid(target.pid, "end of the target")
+        check(box.run_ckpt("verify", "-D", box.image + str(turn)).code == 0, f"increment {turn} is whole")
+        box.restore(image=box.image + str(turn))
+    target.finish()
+
+
+main(body)
