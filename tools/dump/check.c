@@ -2,6 +2,7 @@
 /* What would stop a dump, found on the running target: nothing is frozen or changed. */
 #include <ctype.h>
 #include <dirent.h>
+#include <linux/kcmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +11,11 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/vec.h"
 #include "dump/dump.h"
 #include "kern/getfd.h"
+#include "kern/sharing.h"
 #include "kind/fd/lock.h"
 
 struct findings {
@@ -42,6 +45,7 @@ struct checker {
 	struct findings found;
 	int root; /* a thread of the root task that has not ended */
 	struct ns_id own_ns[ARRAY_SIZE(same_as_own)], root_ns[ARRAY_SIZE(same_as_root)];
+	struct proc_pids live; /* one of each process */
 };
 
 /* Note what stops it; things that ended meanwhile stop nothing. */
@@ -282,11 +286,14 @@ static void check_tree(struct checker *c, int pid)
 	struct ckpt_err gone = { 0 };
 	struct proc_pids kids;
 	struct proc_stat st;
-	int live = proc_live(pid);
+	int live = proc_live(pid), *slot;
 	char name[16];
 
 	if (!live || proc_stat_read(live, &st, &gone))
 		return;
+	slot = vec_push(&c->live);
+	if (slot)
+		*slot = live;
 	if (live != pid)
 		check_headless(c, pid, live);
 	(void)snprintf(name, sizeof(name), "%d", live);
@@ -300,6 +307,42 @@ static void check_tree(struct checker *c, int pid)
 	for (size_t i = 0; i < kids.n; i++)
 		check_tree(c, kids.v[i]);
 	vec_free(&kids);
+}
+
+#define VFORK_US 1000000u
+
+int dump_refuse_vm(int pid, int other, struct ckpt_err *err)
+{
+	return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+			 "task %d shares its memory with task %d (CLONE_VM, or a vfork that has "
+			 "not called exec)",
+			 pid, other);
+}
+
+/* A child of vfork shares its parent's memory for a moment: that is waited for. */
+static void check_vm(struct checker *c)
+{
+	auto_free size_t *first = calloc(c->live.n + 1, sizeof(*first));
+	uint64_t deadline = io_now_us() + VFORK_US;
+	struct ckpt_err e = { 0 };
+	int rc = first ? sharing_find(c->live.v, c->live.n, KCMP_VM, first, &e)
+		       : ckpt_fail(&e, E_NOMEM, -ENOMEM, "out of memory");
+
+	if (rc)
+		report(c, &e);
+	for (size_t i = 0; !rc && i < c->live.n; i++) {
+		int a = c->live.v[i], b = c->live.v[first[i]];
+		struct ckpt_err why = { 0 };
+
+		if (first[i] == i)
+			continue;
+		while (sharing_same(a, b, KCMP_VM) && io_now_us() < deadline)
+			(void)usleep(1000);
+		if (!sharing_same(a, b, KCMP_VM))
+			continue;
+		(void)dump_refuse_vm(a, b, &why);
+		report(c, &why);
+	}
 }
 
 /* Connections that are kept need it. */
@@ -345,6 +388,8 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ck
 	c->root = proc_live(opts->pid);
 	read_namespaces(c);
 	check_tree(c, opts->pid);
+	check_vm(c);
+	vec_free(&c->live);
 	check_external(c);
 	if (dump_family_check(opts->pid, &family))
 		report(c, &family);

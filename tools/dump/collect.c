@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -15,6 +14,7 @@
 #include "dump/dump.h"
 #include "kern/arch.h"
 #include "kern/inject.h"
+#include "kern/sharing.h"
 
 #define ARENA_BASE_BYTES (256u << 10)
 
@@ -300,29 +300,41 @@ static int collect_threads(struct dump_ctx *d, struct target_task *task,
 	return rc;
 }
 
-/* Sharing between processes that the image cannot express yet. */
-static int refuse_sharing(struct dump_ctx *d, struct target_task *task, struct ckpt_err *err)
+/* Who shares descriptors and directories with whom. Memory, and with it signal handlers, the image
+ * cannot express. */
+static int collect_sharing(struct dump_ctx *d, struct ckpt_err *err)
 {
-	static const struct {
-		int type;
-		const char *what;
-	} shared[] = {
-		{ KCMP_VM, "its memory (CLONE_VM)" },
-		{ KCMP_FILES, "its descriptor table (CLONE_FILES)" },
-		{ KCMP_FS, "its directories (CLONE_FS)" },
-		{ KCMP_SIGHAND, "its signal handlers (CLONE_SIGHAND)" },
-	};
-	int parent;
+	size_t n = 0, all = d->target.tasks.n;
+	auto_free int *pids = calloc(all + 1, sizeof(*pids));
+	auto_free size_t *at = calloc(all + 1, sizeof(*at)),
+			 *first = calloc(all + 1, sizeof(*first));
+	struct target_task *v = d->target.tasks.v;
+	int rc;
 
-	if (task->parent < 0)
+	if (!pids || !at || !first)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < all; i++) {
+		v[i].files_of = v[i].fs_of = i;
+		if (v[i].zombie)
+			continue;
+		pids[n] = v[i].pid;
+		at[n++] = i;
+	}
+	if (n < 2)
 		return 0;
-	parent = d->target.tasks.v[task->parent].pid;
-	for (size_t i = 0; i < ARRAY_SIZE(shared); i++)
-		if (syscall(SYS_kcmp, task->pid, parent, shared[i].type, 0, 0) == 0)
-			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-					 "task %d shares %s with task %d", task->pid,
-					 shared[i].what, parent);
-	return 0;
+	rc = sharing_find(pids, n, KCMP_VM, first, err);
+	for (size_t i = 0; !rc && i < n; i++)
+		if (first[i] != i)
+			rc = dump_refuse_vm(v[at[i]].tgid, v[at[first[i]]].tgid, err);
+	if (!rc)
+		rc = sharing_find(pids, n, KCMP_FILES, first, err);
+	for (size_t i = 0; !rc && i < n; i++)
+		v[at[i]].files_of = at[first[i]];
+	if (!rc)
+		rc = sharing_find(pids, n, KCMP_FS, first, err);
+	for (size_t i = 0; !rc && i < n; i++)
+		v[at[i]].fs_of = at[first[i]];
+	return rc;
 }
 
 static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
@@ -351,8 +363,10 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 	}
 	msg->stopped = task->threads.v[0].group_stopped;
 	d->stats.threads += task->threads.n;
-	rc = refuse_sharing(d, task, err);
-	if (!rc && task_headless(task)) {
+	if (task->fs_of != at)
+		msg->fs_with = d->target.tasks.v[task->fs_of].vpid;
+	rc = 0;
+	if (task_headless(task)) {
 		rc = collect_ended(d, task, &stat, msg, err);
 		if (!rc)
 			rc = proc_stat_read(task->pid, &stat, err);
@@ -361,7 +375,9 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 		rc = collect_threads(d, task, &stat, msg, err);
 	if (!rc)
 		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
-	if (!rc)
+	if (!rc && task->files_of != at)
+		msg->fdtable = d->tasks.v[task->files_of]->fdtable;
+	else if (!rc)
 		rc = dump_collect_fds(d, task, msg, err);
 	if (!rc)
 		rc = ckpt_fault_fail("dump.descriptors", E_FREEZE, err);
@@ -372,6 +388,8 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 
 int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err)
 {
+	if (collect_sharing(d, err))
+		return err->code;
 	for (size_t i = 0; i < d->target.tasks.n; i++)
 		if (collect_task(d, i, err))
 			return ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);

@@ -276,6 +276,11 @@ bool dump_has_pid(const struct dump_ctx *d, int pid)
 	return dump_vpid(d, pid) != 0;
 }
 
+bool dump_shares_fs(const struct dump_ctx *d, const struct target_task *task)
+{
+	return &d->target.tasks.v[task->fs_of] != task;
+}
+
 bool dump_parent_headless(const struct dump_ctx *d, const struct target_task *task)
 {
 	return task->parent >= 0 && task_headless(&d->target.tasks.v[task->parent]);

@@ -146,6 +146,8 @@ int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 /* collect.c */
 int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 int dump_facts_status(int pid, int tid, char **ret, struct ckpt_err *err) __must_check;
+/* The error of two processes that share memory. */
+int dump_refuse_vm(int pid, int other, struct ckpt_err *err);
 /* family.c. Sets session and group of every task collected, or says which cannot be restored. */
 int dump_family(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* The number of its session, if that has no leader any more; 0: it has, or it is its own. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Sessions and process groups of the tree: can each process be put into its own again? */
+#include <linux/kcmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/vec.h"
 #include "dump/dump.h"
+#include "kern/sharing.h"
 #include "model/births.h"
 
 /* Session and group of a task as the innermost pid namespace of the target numbers them; 0: the
@@ -40,6 +42,7 @@ static bool is_lone(const struct births *b, int inner, int outer)
 
 struct outer_ids {
 	int sid, pgid;
+	int live; /* a thread of it that has not ended, or 0; before the freeze only */
 };
 
 static int family_find(struct births *b, const struct outer_ids *ids, struct ckpt_err *err)
@@ -58,6 +61,17 @@ static int family_find(struct births *b, const struct outer_ids *ids, struct ckp
 	return births_plan(b, err);
 }
 
+/* Numbers of what it shares: that of the first who has it, behind zero. */
+static void family_share(const struct dump_ctx *d, size_t i, struct birth *v)
+{
+	const struct target_task *t = &d->target.tasks.v[i];
+
+	if (t->files_of != i)
+		v[i].files = v[t->files_of].files = (int)t->files_of + 1;
+	if (t->fs_of != i)
+		v[i].fs = v[t->fs_of].fs = (int)t->fs_of + 1;
+}
+
 int dump_family(struct dump_ctx *d, struct ckpt_err *err)
 {
 	auto_free struct outer_ids *ids = calloc(d->tasks.n + 1, sizeof(*ids));
@@ -70,13 +84,14 @@ int dump_family(struct dump_ctx *d, struct ckpt_err *err)
 	for (size_t i = 0; i < b.n; i++) {
 		Ckpt__Task *t = d->tasks.v[i];
 
-		ids[i] = (struct outer_ids) { t->sid, t->pgid };
+		ids[i] = (struct outer_ids) { .sid = t->sid, .pgid = t->pgid };
 		b.v[i] = (struct birth) { .pid = t->pid,
 					  .ppid = t->ppid,
 					  .pgid = t->pgid,
 					  .sid = t->sid,
 					  .exit_signal = t->exit_signal };
 		inner_family(d->target.tasks.v[i].pid, d->target.nested_pids, &b.v[i]);
+		family_share(d, i, b.v);
 	}
 	rc = family_find(&b, ids, err);
 	for (size_t i = 0; !rc && i < b.n; i++) {
@@ -120,18 +135,42 @@ static void family_add(struct family *f, int pid, int ppid)
 		f->changed = true;
 		return;
 	}
-	*ids = (struct outer_ids) { st.session, st.pgrp };
+	*ids = (struct outer_ids) { st.session, st.pgrp, proc_live(pid) };
 	*x = (struct birth) { .pid = vpid,
 			      .ppid = ppid,
 			      .pgid = st.pgrp,
 			      .sid = st.session,
 			      .exit_signal = st.exit_signal };
 	inner_family(pid, nested, x);
-	if (!proc_live(pid) || proc_children(pid, &kids, &gone))
+	if (!ids->live || proc_children(pid, &kids, &gone))
 		return;
 	for (size_t i = 0; i < kids.n; i++)
 		family_add(f, kids.v[i], vpid);
 	vec_free(&kids);
+}
+
+static int family_sharing(const struct family *f, struct birth *v, struct ckpt_err *err)
+{
+	size_t n = f->tasks.n;
+	auto_free int *pids = calloc(n, sizeof(*pids));
+	auto_free size_t *first = calloc(n, sizeof(*first));
+	int rc;
+
+	if (!pids || !first)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	/* What has ended shares nothing: the kernel compares it with nobody. */
+	for (size_t i = 0; i < n; i++)
+		pids[i] = f->ids.v[i].live;
+	rc = sharing_find(pids, n, KCMP_FILES, first, err);
+	for (size_t i = 0; !rc && i < n; i++)
+		if (first[i] != i)
+			v[i].files = v[first[i]].files = (int)first[i] + 1;
+	if (!rc)
+		rc = sharing_find(pids, n, KCMP_FS, first, err);
+	for (size_t i = 0; !rc && i < n; i++)
+		if (first[i] != i)
+			v[i].fs = v[first[i]].fs = (int)first[i] + 1;
+	return rc;
 }
 
 int dump_family_check(int pid, struct ckpt_err *err)
@@ -145,6 +184,10 @@ int dump_family_check(int pid, struct ckpt_err *err)
 		rc = births_init(&b, f.tasks.n, err);
 	if (!f.changed && !rc) {
 		memcpy(b.v, f.tasks.v, b.n * sizeof(*b.v));
+		if (!b.n || family_sharing(&f, b.v, err))
+			rc = err->code;
+	}
+	if (!f.changed && !rc) {
 		rc = family_find(&b, f.ids.v, err);
 	}
 	births_free(&b);

@@ -39,6 +39,9 @@ struct target_task {
 	bool gone;  /* while freezing: ended and reaped, or no longer below the root */
 	int parent; /* index in target.tasks, -1 for the root */
 	int mem_fd; /* /proc/PID/mem, -1 for a zombie */
+	/* Index of the first task that shares its descriptors, or its directories; its own as a
+	 * rule. Set by tools/dump. */
+	size_t files_of, fs_of;
 	struct {
 		struct target_thread *v;
 		size_t n, cap;

@@ -119,6 +119,7 @@ enum task_scope { SCOPE_TASK, SCOPE_THREAD };
 /* Where in a task's list its steps go. */
 enum task_phase {
 	PHASE_MM,     /* memory is complete, descriptors are still ckpt's */
+	PHASE_FS,     /* the same, and nobody needs ckpt's directories any longer */
 	PHASE_TASK,   /* descriptors are in place; other threads do not exist yet */
 	PHASE_THREAD, /* in each thread */
 	PHASE_CREDS,  /* in each thread: drops privileges */
@@ -186,6 +187,8 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 /* Is the mapping write-protected by a userfaultfd of ckpt's own tracking, and of nobody else? */
 bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v);
 bool dump_has_pid(const struct dump_ctx *d, int pid); /* is it (as ckpt sees it) in the tree? */
+/* Does it share its directories with a task before it, of which they are saved? */
+bool dump_shares_fs(const struct dump_ctx *d, const struct target_task *task);
 /* Has the first thread of its parent ended, while others go on? */
 bool dump_parent_headless(const struct dump_ctx *d, const struct target_task *task);
 int dump_vpid(const struct dump_ctx *d, int pid); /* its pid in the image; 0 when outside */

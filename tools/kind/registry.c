@@ -49,8 +49,9 @@ const struct task_kind *const task_kinds[] = {
 	&task_kind_cgroups,
 	&task_kind_task_traits,
 	&task_kind_layout,
-	/* PHASE_TASK */
+	/* PHASE_FS */
 	&task_kind_fs,
+	/* PHASE_TASK */
 	&task_kind_sigaction,
 	&task_kind_memlock,
 	/* PHASE_THREAD */

@@ -289,6 +289,110 @@ static int find_order(struct births *b, struct ckpt_err *err)
 				     "sessions and parents go round in a circle");
 }
 
+static int *share_key(struct birth *x, unsigned int what)
+{
+	return what == BIRTH_FILES ? &x->files : &x->fs;
+}
+
+/* Does the first share something with the second that it does not share with its parent? */
+static bool shares_aside(const struct births *b, const struct birth *x, const struct birth *y)
+{
+	const struct birth *p = &b->v[x->parent];
+
+	return (x->files && x->files == y->files && x->files != p->files) ||
+	       (x->fs && x->fs == y->fs && x->fs != p->fs);
+}
+
+/* Siblings who share something without their parent: the first clones the others, so that the
+ * parent need not share it for a time. */
+static void find_siblings(struct births *b)
+{
+	for (size_t i = 1; i < b->n; i++) {
+		struct birth *x = &b->v[i];
+
+		if (x->how != BIRTH_CHILD || x->standin != BIRTH_NOBODY || (!x->files && !x->fs))
+			continue;
+		for (size_t k = b->kids_at[x->parent]; k < b->kids_at[x->parent + 1]; k++) {
+			const struct birth *y = &b->v[b->kids[k]];
+
+			if (b->kids[k] >= i)
+				break;
+			if (!shares_aside(b, x, y) || y->sid != x->birth_sid ||
+			    y->exit_signal != x->exit_signal)
+				continue;
+			x->by = b->kids[k];
+			x->how = BIRTH_SIBLING;
+			x->before_setsid = false;
+			break;
+		}
+	}
+}
+
+static int carry(struct births *b, int *carrier, size_t at, int key, unsigned int what,
+		 struct ckpt_err *err)
+{
+	if (carrier[at] && carrier[at] != key)
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "task %d would have to share %s with processes that do not share "
+				 "them with each other",
+				 b->v[at].pid, what == BIRTH_FILES ? "descriptors" : "directories");
+	carrier[at] = key;
+	return 0;
+}
+
+/* Join @x to its group, whose highest process so far is *@top: up from both until they meet. */
+static int share_join(struct births *b, int *carrier, const size_t *depth, size_t x, size_t *top,
+		      unsigned int what, struct ckpt_err *err)
+{
+	int key = *share_key(&b->v[x], what), rc;
+
+	if (carrier[x] == key)
+		return 0;
+	rc = carry(b, carrier, x, key, what, err);
+	if (*top == BIRTH_NOBODY)
+		*top = x;
+	while (!rc && x != *top) {
+		size_t *up = depth[x] > depth[*top] ? &x : top;
+
+		b->v[*up].share |= what;
+		*up = b->v[*up].by;
+		if (up == &x && carrier[x] == key)
+			break;
+		rc = carry(b, carrier, *up, key, what, err);
+	}
+	return rc;
+}
+
+static int find_shares(struct births *b, unsigned int what, struct ckpt_err *err)
+{
+	int *carrier = calloc(b->n + 1, sizeof(*carrier)), rc = 0;
+	size_t *depth = calloc(b->n + 1, sizeof(*depth));
+	size_t *top = malloc((b->n + 1) * sizeof(*top));
+
+	if (!carrier || !depth || !top)
+		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (size_t k = 1; !rc && k < b->n; k++)
+		depth[b->order[k]] = depth[b->v[b->order[k]].by] + 1;
+	for (size_t i = 0; !rc && i <= b->n; i++)
+		top[i] = BIRTH_NOBODY;
+	for (size_t i = 0; !rc && i < b->n; i++) {
+		int key = *share_key(&b->v[i], what);
+
+		if (key < 0 || (size_t)key > b->n)
+			rc = ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "task %d shares with nobody",
+				       b->v[i].pid);
+		else if (key)
+			rc = share_join(b, carrier, depth, i, &top[key], what, err);
+	}
+	for (size_t i = 0; !rc && i < b->n; i++)
+		if (carrier[i] && *share_key(&b->v[i], what) != carrier[i])
+			b->v[i].leave |= what;
+	free(carrier);
+	free(depth);
+	free(top);
+	return rc;
+}
+
 int births_plan(struct births *b, struct ckpt_err *err)
 {
 	int rc = link_up(b, err);
@@ -296,8 +400,14 @@ int births_plan(struct births *b, struct ckpt_err *err)
 	for (size_t i = 0; !rc && i < b->n; i++)
 		rc = find_birth(b, i, err);
 	if (!rc)
+		find_siblings(b);
+	if (!rc)
 		rc = check_orphans(b, err);
 	if (!rc)
 		rc = find_groups(b, err);
-	return rc ? rc : find_order(b, err);
+	if (!rc)
+		rc = find_order(b, err);
+	if (!rc)
+		rc = find_shares(b, BIRTH_FILES, err);
+	return rc ? rc : find_shares(b, BIRTH_FS, err);
 }

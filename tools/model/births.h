@@ -8,6 +8,9 @@
  * the child was adopted), the session's leader clones it as its sibling, or a stand-in does: a
  * short-lived process under the number of the leader that has ended.
  *
+ * What processes share, descriptors or directories, is inherited at birth as well, and can be left
+ * for a copy: all that lie between two who share it are born sharing it.
+ *
  * Knows pids only: used on the running tree before a dump, and on an image before a restore.
  */
 #ifndef CKPT_MODEL_BIRTHS_H
@@ -31,6 +34,8 @@ struct birth {
 	int pid, ppid, pgid, sid, exit_signal;
 	bool lone_sid;  /* the leader of its session has ended and was waited for */
 	bool lone_pgid; /* the same of its process group */
+	/* Those with the same number share descriptors, or directories; 0: with nobody. */
+	int files, fs;
 	/* Found. */
 	size_t parent;  /* BIRTH_NOBODY: outside */
 	size_t by;      /* in whose life its clone is; BIRTH_NOBODY: ckpt's */
@@ -41,7 +46,11 @@ struct birth {
 	bool lends_group;   /* it leads a group for others, and then joins another one itself */
 	int birth_sid;      /* the session it is born in */
 	bool birth_lone;
+	unsigned int share; /* BIRTH_FILES, BIRTH_FS: with whoever clones it */
+	unsigned int leave; /* what it shared only for the sake of others, and is to copy */
 };
+
+enum { BIRTH_FILES = 1, BIRTH_FS = 2 };
 
 /* A process under the number of a leader that has ended. */
 struct birth_standin {

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "base/cleanup.h"
 #include "base/vec.h"
 #include "restore/restore.h"
 
@@ -55,6 +56,37 @@ static void plan_reap(struct steps *s, int pid, int flags, const char *label)
 			 (uint64_t)(WEXITED | __WALL | flags), 0);
 }
 
+/* Those who share get the number of the first of them, behind zero. */
+static int births_sharing(struct restore_ctx *r, struct ckpt_err *err)
+{
+	const struct image *img = r->img;
+	struct birth *v = r->births.v;
+	auto_free size_t *first = calloc(img->tables.n + 1, sizeof(*first));
+
+	if (!first)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	births_index(&r->births);
+	for (size_t i = 0; i < img->tasks.n; i++) {
+		const Ckpt__Task *t = img->tasks.v[i];
+		size_t with = t->fs_with ? births_find(&r->births, t->fs_with) : i;
+
+		if (with > i ||
+		    (with != i && (img->tasks.v[with]->zombie || img->tasks.v[with]->fs_with)))
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+					 "task %d shares its directories with task %d", t->pid,
+					 t->fs_with);
+		if (t->zombie)
+			continue;
+		if (with != i)
+			v[i].fs = v[with].fs = (int)with + 1;
+		if (first[t->fdtable])
+			v[i].files = v[first[t->fdtable] - 1].files = (int)first[t->fdtable];
+		else
+			first[t->fdtable] = i + 1;
+	}
+	return 0;
+}
+
 int restore_births_find(struct restore_ctx *r, struct ckpt_err *err)
 {
 	const struct image *img = r->img;
@@ -77,7 +109,7 @@ int restore_births_find(struct restore_ctx *r, struct ckpt_err *err)
 						  .lone_sid = t->lone_sid && t->sid,
 						  .lone_pgid = t->lone_pgid && t->pgid };
 	}
-	return births_plan(&r->births, err);
+	return births_sharing(r, err) ? err->code : births_plan(&r->births, err);
 }
 
 int restore_births_slots(struct restore_ctx *r, struct ckpt_err *err)
@@ -85,7 +117,9 @@ int restore_births_slots(struct restore_ctx *r, struct ckpt_err *err)
 	const struct births *b = &r->births;
 
 	r->standins = calloc(b->nstandins + 1, sizeof(*r->standins));
-	if (!r->standins)
+	r->share_files = calloc(b->n + 1, sizeof(*r->share_files));
+	r->share_fs = calloc(b->n + 1, sizeof(*r->share_fs));
+	if (!r->standins || !r->share_files || !r->share_fs)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	r->born = (uint32_t)b->n;
 	for (size_t i = 0; i < b->nstandins; i++) {
@@ -133,6 +167,11 @@ static enum birth_time time_of_standin(struct restore_ctx *r, size_t standin)
 	return when;
 }
 
+static uint64_t share_flags(const struct birth *x)
+{
+	return (x->share & BIRTH_FILES ? CLONE_FILES : 0) | (x->share & BIRTH_FS ? CLONE_FS : 0);
+}
+
 static int standin_commit(struct restore_ctx *r, size_t standin, struct steps *s,
 			  struct ckpt_err *err)
 {
@@ -162,9 +201,21 @@ static int plan_session_standin(struct restore_ctx *r, size_t standin, const Ckp
 			continue;
 		who->base = base;
 		(void)snprintf(label, sizeof(label), "clone task %d", b->v[i].pid);
-		restore_plan_clone(&s, who->slot, b->v[i].pid, CLONE_PARENT, 0, label);
+		restore_plan_clone(&s, who->slot, b->v[i].pid, CLONE_PARENT | share_flags(&b->v[i]),
+				   0, label);
 	}
 	return standin_commit(r, standin, &s, err);
+}
+
+/* It passes on what any of its siblings-to-be shares with their parent. */
+static uint64_t standin_shares(const struct births *b, size_t standin)
+{
+	uint64_t flags = 0;
+
+	for (size_t i = 0; i < b->n; i++)
+		if (b->v[i].standin == standin)
+			flags |= share_flags(&b->v[i]);
+	return flags;
 }
 
 static int plan_standins(struct restore_ctx *r, size_t at, enum birth_time when, struct steps *s,
@@ -187,14 +238,15 @@ static int plan_standins(struct restore_ctx *r, size_t at, enum birth_time when,
 		if (rc)
 			return rc;
 		(void)snprintf(label, sizeof(label), "clone a stand-in for session %d", g->pid);
-		restore_plan_clone(s, r->standins[k], g->pid, CLONE_VM, g->exit_signal, label);
+		restore_plan_clone(s, r->standins[k], g->pid, CLONE_VM | standin_shares(b, k),
+				   g->exit_signal, label);
 		plan_reap(s, g->pid, 0, "wait for the stand-in");
 	}
 	return 0;
 }
 
 /* By way of a helper that ends at once; then the child is its adopter's. */
-static int plan_orphan(struct restore_ctx *r, struct task_slot *who, int pid, int exit_signal,
+static int plan_orphan(struct restore_ctx *r, struct task_slot *who, const struct birth *x,
 		       struct steps *s, struct ckpt_err *err)
 {
 	struct ckpt_slot *slot = arena_slot(&r->arena);
@@ -207,14 +259,14 @@ static int plan_orphan(struct restore_ctx *r, struct task_slot *who, int pid, in
 		return ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is too small");
 	if (!helper)
 		return ckpt_fail(err, E_RESTORE, -EAGAIN, "there is no free pid for a helper");
-	(void)snprintf(label, sizeof(label), "clone task %d", pid);
+	(void)snprintf(label, sizeof(label), "clone task %d", x->pid);
 	steps_init(&own, &r->arena);
 	(void)steps_call(&own, "die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
-	restore_plan_clone(&own, who->slot, pid, 0, exit_signal, label);
+	restore_plan_clone(&own, who->slot, x->pid, share_flags(x), x->exit_signal, label);
 	(void)steps_call(&own, "end of a helper", SYS_exit, 0);
 	rc = steps_commit(&own, slot, err);
 	steps_free(&own);
-	restore_plan_clone(s, slot, helper, CLONE_VM, 0, "clone a helper");
+	restore_plan_clone(s, slot, helper, CLONE_VM | share_flags(x), 0, "clone a helper");
 	plan_reap(s, helper, 0, "wait for the helper");
 	restore_plan_barrier(r, s, who->adopted, 2, "wait until it is adopted");
 	return rc;
@@ -238,10 +290,11 @@ int restore_plan_births(struct restore_ctx *r, size_t at, enum birth_time when, 
 		who->base = when == BIRTH_WITH_MEMORY ? r->img->mms.v[by->task->mm - 1] : by->base;
 		(void)snprintf(label, sizeof(label), "clone task %d", c->pid);
 		if (x->how == BIRTH_ORPHAN)
-			rc = plan_orphan(r, who, c->pid, c->exit_signal, s, err);
+			rc = plan_orphan(r, who, x, s, err);
 		else
 			restore_plan_clone(s, who->slot, c->pid,
-					   x->how == BIRTH_SIBLING ? CLONE_PARENT : 0,
+					   share_flags(x) |
+						   (x->how == BIRTH_SIBLING ? CLONE_PARENT : 0),
 					   x->how == BIRTH_SIBLING ? 0 : c->exit_signal, label);
 	}
 	return rc;
@@ -287,6 +340,11 @@ int restore_plan_groups(struct restore_ctx *r, size_t at, struct steps *s, struc
 	bool known = births_find(b, t->pgid) != BIRTH_NOBODY;
 	int rc = 0;
 
+	/* All it clones exists: what it shared for their sake only, it may leave. */
+	if (x->leave)
+		(void)steps_call(s, "have descriptors or directories of its own", SYS_unshare,
+				 (x->leave & BIRTH_FILES ? CLONE_FILES : 0) |
+					 (x->leave & BIRTH_FS ? CLONE_FS : 0));
 	if ((t->pgid == t->pid || x->lends_group) && t->sid != t->pid)
 		(void)steps_call(s, "become a group leader", SYS_setpgid, 0, 0);
 	for (size_t k = 0; !rc && k < b->nstandins; k++) {
@@ -373,5 +431,8 @@ void restore_births_free(struct restore_ctx *r)
 {
 	births_free(&r->births);
 	free(r->standins);
+	free(r->share_files);
+	free(r->share_fs);
 	r->standins = NULL;
+	r->share_files = r->share_fs = NULL;
 }

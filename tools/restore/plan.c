@@ -4,7 +4,7 @@
  *
  *   children born before setsid │ setsid │ other children │ address space │
  *   children that share pages of it │ its final protection │
- *   all processes exist ─ groups │ PHASE_MM │ descriptors │ PHASE_TASK │
+ *   all processes exist ─ groups │ PHASE_MM │ PHASE_FS │ descriptors │ PHASE_TASK │
  *   threads │ PHASE_THREAD │ PHASE_CREDS │ PHASE_LAST │ report
  */
 #include <fcntl.h>
@@ -177,11 +177,35 @@ static void plan_warm(struct steps *s)
 	(void)steps_try(s, "huge pages again", SYS_prctl, PR_SET_THP_DISABLE, 0);
 }
 
+/* Wait for the others with whom it shares descriptors, or directories: whoever comes first in the
+ * image then makes them what they were. Returns whether that is this one. */
+static bool plan_shared(struct restore_ctx *r, size_t at, unsigned int what, struct steps *s)
+{
+	const struct birth *v = r->births.v;
+	uint32_t **words = what == BIRTH_FILES ? r->share_files : r->share_fs, n = 0;
+	int key = what == BIRTH_FILES ? v[at].files : v[at].fs;
+
+	if (!key)
+		return true;
+	for (size_t i = (size_t)key - 1; i < r->births.n; i++)
+		n += (what == BIRTH_FILES ? v[i].files : v[i].fs) == key;
+	if (!words[key])
+		words[key] = arena_alloc(&r->arena, sizeof(uint32_t));
+	if (words[key])
+		restore_plan_barrier(r, s, words[key], n,
+				     what == BIRTH_FILES ? "wait for those who share descriptors"
+							 : "wait for those who share directories");
+	else
+		s->failed = -ENOSPC;
+	return (size_t)key == at + 1;
+}
+
 static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct steps *s,
 			struct ckpt_err *err)
 {
 	const Ckpt__Task *t = r->img->tasks.v[at];
 	const Ckpt__Mm *mm = r->img->mms.v[t->mm - 1];
+	bool own_files;
 	int rc;
 
 	restore_plan_birth(r, at, s);
@@ -214,11 +238,14 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 	if (t->sid == t->pid)
 		pty_plan_group(r, t, s);
 	rc = plan_phase(r, t, t->threads[0], PHASE_MM, s, err);
-	if (!rc)
+	if (plan_shared(r, at, BIRTH_FS, s) && !rc)
+		rc = plan_phase(r, t, t->threads[0], PHASE_FS, s, err);
+	own_files = plan_shared(r, at, BIRTH_FILES, s);
+	if (!rc && own_files)
 		rc = plan_fds(r, t, s, err);
 	restore_plan_barrier(r, s, r->barrier[BARRIER_OBJECTS], r->procs,
 			     "wait until all descriptors are in place");
-	if (!rc)
+	if (!rc && own_files)
 		rc = plan_fd_kinds(r, t, false, seen, s, err);
 	plan_block_signals(s);
 	if (!rc)
@@ -233,7 +260,7 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 					   CLONE_THREAD | CLONE_SYSVSEM,
 				   0, label);
 	}
-	if (!rc)
+	if (!rc && own_files)
 		rc = plan_fd_kinds(r, t, true, seen, s, err);
 	(void)steps_try(s, "no longer die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, 0);
 	return rc ? rc : plan_thread(r, t, t->threads[0], s, err);

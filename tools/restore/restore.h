@@ -74,13 +74,14 @@ struct restore_ctx {
 	uint32_t procs;    /* processes that are not zombies */
 	uint32_t born;     /* processes, zombies-to-be and stand-ins for groups */
 	struct births births;
-	struct ckpt_slot **standins; /* as in births.standins */
-	pid_t root;                  /* as ckpt sees it; 0 before it was cloned */
-	struct mm_runs *runs;        /* by mm id - 1 */
-	uint32_t **mm_prot;          /* by mm id - 1, then mapping: see mm.h */
-	struct netlock netlock;      /* fd -1: nothing is locked */
-	int spare_tid;               /* last number given to a helper thread */
-	struct restore_warm *warm;   /* NULL: the root task does not exist before it is built */
+	struct ckpt_slot **standins;        /* as in births.standins */
+	uint32_t **share_files, **share_fs; /* words of those who share, by their number */
+	pid_t root;                         /* as ckpt sees it; 0 before it was cloned */
+	struct mm_runs *runs;               /* by mm id - 1 */
+	uint32_t **mm_prot;                 /* by mm id - 1, then mapping: see mm.h */
+	struct netlock netlock;             /* fd -1: nothing is locked */
+	int spare_tid;                      /* last number given to a helper thread */
+	struct restore_warm *warm; /* NULL: the root task does not exist before it is built */
 };
 
 struct restore_result {

@@ -23,6 +23,8 @@ static int fs_dump(struct dump_ctx *d, const struct task_facts *f, const struct 
 	(void)a;
 	(void)slot;
 	(void)priv;
+	if (dump_shares_fs(d, f->task))
+		return 1;
 	(void)proc_field_num(f->status, "Umask", 0, 8, &umask_bits);
 	m->umask = (uint32_t)umask_bits;
 	(void)snprintf(path, sizeof(path), "/proc/%d/root", f->task->pid);
@@ -63,7 +65,7 @@ const struct task_kind task_kind_fs = {
 	.name = "fs",
 	.desc = &ckpt__task_fs__descriptor,
 	.scope = SCOPE_TASK,
-	.phase = PHASE_MM, /* needs ckpt's descriptors */
+	.phase = PHASE_FS, /* needs ckpt's descriptors */
 	.dump = fs_dump,
 	.plan = fs_plan,
 };
