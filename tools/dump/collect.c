@@ -88,6 +88,8 @@ static int thread_ask(struct dump_ctx *d, struct thread_work *w, struct ckpt_err
 	for (size_t i = 0; !rc && task_kinds[i]; i++)
 		if (task_kinds[i]->ask && kind_applies(task_kinds[i], w))
 			rc = task_kinds[i]->ask(d, &w->facts, &s, w->priv[i], err);
+	if (w->facts.main)
+		dump_fds_ask(d, &s);
 	if (!rc) {
 		w->slot = arena_slot(&w->room);
 		if (!w->slot)
@@ -272,6 +274,8 @@ static int collect_first(struct dump_ctx *d, struct inject *in, struct target_ta
 		rc = thread_finish(d, in, &w, NULL, 0, msg, err);
 	if (!rc)
 		rc = thread_answers(d, in, &w, msg, err);
+	if (!rc)
+		dump_fds_answer(d, &in->arena, w.slot);
 	thread_forget(&w);
 	return rc;
 }
@@ -280,7 +284,8 @@ static int collect_threads(struct dump_ctx *d, struct target_task *task,
 			   const struct proc_stat *stat, Ckpt__Task *msg, struct ckpt_err *err)
 {
 	struct inject in;
-	int rc = inject_begin(&in, task, ARENA_BASE_BYTES, err), end;
+	size_t room = d->doubtful.n * sizeof(struct ckpt_step);
+	int rc = inject_begin(&in, task, ARENA_BASE_BYTES + ((room + 4095) & ~4095ull), err), end;
 	struct ckpt_err end_err = { 0 };
 	uint64_t from;
 
@@ -371,16 +376,16 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 		if (!rc)
 			rc = proc_stat_read(task->pid, &stat, err);
 	}
-	if (!rc)
-		rc = collect_threads(d, task, &stat, msg, err);
-	if (!rc)
-		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
 	if (!rc && task->files_of != at)
 		msg->fdtable = d->tasks.v[task->files_of]->fdtable;
 	else if (!rc)
 		rc = dump_collect_fds(d, task, msg, err);
 	if (!rc)
 		rc = ckpt_fault_fail("dump.descriptors", E_FREEZE, err);
+	if (!rc)
+		rc = collect_threads(d, task, &stat, msg, err);
+	if (!rc)
+		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
 	if (!rc)
 		rc = dump_collect_mm(d, task, msg, err);
 	return rc;

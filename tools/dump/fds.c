@@ -288,7 +288,19 @@ static int pidfd_of(int pid, struct ckpt_err *err)
 		      : fd;
 }
 
-static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, Ckpt__Fd *msg,
+/*
+ * Some system calls (eventfd2, TIOCGPTPEER …) keep close-on-exec, which is of a number, among the
+ * flags of the description as well, and fdinfo shows the two as one.
+ */
+static bool is_doubtful(const struct fd_facts *f)
+{
+	int flags = f->cloexec ? fcntl(f->local, F_GETFL) : 0;
+
+	return flags > 0 && flags & O_CLOEXEC;
+}
+
+/* *ret_doubt: close-on-exec may be wrong. */
+static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, Ckpt__Fd *msg, bool *ret_doubt,
 		     struct ckpt_err *err)
 {
 	auto_free char *link = NULL;
@@ -308,6 +320,7 @@ static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, Ckpt__Fd *m
 		return rc;
 	msg->fd = (uint32_t)fd;
 	msg->cloexec = f.cloexec;
+	*ret_doubt = is_doubtful(&f);
 	rc = lock_dump_posix(&f, msg, err);
 	if (rc)
 		return rc;
@@ -333,12 +346,13 @@ int dump_object_fd(struct dump_ctx *d, int pid, int fd, uint32_t *ret_id, struct
 {
 	auto_fd pidfd = pidfd_of(pid, err);
 	Ckpt__Fd *msg = kind_msg_new(&ckpt__fd__descriptor);
+	bool doubt;
 	int rc = pidfd;
 
 	if (!msg)
 		return oom(err);
 	if (pidfd >= 0)
-		rc = object_fd(d, pidfd, pid, fd, msg, err);
+		rc = object_fd(d, pidfd, pid, fd, msg, &doubt, err);
 	*ret_id = msg->object;
 	ckpt__fd__free_unpacked(msg, NULL);
 	return rc;
@@ -569,6 +583,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		return oom(err);
 	*slot = table;
 	table->id = (uint32_t)d->tables.n;
+	d->doubtful.n = 0;
 	msg->fdtable = table->id;
 	(void)snprintf(path, sizeof(path), "/proc/%d/fd", task->pid);
 	dir = opendir(path);
@@ -589,16 +604,36 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 	if (fds.n)
 		qsort(fds.v, fds.n, sizeof(int), fd_cmp);
 	for (size_t i = 0; !rc && i < fds.n; i++) {
-		Ckpt__Fd *f = kind_msg_new(&ckpt__fd__descriptor);
+		Ckpt__Fd *f = kind_msg_new(&ckpt__fd__descriptor), **doubtful;
+		bool doubt = false;
 
 		if (!f || kind_push(&table->n_fds, &table->fds, f)) {
 			rc = oom(err);
 			break;
 		}
-		rc = object_fd(d, pidfd, task->pid, fds.v[i], f, err);
+		rc = object_fd(d, pidfd, task->pid, fds.v[i], f, &doubt, err);
+		if (doubt && !(doubtful = vec_push(&d->doubtful)))
+			rc = oom(err);
+		else if (doubt)
+			*doubtful = f;
 	}
 	vec_free(&fds);
 	return rc;
+}
+
+void dump_fds_ask(struct dump_ctx *d, struct steps *s)
+{
+	d->doubtful.first = (uint32_t)s->n;
+	for (size_t i = 0; i < d->doubtful.n; i++)
+		(void)steps_call(s, "F_GETFD", SYS_fcntl, d->doubtful.v[i]->fd, F_GETFD);
+}
+
+void dump_fds_answer(struct dump_ctx *d, const struct arena *a, const struct ckpt_slot *slot)
+{
+	for (size_t i = 0; i < d->doubtful.n; i++)
+		d->doubtful.v[i]->cloexec =
+			slot_ret(a, slot, d->doubtful.first + (uint32_t)i) & FD_CLOEXEC;
+	d->doubtful.n = 0;
 }
 
 int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err)
@@ -647,6 +682,7 @@ void dump_objects_free(struct dump_ctx *d)
 	for (size_t i = 0; i < d->kept.n; i++)
 		(void)close(d->kept.v[i]);
 	vec_free(&d->kept);
+	vec_free(&d->doubtful);
 	dump_tree_free(d);
 	vec_free(&d->objects);
 	tdestroy(d->names, name_free);

@@ -33,3 +33,10 @@ int fd_take(int pid, int fd)
 	ret = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
 	return ret < 0 ? -errno : ret;
 }
+
+int fd_private(int fd)
+{
+	if (fd >= 0)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return fd;
+}

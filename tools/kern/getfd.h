@@ -7,5 +7,9 @@
 int fd_holder(int pid);
 /* A duplicate of descriptor @fd of process @pid, close-on-exec; or -errno. */
 int fd_take(int pid, int fd);
+/* @fd, close-on-exec now; -1 stays -1, with errno as it is. What asks for it when it makes a
+ * description (eventfd2, TIOCGPTPEER …) keeps it among the flags of that for good, where it looks
+ * like that of every number. */
+int fd_private(int fd);
 
 #endif

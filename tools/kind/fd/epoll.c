@@ -18,6 +18,7 @@
 
 #include "base/cleanup.h"
 #include "fd_epoll.pb-c.h"
+#include "kern/getfd.h"
 #include "kind/fd/kinds.h"
 
 /* Linux 6.9: busy polling of one set */
@@ -165,7 +166,7 @@ static int epoll_restore(struct restore_ctx *r, const Ckpt__Object *obj, const v
 	struct busy_poll bp = { .usecs = m->busy_poll_usecs,
 				.budget = (uint16_t)m->busy_poll_budget,
 				.prefer = m->prefer_busy_poll != 0 };
-	auto_fd fd = epoll_create1(EPOLL_CLOEXEC);
+	auto_fd fd = fd_private(epoll_create1(0));
 
 	(void)r;
 	(void)obj;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "fd_eventfd.pb-c.h"
+#include "kern/getfd.h"
 #include "kern/guard.h"
 #include "kind/fd/kinds.h"
 
@@ -77,7 +78,7 @@ static int eventfd_restore(struct restore_ctx *r, const Ckpt__Object *obj, const
 			   int *ret_fd, struct ckpt_err *err)
 {
 	const Ckpt__FdEventfd *m = msg;
-	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | (m->semaphore ? EFD_SEMAPHORE : 0));
+	int fd = fd_private(eventfd(0, EFD_NONBLOCK | (m->semaphore ? EFD_SEMAPHORE : 0)));
 
 	(void)r;
 	(void)obj;

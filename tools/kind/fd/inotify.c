@@ -212,7 +212,7 @@ static int inotify_restore(struct restore_ctx *r, const Ckpt__Object *obj, const
 			   int *ret_fd, struct ckpt_err *err)
 {
 	const Ckpt__FdInotify *m = msg;
-	auto_fd fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	auto_fd fd = fd_private(inotify_init1(IN_NONBLOCK));
 	uint32_t next = 1;
 
 	(void)r;

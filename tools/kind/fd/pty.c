@@ -254,8 +254,8 @@ static int master_open(int want, int *ret_fd)
 
 static int slave_open(int master, int flags)
 {
-	return ioctl(master, TIOCGPTPEER,
-		     (flags & (O_ACCMODE | O_NONBLOCK | O_APPEND)) | O_NOCTTY | O_CLOEXEC);
+	return fd_private(ioctl(master, TIOCGPTPEER,
+				(flags & (O_ACCMODE | O_NONBLOCK | O_APPEND)) | O_NOCTTY));
 }
 
 /* The terminal that ckpt itself runs on. */

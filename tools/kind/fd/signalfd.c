@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fd_signalfd.pb-c.h"
+#include "kern/getfd.h"
 #include "kind/fd/kinds.h"
 
 static bool signalfd_match(const struct fd_facts *f)
@@ -32,7 +33,7 @@ static int signalfd_restore(struct restore_ctx *r, const Ckpt__Object *obj, cons
 {
 	const Ckpt__FdSignalfd *m = msg;
 	/* The system call itself: the library would hide its own real-time signals. */
-	int fd = (int)syscall(SYS_signalfd4, -1, &m->mask, sizeof(m->mask), SFD_CLOEXEC);
+	int fd = fd_private((int)syscall(SYS_signalfd4, -1, &m->mask, sizeof(m->mask), 0));
 
 	(void)r;
 	(void)obj;

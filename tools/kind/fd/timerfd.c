@@ -16,6 +16,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "fd_timerfd.pb-c.h"
+#include "kern/getfd.h"
 #include "kind/fd/kinds.h"
 
 #ifndef TFD_IOC_SET_TICKS
@@ -124,7 +125,7 @@ static int timerfd_restore(struct restore_ctx *r, const Ckpt__Object *obj, const
 	(void)obj;
 	if (clock < 0)
 		return clock;
-	fd = timerfd_create((int)m->clock, TFD_CLOEXEC);
+	fd = fd_private(timerfd_create((int)m->clock, 0));
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot make a timerfd");
 	if (m->value_ns) {
