@@ -63,7 +63,8 @@ def body(box):
         stop(what)
 
         what = f"dump {point}:{how}"
-        judge(disturb(box, point, how, "dump", "-t", target.pid, "-D", image("a"), "--track"), how, what, (1, 3))
+        ahead = ("--pre",) if point == "track.pre" else ()
+        judge(disturb(box, point, how, "dump", "-t", target.pid, "-D", image("a"), "--track", *ahead), how, what, (1, 3))
         no_half_image(box, image("a"), what)
         busy.lives(box, target, what)
         # Whatever became of the session, the next two checkpoints are whole.
@@ -83,7 +84,7 @@ def body(box):
         what = f"increment {point}:{how}"
         res = ckpt("dump", "-D", image("a"), "--track")
         check(res.code == 0, f"{what}: {res}")
-        res = disturb(box, point, how, "dump", "-t", target.pid, "-D", image("b"), "--parent", image("a"))
+        res = disturb(box, point, how, "dump", "-t", target.pid, "-D", image("b"), "--parent", image("a"), *ahead)
         judge(res, how, what, (1, 3))
         no_half_image(box, image("b"), what)
         whole = os.path.exists(os.path.join(image("b"), "inventory"))

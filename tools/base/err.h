@@ -31,6 +31,7 @@
 	X(E_UNSUPPORTED, 3, "see what stops this dump: ckpt check -t PID")                         \
 	X(E_FREEZE, 1, "repeat the dump")                                                          \
 	X(E_INJECT, 1, "repeat the dump; if it persists report it with the output of -v")          \
+	X(E_PAUSE, 1, "allow more with --max-pause, or copy ahead with --pre")                     \
 	X(E_MEMORY, 1, "repeat the dump")                                                          \
 	X(E_IMAGE_DIR, 3, "name a new or empty directory with -D")                                 \
 	X(E_IMAGE_MISSING, 3, "name the directory of a finished checkpoint with -D")               \

@@ -22,7 +22,10 @@ enum {
 	OPT_EVERY,
 	OPT_KEEP,
 	OPT_COUNT,
-	OPT_EXTERNAL
+	OPT_EXTERNAL,
+	OPT_PRE,
+	OPT_MAX_PAUSE,
+	OPT_LONG_PAUSE
 };
 
 static const struct cmd_opt opts[] = {
@@ -34,6 +37,9 @@ static const struct cmd_opt opts[] = {
 	{ OPT_EVERY, "every", "TIME", "again and again: DIR/000001, … (500ms, 10s, 5m)" },
 	{ OPT_KEEP, "keep", "N", "with --every: newest checkpoints to keep (default 3)" },
 	{ OPT_COUNT, "count", "N", "with --every: end after so many" },
+	{ OPT_PRE, "pre", NULL, "copy memory ahead while the program runs" },
+	{ OPT_MAX_PAUSE, "max-pause", "MS", "how long the program may stand still" },
+	{ OPT_LONG_PAUSE, "on-long-pause", "fail|go", "when that is not enough (default fail)" },
 	{ OPT_KILL, "kill", NULL, "end the program once the checkpoint is on disk" },
 	{ 's', "leave-stopped", NULL, "leave the program stopped (SIGSTOP)" },
 	{ 'R', "leave-running", NULL, "let it run on (this is the default)" },
@@ -145,7 +151,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	struct every_opts e = { 0 };
 	const char *external[CKPT_EXTERNAL_MAX];
 	Ckpt__Stats st;
-	int key, rc;
+	int key, rc, ms = 0;
 
 	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
 		if (key == 't' && !cmd_pid(optarg, &o.pid))
@@ -164,6 +170,15 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.parent = optarg;
 		if (key == OPT_TRACKER)
 			o.tracker = optarg;
+		if (key == OPT_PRE)
+			o.pre = true;
+		if (key == OPT_MAX_PAUSE && !cmd_pid(optarg, &ms))
+			return cmd_usage(cmd, "--max-pause takes milliseconds, not \"%s\"", optarg);
+		if (key == OPT_LONG_PAUSE && strcmp(optarg, "go") && strcmp(optarg, "fail"))
+			return cmd_usage(cmd, "--on-long-pause takes fail or go, not \"%s\"",
+					 optarg);
+		if (key == OPT_LONG_PAUSE)
+			o.long_pause = !strcmp(optarg, "go");
 		if (key == OPT_KILL)
 			o.end = TARGET_KILL;
 		if (key == 's')
@@ -190,8 +205,11 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (!o.pid || !o.dir)
 		return cmd_usage(cmd, "name the process with --pid and the directory with --image");
-	if (o.tracker && !o.track && !o.parent && !e.interval_us)
-		return cmd_usage(cmd, "--tracker goes with --track, --parent or --every");
+	if (o.tracker && !o.track && !o.parent && !e.interval_us && !o.pre)
+		return cmd_usage(cmd, "--tracker goes with --track, --parent, --every or --pre");
+	if (ms && o.end != TARGET_RUN)
+		return cmd_usage(cmd, "--max-pause excludes --kill and --leave-stopped");
+	o.max_pause_us = (uint64_t)ms * 1000;
 	if (o.track && o.end == TARGET_KILL)
 		return cmd_usage(cmd, "--track and --kill exclude each other");
 	if (!e.interval_us && (e.keep || e.count))

@@ -396,7 +396,7 @@ int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err)
 	if (collect_sharing(d, err))
 		return err->code;
 	for (size_t i = 0; i < d->target.tasks.n; i++)
-		if (collect_task(d, i, err))
+		if (dump_in_time(d, 0, err) || collect_task(d, i, err))
 			return ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
 	if (dump_family(d, err))
 		return err->code;

@@ -87,6 +87,7 @@ void dump_end(struct dump_ctx *d)
 	vec_free(&d->snapshots);
 	free(d->copied[0].zero);
 	free(d->copied[1].zero);
+	dump_pre_end(d);
 	dump_session_end(d);
 	dump_net_free(d);
 	target_free(&d->target);
@@ -105,6 +106,23 @@ static void raise_nofile(void)
 	}
 }
 
+/* Of time that is foreseen, a little is lost by what is not. */
+#define SLACK_US 200u
+
+int dump_in_time(const struct dump_ctx *d, uint64_t more_us, struct ckpt_err *err)
+{
+	uint64_t us = io_now_us() - d->target.frozen_at_us;
+
+	if (!d->opts->max_pause_us || d->opts->long_pause || d->opts->end != TARGET_RUN ||
+	    us + more_us + SLACK_US <= d->opts->max_pause_us)
+		return 0;
+	return ckpt_fail(
+		err, E_PAUSE, -ETIME,
+		"process %d would stand still for longer than %llu ms (%llu.%llu ms so far)",
+		d->opts->pid, (unsigned long long)d->opts->max_pause_us / 1000,
+		(unsigned long long)us / 1000, (unsigned long long)us / 100 % 10);
+}
+
 static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
 {
 	uint64_t at = io_now_us();
@@ -113,7 +131,9 @@ static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
 	if (rc)
 		return ckpt_fail_errno(err, E_FREEZE, rc, "fault point dump.frozen");
 	d->stats.freeze_us = at - d->target.frozen_at_us;
-	rc = dump_net_lock(d, err);
+	rc = dump_in_time(d, 0, err);
+	if (!rc)
+		rc = dump_net_lock(d, err);
 	if (!rc)
 		rc = dump_collect_tasks(d, err);
 	if (!rc && (rc = ckpt_fault("dump.collected")))
@@ -123,7 +143,7 @@ static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
 	if (!rc)
 		rc = dump_write_pages(d, err);
 	d->stats.pages_us = io_now_us() - at;
-	return rc;
+	return rc ? rc : dump_in_time(d, 0, err);
 }
 
 int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
@@ -207,6 +227,8 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 	if (!rc)
 		rc = dump_session_begin(&d, err);
 	if (!rc)
+		rc = dump_pre_begin(&d, err);
+	if (!rc)
 		rc = target_freeze(&d.target, opts->pid, err);
 	if (rc) {
 		dump_end(&d);
@@ -220,6 +242,12 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 		target_thaw(&d.target, TARGET_RUN);
 		d.stats.pause_us = io_now_us() - d.target.frozen_at_us;
 	}
+	if (!rc && opts->max_pause_us && opts->end == TARGET_RUN &&
+	    d.stats.pause_us > opts->max_pause_us)
+		ui_warn(ui, "process %d stood still for %llu.%llu ms, longer than %llu ms",
+			opts->pid, (unsigned long long)d.stats.pause_us / 1000,
+			(unsigned long long)d.stats.pause_us / 100 % 10,
+			(unsigned long long)opts->max_pause_us / 1000);
 	if (!rc)
 		rc = dump_commit(&d, begin, err);
 	if (!rc)

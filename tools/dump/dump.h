@@ -81,6 +81,8 @@ struct dump_ctx {
 	struct dump_tracking *tracking; /* NULL: every page is saved */
 	struct dump_net *net;           /* NULL unless connections are kept */
 	struct dump_session *session;   /* session.c: the keeper's; NULL without */
+	struct dump_pre *pre;           /* pre.c: what was copied ahead; NULL: nothing */
+	bool pre_armed;                 /* and that began epochs of the session */
 	/* Where pages are that were not written. NULL in an increment: runs say CKPT_RUN_PARENT
 	 * and no more, for a peer that has them. */
 	const struct image *parent;
@@ -199,6 +201,16 @@ void dump_session_end(struct dump_ctx *d);
 /* Say where the pages are that the parent holds, in the lists that belong to d->pages. */
 int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists,
 			struct ckpt_err *err) __must_check;
+/* pre.c: copy memory while the program runs, for opts->pre */
+int dump_pre_begin(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+void dump_pre_end(struct dump_ctx *d);
+/* Append the pages from @addr that were copied ahead, at most @npages, and return how many; when
+ * the first was not, 0 and in *@ret_left how many were not. Or -ENOMEM. */
+int dump_pre_resolve(const struct dump_pre *p, int pid, uint64_t addr, uint64_t npages,
+		     struct run_list *ret, uint64_t *ret_left);
+/* dump.c: is there time for @more_us until the program must run again (opts->max_pause_us)?
+ * E_PAUSE. */
+int dump_in_time(const struct dump_ctx *d, uint64_t more_us, struct ckpt_err *err) __must_check;
 /* net.c. Lock the tree's connections; d->target is frozen. Nothing to do unless --tcp keep. */
 int dump_net_lock(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* End the tree so that its peers hear nothing of it: the lock goes on under the name that belongs

@@ -369,6 +369,11 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 
 		rc = one(&s, err);
 		made += !rc;
+		if (rc && err->id == E_PAUSE) {
+			ui_warn(ui, "no checkpoint: %s", err->msg);
+			ckpt_err_clear(err);
+			rc = 0;
+		}
 		if (rc || (o->count && made == o->count) || pause_until(next, &ends))
 			break;
 	}

@@ -313,7 +313,7 @@ void dump_session_end(struct dump_ctx *d)
 		return;
 	d->session = NULL;
 	d->tracking = NULL;
-	if (s->taken && (!s->started || !s->tracking.arm))
+	if (s->taken && (!s->started || (!s->tracking.arm && !d->pre_armed)))
 		(void)keeper_release(s->sock, &ignore);
 	if (s->sock >= 0)
 		(void)close(s->sock);
@@ -359,7 +359,10 @@ static int attach_all(struct target *t, const struct track_ops *ops, int sock, s
 
 int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui, struct ckpt_err *err)
 {
-	struct ckpt_dump_opts opts = { .pid = pid, .tcp = CKPT_TCP_CLOSE }; /* none is touched */
+	/* No connection is touched, and no contents are saved. */
+	struct ckpt_dump_opts opts = { .pid = pid,
+				       .tcp = CKPT_TCP_CLOSE,
+				       .ghost_limit = UINT64_MAX };
 	const struct track_ops *ops;
 	struct target t = { .ui = ui };
 	struct keeper_state state;
@@ -394,38 +397,61 @@ int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui, struct ck
 
 /* ---- pages of the parent -------------------------------------------------------------------- */
 
+/* Where the unwritten pages [addr, +npages) are: in what was copied ahead, or in the parent. */
+static int resolve_pages(struct dump_ctx *d, const struct dump_pages *p, struct chain_map *map,
+			 uint64_t addr, uint64_t npages, struct run_list *out)
+{
+	while (npages) {
+		uint64_t n = npages;
+		int got = p->mm ? dump_pre_resolve(d->pre, p->pid, addr, npages, out, &n) : 0;
+
+		if (got < 0)
+			return got;
+		if (!got) {
+			int rc = map->img ? chain_resolve(map, addr, n, out) : -ENOENT;
+
+			if (rc)
+				return rc;
+		} else {
+			n = (uint64_t)got;
+			d->stats.pages_parent -= n;
+		}
+		addr += n * CKPT_PAGE;
+		npages -= n;
+	}
+	return 0;
+}
+
 static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct run_list *l,
 		       struct ckpt_err *err)
 {
-	const Ckpt__Task *was = p->mm ? image_task(d->parent, dump_vpid(d, p->pid), NULL) : NULL;
+	const Ckpt__Task *was =
+		p->mm && d->parent ? image_task(d->parent, dump_vpid(d, p->pid), NULL) : NULL;
 	struct run_list out = { 0 };
 	struct chain_map map = { 0 };
 	int rc = 0;
 
+	if (p->object && p->parent_object)
+		chain_map_init_object(&map, d->parent, p->parent_object);
+	else if (was && was->mm)
+		chain_map_init(&map, d->parent, was->mm);
 	for (size_t i = 0; !rc && i < l->n; i++) {
 		const struct ckpt_page_run *r = &l->v[i];
 
-		if (r->kind != CKPT_RUN_PARENT && r->kind != CKPT_RUN_SAME) {
+		if (r->kind != CKPT_RUN_PARENT && r->kind != CKPT_RUN_SAME)
 			rc = run_list_add(&out, r);
-			continue;
-		}
-		if (!map.img) {
-			if (p->object && p->parent_object)
-				chain_map_init_object(&map, d->parent, p->parent_object);
-			else if (was && was->mm)
-				chain_map_init(&map, d->parent, was->mm);
-			else
-				rc = -ENOENT;
-		}
-		if (!rc && r->kind == CKPT_RUN_SAME)
+		else if (r->kind == CKPT_RUN_PARENT)
+			rc = resolve_pages(d, p, &map, r->vaddr, r->npages, &out);
+		else if (map.img)
 			rc = chain_same(&map, r->vaddr, r->npages, &out, &d->stats.pages_parent);
-		else if (!rc)
-			rc = chain_resolve(&map, r->vaddr, r->npages, &out);
+		else
+			rc = -ENOENT;
 		if (rc == -ENOENT)
 			rc = ckpt_fail(err, E_INTERNAL, rc,
 				       "%s %d: the unwritten page at %#llx is not in the parent %s",
 				       p->mm ? "task" : "object", p->mm ? p->pid : (int)p->object,
-				       (unsigned long long)r->vaddr, d->parent->path);
+				       (unsigned long long)r->vaddr,
+				       d->parent ? d->parent->path : "");
 	}
 	if (rc) {
 		vec_free(&out);
@@ -521,10 +547,10 @@ int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists, struct ckpt_
 		if (d->pages.v[i].mm || d->pages.v[i].parent_object)
 			rc = resolve_one(d, &d->pages.v[i], &lists[i], err);
 	}
-	for (size_t i = d->pages.n; !rc && i-- > 0;)
+	for (size_t i = d->pages.n; d->parent && !rc && i-- > 0;)
 		if (d->pages.v[i].mm)
 			rc = share_again(d, i, lists, err);
-	if (!rc)
+	if (!rc && d->parent)
 		rc = chain_put(&d->writer, d->parent, all, d->pages.n, err);
 	free(all);
 	return rc;

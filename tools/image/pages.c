@@ -53,6 +53,16 @@ static bool page_is_zero(const void *page)
 	return true;
 }
 
+/* Memory of a program that runs: pages may go away, and are zeros then. */
+static void read_what_is_there(const struct page_seg *seg, uint64_t first, uint64_t n,
+			       unsigned char *buf)
+{
+	for (uint64_t i = 0; i < n; i++)
+		if (io_pread_full(seg->fd, buf + i * CKPT_PAGE, CKPT_PAGE,
+				  seg->addr + (first + i) * CKPT_PAGE))
+			memset(buf + i * CKPT_PAGE, 0, CKPT_PAGE);
+}
+
 static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char *buf)
 {
 	size_t s = c->seg_of_block[first / BLOCK_PAGES];
@@ -73,6 +83,10 @@ static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char 
 				   seg->addr + skip * CKPT_PAGE);
 		if (rc == -ENODATA && seg->is_file)
 			rc = 0;
+		if (rc && seg->moving) {
+			read_what_is_there(seg, skip, take, buf + (page - first) * CKPT_PAGE);
+			rc = 0;
+		}
 		if (rc) {
 			atomic_store(&c->bad_seg, (int)s);
 			return rc;

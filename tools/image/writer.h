@@ -76,6 +76,7 @@ struct page_seg {
 	bool is_file;        /* its last page may be cut by the end of the file */
 	bool frozen;         /* to be read before the target runs on, not from a snapshot */
 	bool unkept;         /* dump: not in what the tracker keeps */
+	bool moving;         /* of a program that runs: pages may go away */
 	bool later;          /* dump: read from a snapshot */
 	bool backed;         /* what is not saved shows a file: zeros are content */
 	unsigned char *hash; /* room for the hash of every page (image/content.h); may be NULL */

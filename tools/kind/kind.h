@@ -236,6 +236,9 @@ struct ckpt_dump_opts {
 	enum pack_how compress; /* how the page file is packed */
 	bool track;             /* keep track of what is written from this checkpoint on */
 	const char *tracker;    /* name of a back end; NULL: the best there is */
+	bool pre;               /* copy memory ahead, while it runs */
+	uint64_t max_pause_us;  /* how long it may stand still; 0: as long as it takes */
+	bool long_pause;        /* when that is not enough, go on and say so */
 	/* Descriptors that are not saved, by their names in /proc/PID/fd */
 	const char *const *external;
 	size_t n_external;

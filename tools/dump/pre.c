@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * dump --pre: memory is copied while the program runs, and only what it wrote meanwhile is copied
+ * while it stands still. A round asks the trackers what was written, which begins the next epoch in
+ * the same act, and copies that into the page file. The trackers are those of the session, or, of a
+ * dump without one, our own for as long as the dump takes. A page that is written again is copied
+ * again; its first copy stays in the page file and is of no use.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/io.h"
+#include "base/vec.h"
+#include "dump/dump.h"
+
+#define MAX_ROUNDS 4u
+#define FEW_PAGES 1024u /* so few that another round gains nothing */
+
+/* Pages of one address space as they were copied last, ascending. */
+struct pre_task {
+	int pid;
+	struct tracker own; /* of a dump without a session */
+	struct run_list have;
+};
+
+struct dump_pre {
+	struct dump_tracking tracking;
+	struct dump_ctx *d;
+	struct dump_tracking *session; /* NULL: the trackers are ours */
+	const struct track_ops *ops;
+	struct {
+		struct pre_task **v;
+		size_t n, cap;
+	} tasks;
+	/* The round that is being made. */
+	struct pre_task *at;
+	int mem_fd;
+	bool backed;
+	struct page_segs segs;
+	VEC(struct pre_task *) owner; /* of each segment */
+	struct {
+		int *v;
+		size_t n, cap;
+	} mems;
+};
+
+static int oom(struct ckpt_err *err)
+{
+	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+}
+
+static struct pre_task *task_find(struct dump_pre *p, int pid)
+{
+	for (size_t i = 0; i < p->tasks.n; i++)
+		if (p->tasks.v[i]->pid == pid)
+			return p->tasks.v[i];
+	return NULL;
+}
+
+static struct pre_task *task_get(struct dump_pre *p, int pid)
+{
+	struct pre_task *t = task_find(p, pid), **slot;
+
+	if (t)
+		return t;
+	t = calloc(1, sizeof(*t));
+	slot = t ? vec_push(&p->tasks) : NULL;
+	if (!slot) {
+		free(t);
+		return NULL;
+	}
+	t->pid = pid;
+	t->own.fd = t->own.pagemap_fd = -1;
+	*slot = t;
+	return t;
+}
+
+/* ---- what the dump asks ---------------------------------------------------------------------- */
+
+static int pre_tracker(struct dump_tracking *tr, struct target_task *task, bool again,
+		       struct tracker **ret, bool *ret_fresh, struct ckpt_err *err)
+{
+	struct dump_pre *p = (struct dump_pre *)tr; /* its first member */
+	struct pre_task *t = task_find(p, task->pid);
+
+	/* Another address space: what was copied is of the one before. */
+	if (t && again)
+		vec_free(&t->have);
+	if (p->session)
+		return p->session->tracker(p->session, task, again, ret, ret_fresh, err);
+	*ret = NULL;
+	*ret_fresh = false;
+	if (t && !again && t->own.ops)
+		*ret = &t->own;
+	return 0;
+}
+
+/* The runs of @l that end behind @addr begin here. */
+static size_t run_at(const struct run_list *l, uint64_t addr)
+{
+	size_t lo = 0, hi = l->n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (l->v[mid].vaddr + (uint64_t)l->v[mid].npages * CKPT_PAGE <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* How many of @npages from @addr are alike, and whether they were copied. */
+static uint64_t alike(const struct run_list *l, uint64_t addr, uint64_t npages, bool *ret_have,
+		      const struct ckpt_page_run **ret_run)
+{
+	size_t i = run_at(l, addr);
+	const struct ckpt_page_run *r = i < l->n ? &l->v[i] : NULL;
+	uint64_t until;
+
+	*ret_have = r && r->vaddr <= addr;
+	*ret_run = r;
+	if (!r)
+		return npages;
+	until = *ret_have ? r->vaddr + (uint64_t)r->npages * CKPT_PAGE : r->vaddr;
+	until = (until - addr) / CKPT_PAGE;
+	return until < npages ? until : npages;
+}
+
+/* Of an increment, the parent has the rest. */
+static uint64_t pre_had(struct dump_tracking *tr, int pid, uint64_t addr, uint64_t npages,
+			bool *ret_had)
+{
+	struct dump_pre *p = (struct dump_pre *)tr;
+	const struct pre_task *t = task_find(p, pid);
+	const struct ckpt_page_run *r;
+
+	*ret_had = true;
+	if (p->session && p->session->increment)
+		return npages;
+	*ret_had = false;
+	return t ? alike(&t->have, addr, npages, ret_had, &r) : npages;
+}
+
+int dump_pre_resolve(const struct dump_pre *p, int pid, uint64_t addr, uint64_t npages,
+		     struct run_list *ret, uint64_t *ret_left)
+{
+	const struct pre_task *t = p ? task_find((struct dump_pre *)p, pid) : NULL;
+	const struct ckpt_page_run *r = NULL;
+	bool have = false;
+	uint64_t n = t ? alike(&t->have, addr, npages, &have, &r) : npages;
+	struct ckpt_page_run run;
+
+	if (!have) {
+		*ret_left = n;
+		return 0;
+	}
+	run = *r;
+	if (run.kind == CKPT_RUN_DATA)
+		run.off += addr - r->vaddr;
+	run.vaddr = addr;
+	run.npages = (uint32_t)n;
+	*ret_left = 0;
+	return run_list_add(ret, &run) ? -ENOMEM : (int)(n > INT32_MAX ? INT32_MAX : n);
+}
+
+/* ---- a round --------------------------------------------------------------------------------- */
+
+static int note_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct dump_pre *p = arg;
+
+	/* Zero pages and guards cost nothing while it stands still. */
+	if ((flags & TRACK_GUARD) || ((flags & TRACK_ZERO) && !p->backed) ||
+	    !(flags & TRACK_WRITTEN))
+		return 0;
+	while (npages) {
+		uint32_t n = npages > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)npages;
+		struct page_seg *s = vec_push(&p->segs);
+		struct pre_task **owner = s ? vec_push(&p->owner) : NULL;
+
+		if (!owner)
+			return -ENOMEM;
+		*owner = p->at;
+		*s = (struct page_seg) { .fd = p->mem_fd,
+					 .addr = addr,
+					 .npages = n,
+					 .moving = true,
+					 .backed = p->backed };
+		addr += (uint64_t)n * CKPT_PAGE;
+		npages -= n;
+	}
+	return 0;
+}
+
+static bool wanted(const struct proc_vma *v)
+{
+	const struct vma_kind *kind = vma_kind_match(v);
+
+	return kind && kind->private_pages && dump_vma_tracked(v);
+}
+
+static int collect_one(struct dump_pre *p, struct tracker *t, int pid)
+{
+	struct ckpt_err gone = { 0 };
+	struct proc_vmas vmas = { 0 };
+	int rc = tracker_begin(t);
+
+	if (!rc)
+		rc = proc_vmas_read(pid, &vmas, &gone);
+	for (size_t i = 0, next; !rc && i < vmas.n; i = next) {
+		const struct proc_vma *v = &vmas.v[i];
+
+		next = i + 1;
+		if (!wanted(v))
+			continue;
+		while (next < vmas.n && vmas.v[next].start == vmas.v[next - 1].end &&
+		       wanted(&vmas.v[next]) && !vmas.v[next].ino == !v->ino)
+			next++;
+		p->backed = v->ino != 0;
+		rc = tracker_collect(t, v->start, vmas.v[next - 1].end,
+				     TRACK_ARM | (p->backed ? 0 : TRACK_ANON), note_run, p);
+	}
+	if (!rc)
+		rc = tracker_armed(t);
+	proc_vmas_free(&vmas);
+	return rc;
+}
+
+/* The tracker of a task; an own one is attached at the first stop. NULL: it is copied as a whole.
+ */
+static int tracker_of(struct dump_pre *p, struct pre_task *t, struct target_task *task,
+		      struct tracker **ret, struct ckpt_err *err)
+{
+	bool fresh;
+
+	if (p->session)
+		return p->session->tracker(p->session, task, false, ret, &fresh, err);
+	if (!t->own.ops) {
+		int rc = tracker_attach(&t->own, p->ops, task, err);
+
+		if (rc)
+			return rc;
+	}
+	*ret = &t->own;
+	return 0;
+}
+
+static int collect_task(struct dump_pre *p, struct target_task *task, struct ckpt_err *err)
+{
+	struct pre_task *t = task_get(p, task->pid);
+	struct tracker *tracker = NULL;
+	int *fd = t ? vec_push(&p->mems) : NULL;
+	int rc;
+
+	if (!fd)
+		return oom(err);
+	*fd = p->mem_fd = dup(task->mem_fd);
+	if (p->mem_fd < 0)
+		return ckpt_fail_errno(err, E_LIMIT, -errno, "cannot keep a descriptor");
+	rc = tracker_of(p, t, task, &tracker, err);
+	if (rc || !tracker)
+		return rc;
+	p->at = t;
+	rc = collect_one(p, tracker, task->pid);
+	/* Another address space than the tracked one: the dump begins anew. */
+	if (!rc || rc == -ESTALE)
+		return 0;
+	return ckpt_fail_errno(err, E_TRACK, rc, "what task %d writes cannot be tracked",
+			       task->pid);
+}
+
+static int collect_stopped(struct dump_pre *p, struct ckpt_err *err)
+{
+	struct dump_ctx *d = p->d;
+	struct target t = { .ui = d->ui };
+	uint64_t us;
+	int rc = target_freeze(&t, d->opts->pid, err);
+
+	if (rc) {
+		target_free(&t);
+		return rc;
+	}
+	for (size_t i = 0; !rc && i < t.tasks.n; i++)
+		if (!t.tasks.v[i].zombie)
+			rc = collect_task(p, &t.tasks.v[i], err);
+	target_thaw(&t, TARGET_RUN);
+	us = io_now_us() - t.frozen_at_us;
+	target_free(&t);
+	if (us > d->stats.pre_pause_us)
+		d->stats.pre_pause_us = us;
+	return rc;
+}
+
+/* [r->vaddr, …) was copied anew: what was there before is of no use. */
+static int have_put(struct run_list *l, struct run_list *fresh)
+{
+	struct run_list out = { 0 };
+	size_t i = 0, k = 0;
+	int rc = 0;
+
+	while (!rc && (i < l->n || k < fresh->n)) {
+		struct ckpt_page_run r;
+		uint64_t end, cut;
+
+		if (i == l->n || (k < fresh->n && fresh->v[k].vaddr <= l->v[i].vaddr)) {
+			const struct ckpt_page_run *f = &fresh->v[k++];
+
+			rc = run_list_add(&out, f);
+			end = f->vaddr + (uint64_t)f->npages * CKPT_PAGE;
+			for (; i < l->n && l->v[i].vaddr < end; i++) {
+				uint64_t l_end =
+					l->v[i].vaddr + (uint64_t)l->v[i].npages * CKPT_PAGE;
+
+				if (l_end <= end)
+					continue;
+				cut = end - l->v[i].vaddr;
+				l->v[i].vaddr = end;
+				l->v[i].npages -= (uint32_t)(cut / CKPT_PAGE);
+				if (l->v[i].kind == CKPT_RUN_DATA)
+					l->v[i].off += cut;
+				break;
+			}
+			continue;
+		}
+		r = l->v[i];
+		end = r.vaddr + (uint64_t)r.npages * CKPT_PAGE;
+		if (k < fresh->n && fresh->v[k].vaddr < end) {
+			cut = fresh->v[k].vaddr - r.vaddr;
+			r.npages = (uint32_t)(cut / CKPT_PAGE);
+			l->v[i].vaddr += cut;
+			l->v[i].npages -= r.npages;
+			if (l->v[i].kind == CKPT_RUN_DATA)
+				l->v[i].off += cut;
+		} else {
+			i++;
+		}
+		rc = run_list_add(&out, &r);
+	}
+	vec_free(l);
+	*l = out;
+	return rc;
+}
+
+/* Copy what the round found, and note where it is. */
+static int copy_round(struct dump_pre *p, uint64_t *ret_pages, struct ckpt_err *err)
+{
+	struct dump_ctx *d = p->d;
+	uint64_t base = d->writer.pages_bytes, written = 0;
+	unsigned char *zero = NULL;
+	int rc;
+
+	*ret_pages = 0;
+	if (!p->segs.n)
+		return 0;
+	rc = image_pages_write(&d->writer, &p->segs, d->opts->threads, &zero, &written, err);
+	for (size_t i = 0, n; !rc && i < p->segs.n; i = n) {
+		struct run_list fresh = { 0 };
+
+		for (n = i; !rc && n < p->segs.n && p->owner.v[n] == p->owner.v[i]; n++) {
+			const struct page_seg *s = &p->segs.v[n];
+			uint64_t first = (s->off - base) / CKPT_PAGE;
+
+			*ret_pages += s->npages;
+			for (uint32_t k = 0; !rc && k < s->npages; k++) {
+				bool z = zero[(first + k) / 8] & (1u << ((first + k) % 8)) &&
+					 !s->backed;
+				struct ckpt_page_run r = {
+					.vaddr = s->addr + (uint64_t)k * CKPT_PAGE,
+					.off = z ? 0 : s->off + (uint64_t)k * CKPT_PAGE,
+					.npages = 1,
+					.kind = z ? CKPT_RUN_ZERO : CKPT_RUN_DATA
+				};
+
+				rc = run_list_add(&fresh, &r) ? oom(err) : 0;
+			}
+		}
+		if (!rc && have_put(&p->owner.v[i]->have, &fresh))
+			rc = oom(err);
+		vec_free(&fresh);
+	}
+	free(zero);
+	d->stats.pages_pre += *ret_pages;
+	d->stats.pages_written += written;
+	return rc;
+}
+
+static void round_clear(struct dump_pre *p)
+{
+	for (size_t i = 0; i < p->mems.n; i++)
+		if (p->mems.v[i] >= 0)
+			(void)close(p->mems.v[i]);
+	p->mems.n = p->segs.n = p->owner.n = 0;
+}
+
+static int rounds(struct dump_pre *p, struct ckpt_err *err)
+{
+	uint64_t last = UINT64_MAX, pages = 0;
+	int rc = 0;
+
+	for (unsigned int i = 0; !rc && i < MAX_ROUNDS; i++) {
+		rc = collect_stopped(p, err);
+		if (!rc)
+			rc = copy_round(p, &pages, err);
+		round_clear(p);
+		if (!rc)
+			rc = ckpt_fault_fail("track.pre", E_MEMORY, err);
+		p->d->stats.pre_rounds++;
+		/* Nothing is gained by copying the same pages again. */
+		if (pages <= FEW_PAGES || pages > last / 2)
+			break;
+		last = pages;
+	}
+	return rc;
+}
+
+int dump_pre_begin(struct dump_ctx *d, struct ckpt_err *err)
+{
+	uint64_t at = io_now_us();
+	struct dump_pre *p;
+	int rc;
+
+	if (!d->opts->pre)
+		return 0;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return oom(err);
+	d->pre = p;
+	p->d = d;
+	p->session = d->tracking;
+	d->pre_armed = true;
+	p->ops = d->tracking ? NULL : track_choose(d->opts->tracker, false, err);
+	if (!d->tracking && !p->ops)
+		return err->code;
+	if (p->ops == &track_none || (d->stats.tracker && !strcmp(d->stats.tracker, "none")))
+		return ckpt_fail(err, E_TRACK, -EOPNOTSUPP,
+				 "nothing can be copied ahead: this kernel cannot track writes");
+	p->tracking.tracker = pre_tracker;
+	p->tracking.had = pre_had;
+	p->tracking.increment = true;
+	p->tracking.arm = d->tracking && d->tracking->arm;
+	if (p->ops)
+		d->stats.tracker = (char *)p->ops->name;
+	rc = rounds(p, err);
+	d->tracking = &p->tracking;
+	d->stats.pre_us = io_now_us() - at;
+	return rc;
+}
+
+void dump_pre_end(struct dump_ctx *d)
+{
+	struct dump_pre *p = d->pre;
+
+	if (!p)
+		return;
+	d->pre = NULL;
+	d->tracking = p->session;
+	round_clear(p);
+	for (size_t i = 0; i < p->tasks.n; i++) {
+		tracker_detach(&p->tasks.v[i]->own);
+		vec_free(&p->tasks.v[i]->have);
+		free(p->tasks.v[i]);
+	}
+	vec_free(&p->tasks);
+	vec_free(&p->segs);
+	vec_free(&p->owner);
+	vec_free(&p->mems);
+	free(p);
+}
