@@ -7,6 +7,7 @@
 #include "base/vec.h"
 #include "cmd/cmd.h"
 #include "migrate/decision.h"
+#include "migrate/delta.h"
 #include "migrate/hook.h"
 #include "migrate/migrate.h"
 
@@ -27,6 +28,7 @@ enum {
 	OPT_ADDRESS,
 	OPT_HOOK,
 	OPT_HOOK_TIME,
+	OPT_DELTA,
 };
 
 static const struct cmd_opt opts[] = {
@@ -40,7 +42,8 @@ static const struct cmd_opt opts[] = {
 	{ OPT_BANDWIDTH, "bandwidth", "SIZE", "bytes a second while it runs (default: all)" },
 	{ OPT_DIVERGE, "on-diverge", "stop|fail",
 	  "when it writes faster than the link (default stop)" },
-	{ OPT_COMPRESS, "compress", "none|lz4", "pack pages when that pays (default none)" },
+	{ OPT_COMPRESS, "compress", "auto|none|lz4", "pack pages when the link is slower (auto)" },
+	{ OPT_DELTA, "delta-cache", "SIZE", "of sent pages, to send differences (default 64M)" },
 	{ OPT_TCP, "tcp", "keep|close|refuse", "established TCP connections (default refuse)" },
 	{ OPT_ADDRESS, "move-address", "ADDR/PLEN[@DEV]", "an address that moves along (to DEV)" },
 	{ OPT_HOOK, "hook", "SCRIPT", "run at prepare, leave, left and back" },
@@ -167,7 +170,7 @@ static int resolve(struct cmd_common *c, const char *id, const struct migrate_op
 static void print_result(const struct cmd_common *c, const struct migrate_opts *o,
 			 const struct migrate_result *r)
 {
-	char bytes[16], zero[16], lz4[16];
+	char bytes[16], zero[16], lz4[16], xor[16];
 
 	if (c->json) {
 		struct json_object *j = json_object_new_object();
@@ -187,6 +190,7 @@ static void print_result(const struct cmd_common *c, const struct migrate_opts *
 		json_object_object_add(j, "saved_zero_bytes",
 				       json_object_new_uint64(r->saved_zero));
 		json_object_object_add(j, "saved_lz4_bytes", json_object_new_uint64(r->saved_lz4));
+		json_object_object_add(j, "saved_xor_bytes", json_object_new_uint64(r->saved_xor));
 		json_object_object_add(j, "tracker",
 				       json_object_new_string(r->tracker ? r->tracker : "none"));
 		if (*r->network_lock)
@@ -203,9 +207,10 @@ static void print_result(const struct cmd_common *c, const struct migrate_opts *
 	       o->pid, o->to, (double)r->downtime_us / 1e3, cmd_human(r->bytes, bytes),
 	       (double)r->total_us / 1e6, r->rounds, r->rounds == 1 ? "" : "s",
 	       (unsigned long long)r->final_pages);
-	if (r->saved_zero + r->saved_lz4)
-		printf("not sent: %s of zero pages, %s by LZ4\n", cmd_human(r->saved_zero, zero),
-		       cmd_human(r->saved_lz4, lz4));
+	if (r->saved_zero + r->saved_lz4 + r->saved_xor)
+		printf("not sent: %s of zero pages, %s by LZ4, %s by differences\n",
+		       cmd_human(r->saved_zero, zero), cmd_human(r->saved_lz4, lz4),
+		       cmd_human(r->saved_xor, xor));
 	if (c->verbose)
 		fprintf(stderr, "freeze %llu µs, collect and copy %llu µs, build there %llu µs\n",
 			(unsigned long long)r->freeze_us, (unsigned long long)r->collect_us,
@@ -260,10 +265,14 @@ static const char *take_opt(int key, const char *arg, struct migrate_opts *o,
 			return "--on-diverge takes stop or fail";
 	}
 	if (key == OPT_COMPRESS) {
-		o->compress = !strcmp(arg, "lz4");
-		if (!o->compress && strcmp(arg, "none") != 0)
-			return "--compress takes none or lz4";
+		o->pack = !strcmp(arg, "lz4")    ? MIG_PACK_LZ4
+			  : !strcmp(arg, "none") ? MIG_PACK_NONE
+						 : MIG_PACK_AUTO;
+		if (o->pack == MIG_PACK_AUTO && strcmp(arg, "auto") != 0)
+			return "--compress takes auto, none or lz4";
 	}
+	if (key == OPT_DELTA && !cmd_size(arg, &o->delta_cache))
+		return "--delta-cache takes a size, or 0";
 	if (key == OPT_TCP) {
 		if (!cmd_tcp(arg, &o->tcp))
 			return "--tcp takes keep, close or refuse";
@@ -301,6 +310,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	struct migrate_opts o = { .max_downtime_us = 100000,
 				  .max_rounds = 16,
 				  .resolve_us = 10000000,
+				  .delta_cache = DELTA_CACHE_BYTES,
 				  .addrs = p.addrs,
 				  .hook_timeout_ms = HOOK_TIMEOUT_MS,
 				  .event = on_event,

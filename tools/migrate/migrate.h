@@ -11,6 +11,8 @@
 #include "migrate/link.h"
 
 /* What to do when the program writes faster than the link carries. */
+enum migrate_pack { MIG_PACK_AUTO, MIG_PACK_NONE, MIG_PACK_LZ4 };
+
 enum migrate_diverge { DIVERGE_STOP, DIVERGE_FAIL };
 
 struct migrate_event {
@@ -34,7 +36,8 @@ struct migrate_opts {
 	enum ckpt_tcp tcp;
 	const char *tracker; /* NULL: the best there is */
 	bool check_only;
-	bool compress;
+	enum migrate_pack pack;
+	uint64_t delta_cache;        /* bytes of pages kept to send differences to; 0 none */
 	const struct netaddr *addrs; /* that move with it; .dev is the peer's device */
 	size_t naddrs;
 	const char *hook; /* hook.h; NULL none */
@@ -52,7 +55,7 @@ struct migrate_result {
 	uint32_t rounds;
 	uint64_t pages, zero_pages, final_pages;
 	uint64_t bytes;
-	uint64_t saved_zero, saved_lz4;
+	uint64_t saved_zero, saved_lz4, saved_xor;
 	int pid; /* there */
 	const char *tracker;
 	char network_lock[NETLOCK_NAME_MAX]; /* that stays at the source; "": none */

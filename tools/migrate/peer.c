@@ -11,6 +11,7 @@
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
@@ -21,6 +22,7 @@
 #include "kern/hold.h"
 #include "kern/procfs.h"
 #include "migrate/decision.h"
+#include "migrate/delta.h"
 #include "migrate/hook.h"
 #include "migrate/migrate.h"
 #include "migrate/preflight.h"
@@ -38,7 +40,8 @@ struct peer {
 	uint64_t records_bytes, pages_bytes;
 	uint64_t memory_bytes;
 	struct store store;
-	void *raw; /* decompressed pages */
+	void *raw, *base;    /* decompressed pages; what they differ from */
+	Ckpt__MigRound lost; /* since the last round */
 	struct restore_ctx restore;
 	struct ckpt_restore_opts restore_opts;
 	char path[64];
@@ -75,11 +78,60 @@ static int make_dir(struct peer *p, struct ckpt_err *err)
 	return 0;
 }
 
+/* What the peer has of these pages now. Reading it is no reason to fail: it may have gone. */
+static int base_read(struct peer *p, const struct mig_pages *h, char *to)
+{
+	for (uint32_t i = 0; i < h->npages; i++) {
+		uint64_t addr = h->addr + (uint64_t)i * CKPT_PAGE;
+		int rc = store_read(&p->store, h->pid, addr, to + (size_t)i * CKPT_PAGE);
+
+		if (rc == 1)
+			rc = !p->warm || (int)h->pid != p->root ||
+					     !restore_warm_has(&p->restore, addr, addr + CKPT_PAGE)
+				     ? -ENODATA
+				     : restore_warm_read(&p->restore, addr,
+							 to + (size_t)i * CKPT_PAGE, CKPT_PAGE);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int lost_add(struct peer *p, const struct mig_pages *h, struct ckpt_err *err)
+{
+	Ckpt__MigRun *run = kind_msg_new(&ckpt__mig_run__descriptor);
+
+	if (!run || kind_push(&p->lost.n_lost, &p->lost.lost, run))
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	run->pid = h->pid;
+	run->addr = h->addr;
+	run->npages = h->npages;
+	return 0;
+}
+
+/* Differences, already unpacked, become pages. 1: they do not fit what is here, and it was noted.
+ */
+static int take_xor(struct peer *p, const struct mig_pages *h, uint64_t sum, struct ckpt_err *err)
+{
+	size_t bytes = (size_t)h->npages * CKPT_PAGE;
+	const char *base = p->base;
+	char *raw = p->raw;
+	int rc = base_read(p, h, p->base);
+
+	for (size_t i = 0; !rc && i < bytes; i += CKPT_PAGE)
+		(void)delta_xor((uint64_t *)(raw + i), raw + i, base + i);
+	if (!rc && !ckpt_fault("delta.lost") && XXH3_64bits(raw, bytes) == sum)
+		return 0;
+	rc = lost_add(p, h, err);
+	return rc ? rc : 1;
+}
+
 static int take_pages(struct peer *p, size_t len, struct ckpt_err *err)
 {
 	const struct mig_pages *h = p->buf.data;
 	const char *data = (const char *)(h + 1);
-	uint64_t bytes;
+	uint64_t bytes, sum = 0;
+	size_t head = 0; /* in front of what LZ4 packed */
 	int n;
 
 	if (len < sizeof(*h) || h->bytes != len - sizeof(*h) || !h->npages ||
@@ -87,14 +139,22 @@ static int take_pages(struct peer *p, size_t len, struct ckpt_err *err)
 	    h->addr >= 1ull << 47 || h->pid > 1u << 22)
 		return fail_frame(p, err, "impossible pages");
 	bytes = (uint64_t)h->npages * CKPT_PAGE;
-	if (h->coding == MIG_LZ4) {
-		n = LZ4_decompress_safe(data, p->raw, (int)h->bytes, (int)bytes);
+	if (h->coding == MIG_XOR) {
+		head = sizeof(sum);
+		if (h->bytes < head || !h->pid)
+			return fail_frame(p, err, "differences to nothing");
+		memcpy(&sum, data, sizeof(sum));
+	}
+	if (h->coding == MIG_LZ4 || h->coding == MIG_XOR) {
+		n = LZ4_decompress_safe(data + head, p->raw, (int)(h->bytes - head), (int)bytes);
 		if (n != (int)bytes)
 			return fail_frame(p, err, "pages that do not unpack");
 		data = p->raw;
 	} else if (h->bytes != (h->coding == MIG_ZERO ? 0 : bytes)) {
 		return fail_frame(p, err, "pages of another length");
 	}
+	if (h->coding == MIG_XOR && (n = take_xor(p, h, sum, err)))
+		return n < 0 ? n : 0;
 	if (h->coding == MIG_ZERO)
 		data = NULL;
 	p->memory_bytes += bytes;
@@ -195,14 +255,25 @@ static int answer_offer(struct peer *p, const Ckpt__MigOffer *offer, struct ckpt
 	return 0;
 }
 
+static void lost_free(struct peer *p)
+{
+	for (size_t i = 0; i < p->lost.n_lost; i++)
+		ckpt__mig_run__free_unpacked(p->lost.lost[i], NULL);
+	free(p->lost.lost);
+	p->lost.lost = NULL;
+	p->lost.n_lost = 0;
+}
+
 static int take_round(struct peer *p, size_t len, struct ckpt_err *err)
 {
 	int rc = ckpt_fault("receive.round");
 
 	if (rc)
 		return ckpt_fail_errno(err, E_PEER, rc, "fault point receive.round");
-	/* The same back: everything before it has been kept. */
-	rc = wire_send(p->link, MIG_ROUND, NULL, 0, p->buf.data, len < 256 ? len : 0);
+	/* Everything before it has been kept, but for what it names. */
+	(void)len;
+	rc = wire_send_msg(p->link, MIG_ROUND, &p->lost.base);
+	lost_free(p);
 	return rc ? wire_fail(p->link, &p->buf, rc, err) : 0;
 }
 
@@ -434,7 +505,9 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 	rc = store_open(&p->store, err);
 	if (!rc)
 		rc = make_dir(p, err);
-	if (!rc && !(p->raw = malloc(MIG_PAGES_MAX * CKPT_PAGE)))
+	p->raw = malloc(MIG_PAGES_MAX * CKPT_PAGE);
+	p->base = malloc(MIG_PAGES_MAX * CKPT_PAGE);
+	if (!rc && (!p->raw || !p->base))
 		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	p->restore_opts = (struct ckpt_restore_opts) {
 		.dir = p->path,
@@ -555,7 +628,8 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 			  .dir_fd = -1,
 			  .records_fd = -1,
 			  .held_fd = -1,
-			  .store = { .fd = -1 } };
+			  .store = { .fd = -1 },
+			  .lost = CKPT__MIG_ROUND__INIT };
 	int rc;
 
 	memset(ret, 0, sizeof(*ret));
@@ -573,7 +647,9 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 	if (p.dir_fd >= 0)
 		(void)close(p.dir_fd);
 	store_close(&p.store);
+	lost_free(&p);
 	free(p.raw);
+	free(p.base);
 	wire_buf_free(&p.buf);
 	return rc;
 }

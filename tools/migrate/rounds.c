@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
@@ -19,12 +20,14 @@
 #include "base/vec.h"
 #include "kern/directio.h"
 #include "kern/procfs.h"
+#include "migrate/delta.h"
 #include "migrate/source.h"
 #include "migrate/store.h"
 
 #define NEW_BYTES (16u << 20)
 #define FIXED_US 20000u  /* of a stop, besides memory */
 #define SMALL_PAGES 256u /* so few that another round gains nothing */
+#define XOR_EVERY 64u    /* runs between two looks whether differences pay */
 #define STUCK_ROUNDS 3u  /* without progress: it does not converge */
 
 struct round_run {
@@ -58,6 +61,11 @@ struct rounds {
 	bool backed;
 	uint64_t new_bytes; /* of mappings that are not tracked yet */
 	char *buf;          /* MIG_PAGES_MAX pages */
+	struct delta_cache *cache;
+	bool cache_all;   /* there is room for every page; or only for those sent more than once */
+	uint64_t * xor ;  /* MIG_PAGES_MAX pages */
+	uint64_t xor_try; /* runs until the next look whether differences pay */
+	bool xor_pays;
 };
 
 static int oom(struct ckpt_err *err)
@@ -270,6 +278,74 @@ static bool is_zero(const char *page)
 	return true;
 }
 
+/* How many of the @n pages from @p on differ little from what was sent last; the differences are in
+ * r->xor. A page more than half of which is new is sent whole. */
+static uint32_t delta_run(struct rounds *r, uint32_t pid, uint64_t addr, const char *p, uint32_t n)
+{
+	uint32_t k = 0;
+
+	for (; k < n; k++) {
+		size_t at = (size_t)k * CKPT_PAGE;
+		const void *base = delta_find(r->cache, pid, addr + at);
+
+		if (!base || delta_xor(r->xor +at / sizeof(*r->xor), p + at, base) > CKPT_PAGE / 16)
+			break;
+	}
+	return k;
+}
+
+static void cache_update(struct rounds *r, uint32_t pid, uint64_t addr, const char *p, uint32_t n)
+{
+	if (!r->cache || !r->cache_all)
+		return;
+	for (uint32_t k = 0; k < n; k++)
+		delta_keep(r->cache, pid, addr + (uint64_t)k * CKPT_PAGE,
+			   p + (size_t)k * CKPT_PAGE);
+}
+
+/* Pages with contents, as differences where that is less. */
+static int send_changed(struct rounds *r, uint32_t pid, uint64_t addr, const char *p, uint32_t n)
+{
+	bool look = r->cache && (r->xor_pays || !(r->xor_try++ % XOR_EVERY));
+	uint32_t at = 0, whole = 0; /* pages before @at that go out as they are */
+	int rc = 0;
+
+	while (!rc && at < n) {
+		const char *q = p + (size_t)at * CKPT_PAGE;
+		uint32_t k =
+			look ? delta_run(r, pid, addr + (uint64_t)at * CKPT_PAGE, q, n - at) : 0;
+
+		if (k && whole)
+			rc = source_send_pages(r->s, pid, addr + (uint64_t)(at - whole) * CKPT_PAGE,
+					       q - (size_t)whole * CKPT_PAGE, whole);
+		if (k && !rc) {
+			whole = 0;
+			rc = source_send_delta(r->s, pid, addr + (uint64_t)at * CKPT_PAGE, r->xor,
+					       XXH3_64bits(q, (size_t)k * CKPT_PAGE), k);
+			r->xor_pays = rc == 0;
+			look = look && r->xor_pays;
+		}
+		if (!k || rc == 1) {
+			rc = 0;
+			k += !k;
+			whole += k;
+		}
+		at += k;
+	}
+	if (!rc && whole)
+		rc = source_send_pages(r->s, pid, addr + (uint64_t)(n - whole) * CKPT_PAGE,
+				       p + (size_t)(n - whole) * CKPT_PAGE, whole);
+	cache_update(r, pid, addr, p, n);
+	return rc;
+}
+
+static int send_zeros(struct rounds *r, uint32_t pid, uint64_t addr, uint32_t n)
+{
+	for (uint32_t k = 0; r->cache && k < n; k++)
+		delta_drop(r->cache, pid, addr + (uint64_t)k * CKPT_PAGE);
+	return source_send_pages(r->s, pid, addr, NULL, n);
+}
+
 /* Zero pages need no bytes, but where a hole shows a file they are content. */
 static int send_block(struct rounds *r, const struct round_task *t, uint64_t addr, uint32_t n,
 		      bool backed)
@@ -286,8 +362,9 @@ static int send_block(struct rounds *r, const struct round_task *t, uint64_t add
 		while (at + k < n &&
 		       (!backed && is_zero(r->buf + (size_t)(at + k) * CKPT_PAGE)) == zero)
 			k++;
-		rc = source_send_pages(r->s, (uint32_t)t->vpid, addr + (uint64_t)at * CKPT_PAGE,
-				       zero ? NULL : p, k);
+		rc = zero ? send_zeros(r, (uint32_t)t->vpid, addr + (uint64_t)at * CKPT_PAGE, k)
+			  : send_changed(r, (uint32_t)t->vpid, addr + (uint64_t)at * CKPT_PAGE, p,
+					 k);
 		if (rc)
 			return rc;
 		if (store_note(&r->sent, (uint32_t)t->vpid, addr + (uint64_t)at * CKPT_PAGE, k,
@@ -366,6 +443,33 @@ static void collect_running(struct rounds *r)
 		r->tasks.v[i]->lost = true;
 }
 
+/* The first pass is everything there is. What does not fit into the cache would only push itself
+ * out again; then it begins with what is written. */
+static void cache_plan(struct rounds *r, uint32_t number)
+{
+	uint64_t pages = 0;
+
+	for (size_t i = 0; i < r->tasks.n; i++)
+		for (size_t k = 0; k < r->tasks.v[i]->runs.n; k++)
+			pages += r->tasks.v[i]->runs.v[k].npages;
+	r->cache_all = number > 1 || pages <= delta_pages(r->cache);
+}
+
+/* The peer had other pages than we thought: the last dump sends them whole. */
+static void take_lost(struct rounds *r, const Ckpt__MigRound *back)
+{
+	for (size_t i = 0; i < back->n_lost; i++) {
+		const Ckpt__MigRun *l = back->lost[i];
+
+		if (l->npages > MIG_PAGES_MAX)
+			continue;
+
+		store_forget(&r->sent, l->pid, l->addr, l->npages);
+		for (uint32_t k = 0; k < l->npages; k++)
+			delta_drop(r->cache, l->pid, l->addr + (uint64_t)k * CKPT_PAGE);
+	}
+}
+
 /* One pass over all tasks; all of it is kept over there when it returns. */
 static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e,
 		      struct ckpt_err *err)
@@ -386,6 +490,7 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 		r->new_bytes = 0;
 		collect_running(r);
 	}
+	cache_plan(r, number);
 	for (size_t i = 0; !rc && i < r->tasks.n; i++)
 		if (!r->tasks.v[i]->lost)
 			rc = send_task(r, r->tasks.v[i]);
@@ -399,6 +504,7 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 	back = wire_expect(&s->link, &s->buf, MIG_ROUND, &ckpt__mig_round__descriptor, err);
 	if (!back)
 		return err->code;
+	take_lost(r, back);
 	ckpt__mig_round__free_unpacked(back, NULL);
 	*e = (struct migrate_event) { .what = "round",
 				      .round = number,
@@ -482,7 +588,10 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	r->tracking.had = rounds_had;
 	r->tracking.increment = true;
 	r->buf = aligned_alloc(CKPT_PAGE, (size_t)MIG_PAGES_MAX * CKPT_PAGE);
-	rc = r->buf ? 0 : oom(err);
+	r->xor = malloc((size_t)MIG_PAGES_MAX * CKPT_PAGE);
+	r->cache = delta_open(s->opts->delta_cache);
+	r->xor_pays = true;
+	rc = r->buf && r->xor ? 0 : oom(err);
 	return rc ? rc : loop(r, err);
 }
 
@@ -505,6 +614,8 @@ void rounds_end(struct source *s)
 	}
 	vec_free(&r->tasks);
 	store_close(&r->sent);
+	delta_close(r->cache);
+	free(r->xor);
 	free(r->buf);
 	free(r);
 	s->rounds = NULL;

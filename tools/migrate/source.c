@@ -19,6 +19,7 @@
 #include "migrate/preflight.h"
 
 #define LZ4_EVERY 64u /* frames between two looks whether packing pays */
+#define LINK_MEMORY (64u << 20)
 
 void source_event(struct source *s, const struct migrate_event *e)
 {
@@ -28,18 +29,48 @@ void source_event(struct source *s, const struct migrate_event *e)
 
 /* ---- pages ------------------------------------------------------------------------------ */
 
-/* Packing pays when it saves a third; looked at now and then, for data changes. */
+/* Bytes a second that the link has taken of late; a guess before it was asked. */
+static uint64_t link_rate(const struct source *s)
+{
+	return s->wire_us ? s->wire_bytes * 1000000 / s->wire_us : UINT64_MAX >> 20;
+}
+
+static int send_measured(struct source *s, const struct mig_pages *h, const void *data)
+{
+	uint64_t begin = io_now_us();
+	int rc = wire_send(&s->link, MIG_PAGES, h, sizeof(*h), data, h->bytes);
+
+	s->wire_bytes += h->bytes + sizeof(*h);
+	s->wire_us += io_now_us() - begin;
+	/* What was long ago counts less. */
+	if (s->wire_bytes > LINK_MEMORY) {
+		s->wire_bytes /= 2;
+		s->wire_us /= 2;
+	}
+	return rc;
+}
+
+/* Packing pays when it saves a third and, unless asked for, when the link would take longer for
+ * what it saves. Looked at now and then, for data changes. */
 static int pack(struct source *s, const void *data, size_t len)
 {
+	uint64_t begin, us, saved, nth = s->lz4_try;
 	int n;
 
-	if (!s->opts->compress)
+	if (s->opts->pack == MIG_PACK_NONE)
 		return 0;
-	if (!s->lz4_pays && s->lz4_try++ % LZ4_EVERY)
+	/* Often at first: how fast the link is shows after some frames. */
+	s->lz4_try += !s->lz4_pays;
+	if (!s->lz4_pays && nth & (nth - 1) && nth % LZ4_EVERY)
 		return 0;
+	begin = io_now_us();
 	n = LZ4_compress_fast(data, s->packed, (int)len,
 			      LZ4_compressBound(MIG_PAGES_MAX * CKPT_PAGE), 4);
+	us = io_now_us() - begin;
 	s->lz4_pays = n > 0 && (size_t)n < len - len / 3;
+	saved = s->lz4_pays ? len - (size_t)n : 0;
+	if (s->lz4_pays && s->opts->pack == MIG_PACK_AUTO)
+		s->lz4_pays = saved * 1000000 / link_rate(s) > us;
 	return s->lz4_pays ? n : 0;
 }
 
@@ -63,7 +94,28 @@ int source_send_pages(struct source *s, uint32_t pid, uint64_t addr, const void 
 	} else {
 		h.bytes = (uint32_t)len;
 	}
-	rc = wire_send(&s->link, MIG_PAGES, &h, sizeof(h), n > 0 ? s->packed : data, h.bytes);
+	rc = send_measured(s, &h, n > 0 ? s->packed : data);
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+int source_send_delta(struct source *s, uint32_t pid, uint64_t addr, const void * xor, uint64_t sum,
+		      uint32_t npages)
+{
+	size_t len = (size_t)npages * CKPT_PAGE;
+	struct mig_pages h = { .addr = addr, .pid = pid, .npages = npages, .coding = MIG_XOR };
+	int rc = 1, n;
+
+	pthread_mutex_lock(&s->lock);
+	n = LZ4_compress_fast(xor, s->packed + sizeof(sum), (int)len,
+			      LZ4_compressBound(MIG_PAGES_MAX *CKPT_PAGE), 1);
+	if (n > 0 && (size_t)n + sizeof(sum) < len / 2) {
+		memcpy(s->packed, &sum, sizeof(sum));
+		h.bytes = (uint32_t)n + (uint32_t)sizeof(sum);
+		s->res->pages += npages;
+		s->res->saved_xor += len - h.bytes;
+		rc = send_measured(s, &h, s->packed);
+	}
 	pthread_mutex_unlock(&s->lock);
 	return rc;
 }
@@ -381,7 +433,7 @@ int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct mig
 		.ghost_limit = 64u << 20,
 		.threads = (int)sysconf(_SC_NPROCESSORS_ONLN),
 	};
-	s.packed = malloc((size_t)LZ4_compressBound(MIG_PAGES_MAX * CKPT_PAGE));
+	s.packed = malloc((size_t)LZ4_compressBound(MIG_PAGES_MAX * CKPT_PAGE) + sizeof(uint64_t));
 	if (!s.packed || getrandom(s.id, sizeof(s.id), 0) != sizeof(s.id))
 		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	else

@@ -26,13 +26,18 @@ struct source {
 	struct rounds *rounds; /* rounds.c; NULL: all is copied while it stands still */
 	uint64_t lz4_try;      /* frames until the next look whether packing pays */
 	bool lz4_pays;
-	bool prepared;  /* the hook was told of a migration that is not over */
-	bool dump_over; /* dump_end() was called */
+	uint64_t wire_bytes, wire_us; /* of late: what the link takes */
+	bool prepared;                /* the hook was told of a migration that is not over */
+	bool dump_over;               /* dump_end() was called */
 };
 
 /* Send pages: of task @pid at @addr, or of the page file (@pid 0). Zero pages cost a frame head.
  * 0 or -errno of the link. */
 int source_send_pages(struct source *s, uint32_t pid, uint64_t addr, const void *data,
+		      uint32_t npages);
+/* The same as @xor against what the peer has, @sum being that of the pages themselves. 1 when that
+ * does not pay: nothing was sent. */
+int source_send_delta(struct source *s, uint32_t pid, uint64_t addr, const void * xor, uint64_t sum,
 		      uint32_t npages);
 /* handover.c: all is there, whole and stopped. Who runs it? On success it is gone here. */
 int source_hand_over(struct source *s, char *ret_in_doubt, struct ckpt_err *err) __must_check;

@@ -207,6 +207,33 @@ void store_forget_unseen(struct store *s, uint32_t pid)
 			s->hash[i]->have[k] &= s->hash[i]->stored[k];
 }
 
+void store_forget(struct store *s, uint32_t pid, uint64_t addr, uint64_t npages)
+{
+	for (; npages--; addr += CKPT_PAGE) {
+		struct store_chunk *c = chunk_find(s, pid, addr);
+		uint64_t page = addr % STORE_CHUNK / CKPT_PAGE;
+
+		if (c)
+			c->have[page / 64] &= ~(1ull << (page % 64));
+	}
+}
+
+int store_read(const struct store *s, uint32_t pid, uint64_t addr, void *page)
+{
+	const struct store_chunk *c = chunk_find(s, pid, addr);
+	uint64_t at = addr % STORE_CHUNK / CKPT_PAGE;
+
+	if (!c || !bit(c->have, at))
+		return -ENODATA;
+	if (!bit(c->stored, at))
+		return 1;
+	if (bit(c->zero, at)) {
+		memset(page, 0, CKPT_PAGE);
+		return 0;
+	}
+	return io_pread_full(s->fd, page, CKPT_PAGE, chunk_off(c, addr));
+}
+
 uint64_t store_had(const struct store *s, uint32_t pid, uint64_t addr, uint64_t npages,
 		   bool *ret_had)
 {

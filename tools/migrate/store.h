@@ -53,6 +53,10 @@ int store_warm_runs(const struct store *s, uint32_t pid, struct mm_runs *ret,
 void store_see_none(struct store *s, uint32_t pid);
 void store_see(struct store *s, uint32_t pid, uint64_t addr, uint64_t npages);
 void store_forget_unseen(struct store *s, uint32_t pid);
+/* It is not there after all. */
+void store_forget(struct store *s, uint32_t pid, uint64_t addr, uint64_t npages);
+/* The page of @pid at @addr. 0; 1: the task-to-be has it; -ENODATA: nobody; or -errno. */
+int store_read(const struct store *s, uint32_t pid, uint64_t addr, void *page);
 /* How many of @npages are alike: kept, or (*ret_had false) not. */
 uint64_t store_had(const struct store *s, uint32_t pid, uint64_t addr, uint64_t npages,
 		   bool *ret_had);

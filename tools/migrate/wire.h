@@ -49,7 +49,9 @@ enum mig_type {
 	MIG_TYPES
 };
 
-enum mig_coding { MIG_RAW, MIG_LZ4, MIG_ZERO, MIG_CODINGS };
+/* MIG_XOR: XXH3 of the pages as they are to be, then their difference to the pages that the peer
+ * has, by LZ4. Pages that do not come out right there are named in its answer to the round. */
+enum mig_coding { MIG_RAW, MIG_LZ4, MIG_ZERO, MIG_XOR, MIG_CODINGS };
 
 /* In front of the bytes of a MIG_PAGES frame. */
 struct mig_pages {

@@ -136,6 +136,8 @@ int restore_warm_map(struct restore_ctx *r, const Ckpt__Mm *want,
 bool restore_warm_has(const struct restore_ctx *r, uint64_t start, uint64_t end);
 /* Write to such memory, whatever its protection. 0 or -errno. */
 int restore_warm_write(struct restore_ctx *r, uint64_t addr, const void *data, size_t len);
+/* Read it. 0 or -errno. */
+int restore_warm_read(struct restore_ctx *r, uint64_t addr, void *data, size_t len);
 /* As a base for restore_plan_mm(). */
 int restore_warm_base(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 /* The last list, which restore_plan() put into its slot, may run. */

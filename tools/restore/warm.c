@@ -415,6 +415,11 @@ bool restore_warm_has(const struct restore_ctx *r, uint64_t start, uint64_t end)
 	return false;
 }
 
+int restore_warm_read(struct restore_ctx *r, uint64_t addr, void *data, size_t len)
+{
+	return io_pread_full(r->warm->mem_fd, data, len, addr);
+}
+
 int restore_warm_write(struct restore_ctx *r, uint64_t addr, const void *data, size_t len)
 {
 	struct iovec from = { (void *)data, len }, to = { (void *)(uintptr_t)addr, len };
