@@ -138,8 +138,25 @@ static bool wanted(const struct proc_vma *v, bool known)
 {
 	const struct vma_kind *kind = vma_kind_match(v);
 
-	return kind && kind->private_pages && dump_vma_tracked(v) &&
+	return v->start < v->end && kind && kind->private_pages && dump_vma_tracked(v) &&
 	       (!known || (v->flags & PROC_VMF(uw)));
+}
+
+/* A program that runs may move a mapping while they are read, from one page of text to the next:
+ * each address belongs to the first one that has it. */
+static void vmas_clip(struct proc_vmas *vmas)
+{
+	uint64_t last = 0;
+
+	for (size_t i = 0; i < vmas->n; i++) {
+		struct proc_vma *v = &vmas->v[i];
+
+		if (v->start < last)
+			v->start = last;
+		if (v->end < v->start)
+			v->end = v->start; /* nothing is left of it */
+		last = v->end;
+	}
 }
 
 /*
@@ -158,6 +175,7 @@ static int collect_task(struct rounds *r, struct round_task *t, bool frozen)
 	store_see_none(&r->sent, (uint32_t)t->vpid);
 	if (!rc)
 		rc = proc_vmas_read(t->pid, &t->vmas, &gone);
+	vmas_clip(&t->vmas);
 	for (size_t i = 0, next; !rc && i < t->vmas.n; i = next) {
 		const struct proc_vma *v = &t->vmas.v[i];
 
@@ -249,6 +267,8 @@ static int send_space(struct rounds *r, const struct round_task *t)
 
 		if (p->start >= 1ull << 47) /* vsyscall */
 			break;
+		if (p->start == p->end)
+			continue;
 		ckpt__vma__init(&all[i]);
 		all[i].start = p->start;
 		all[i].end = p->end;
