@@ -30,13 +30,13 @@ struct ns_id {
 	ino_t ino;
 };
 
-static const char *const same_as_own[] = { "mnt", "net", "ipc", "uts", "user", "cgroup", "time" };
-/* The time namespace itself is compared with ckpt's, for all tasks. */
+static const char *const same_as_own[] = { "mnt", "net", "ipc", "uts", "user", "cgroup" };
 static const struct {
 	const char *name, *than;
 } same_as_root[] = {
 	{ "pid", "pid" },
 	{ "pid_for_children", "pid" },
+	{ "time", "time" },
 	{ "time_for_children", "time" },
 };
 

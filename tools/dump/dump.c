@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "kern/arch.h"
+#include "kern/timens.h"
 #include "kern/vdso.h"
 
 static uint64_t clock_ns(clockid_t id)
@@ -40,14 +41,31 @@ static int put_records(struct dump_ctx *d, struct ckpt_err *err)
 	return rc;
 }
 
+/* As the target sees them. */
+static int fill_clocks(struct dump_ctx *d, struct ckpt_err *err)
+{
+	Ckpt__Inventory *inv = &d->inv;
+	struct timens_offsets own, its;
+	int rc = timens_read(getpid(), &own, err);
+
+	if (!rc)
+		rc = timens_read(d->target.tasks.v[0].pid, &its, err);
+	if (rc)
+		return rc;
+	inv->monotonic_offset_ns = its.monotonic_ns;
+	inv->boottime_offset_ns = its.boottime_ns;
+	inv->monotonic_ns =
+		clock_ns(CLOCK_MONOTONIC) + (uint64_t)(its.monotonic_ns - own.monotonic_ns);
+	inv->boottime_ns = clock_ns(CLOCK_BOOTTIME) + (uint64_t)(its.boottime_ns - own.boottime_ns);
+	return 0;
+}
+
 static void fill_inventory(struct dump_ctx *d, struct utsname *un, char *boot_id)
 {
 	Ckpt__Inventory *inv = &d->inv;
 
 	inv->program = (char *)"ckpt " CKPT_VERSION;
 	inv->created_ns = clock_ns(CLOCK_REALTIME);
-	inv->boottime_ns = clock_ns(CLOCK_BOOTTIME);
-	inv->monotonic_ns = clock_ns(CLOCK_MONOTONIC);
 	if (!uname(un)) {
 		inv->hostname = un->nodename;
 		inv->kernel = un->release;
@@ -188,7 +206,7 @@ int dump_frozen(struct dump_ctx *d, struct ckpt_err *err)
 	if (rc)
 		return blame_gone(d, err);
 	fill_inventory(d, &d->un, d->boot_id);
-	return 0;
+	return fill_clocks(d, err);
 }
 
 int dump_commit(struct dump_ctx *d, uint64_t begin, struct ckpt_err *err)

@@ -279,6 +279,8 @@ bool restore_has_pid(struct restore_ctx *r, int pid);
 pid_t restore_root(
 	const struct restore_ctx *r); /* the root task as ckpt sees it; 0 before it exists */
 const Ckpt__Inventory *restore_inventory(struct restore_ctx *r);
+/* Is this the boot that the image was made on? */
+bool restore_same_boot(const struct restore_ctx *r);
 const struct ckpt_restore_opts *restore_opts(const struct restore_ctx *r);
 struct ckpt_ui *restore_ui(const struct restore_ctx *r);
 

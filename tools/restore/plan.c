@@ -209,6 +209,8 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 	int rc;
 
 	restore_plan_birth(r, at, s);
+	if (!t->ppid)
+		restore_plan_clocks(r, s);
 	if (!t->ppid && r->warm)
 		plan_warm(s);
 	else if (!t->ppid)

@@ -264,6 +264,8 @@ int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
 		rc = restore_vdso_check(r, err);
 	if (!rc)
 		rc = r->warm ? restore_arena_check(r, err) : restore_arena_map(r, err);
+	if (!rc && !r->opts->plan_only)
+		rc = restore_clocks_make(r, err);
 	if (!rc)
 		rc = restore_plan(r, err);
 	return rc;
@@ -281,6 +283,9 @@ void restore_end(struct restore_ctx *r)
 	restore_arena_unmap(r);
 	restore_objects_close(r);
 	restore_net_free(r);
+	if (r->timens_fd)
+		(void)close(r->timens_fd);
+	r->timens_fd = 0;
 	restore_runs_free(r);
 	vec_free(&r->slots);
 	free(r->first_slot);

@@ -80,6 +80,7 @@ struct restore_ctx {
 	struct mm_runs *runs;               /* by mm id - 1 */
 	uint32_t **mm_prot;                 /* by mm id - 1, then mapping: see mm.h */
 	struct netlock netlock;             /* fd -1: nothing is locked */
+	int timens_fd;                      /* the time namespace to enter; 0: ckpt's */
 	int spare_tid;                      /* last number given to a helper thread */
 	struct restore_warm *warm; /* NULL: the root task does not exist before it is built */
 };
@@ -152,6 +153,9 @@ int restore_handed_check(struct restore_ctx *r, struct ckpt_err *err) __must_che
 /* 1: *ret_fd is what the caller handed over for @id; 0: nothing was; or an error. */
 int restore_handed(struct restore_ctx *r, uint32_t id, int *ret_fd,
 		   struct ckpt_err *err) __must_check;
+/* clocks.c: make the time namespace that the program needs, if any; the step that enters it */
+int restore_clocks_make(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+void restore_plan_clocks(struct restore_ctx *r, struct steps *s);
 /* objects.c */
 int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 int restore_objects_finish(struct restore_ctx *r, struct ckpt_err *err) __must_check;

@@ -102,17 +102,6 @@ static int timerfd_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Obje
 	return 0;
 }
 
-static bool same_boot(struct restore_ctx *r)
-{
-	const Ckpt__Inventory *inv = restore_inventory(r);
-	auto_free char *id = NULL;
-
-	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &id) < 0)
-		return false;
-	id[strcspn(id, "\n")] = 0;
-	return inv->boot_id && !strcmp(inv->boot_id, id);
-}
-
 static int timerfd_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
 			   int *ret_fd, struct ckpt_err *err)
 {
@@ -133,7 +122,7 @@ static int timerfd_restore(struct restore_ctx *r, const Ckpt__Object *obj, const
 
 		if (flags & TFD_TIMER_ABSTIME) {
 			at = m->at_ns;
-			if (clocks[clock].of_boot && !same_boot(r))
+			if (clocks[clock].of_boot && !restore_same_boot(r))
 				at = clock_now(clocks[clock].clock) + m->value_ns;
 		}
 		its.it_value = to_timespec(at);
