@@ -6,10 +6,10 @@
 #include <stdbool.h>
 
 /*
- * May a read(2) of process @pid put data into its memory by way of pinned pages (O_DIRECT, or a file
- * system that reads past the page cache)? Such data arrives at any time before the call returns, and
- * the page looks unwritten to every tracker when it was armed in between. Also true when @pid cannot
- * be looked at. One look: a file may be opened right after it.
+ * May a read(2) of process @pid put data into its memory by way of pinned pages (O_DIRECT, or a
+ * file system that reads past the page cache)? Such data arrives at any time before the call
+ * returns, and the page looks unwritten to every tracker when it was armed in between. Also true
+ * when @pid cannot be looked at. One look: a file may be opened right after it.
  */
 bool directio_possible(int pid);
 
