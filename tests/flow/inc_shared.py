@@ -64,7 +64,16 @@ def body(box):
         write(fd, PAGES - 1, 2000 + fd, mapped=True)
     child = int(open(f"/proc/{target.pid}/task/{target.pid}/children").read().split()[0])
     write_anon(child, 5, 77)
-    increment("outside", 7, 200)
+    stats = increment("outside", 7, 200)
+    # What a dump was made of is told, and kept in the image.
+    check(stats["pages_same"] >= total - 10 and stats["pages_dirty"] >= 7, f"pages: {stats}")
+    check(stats["pages_dirty"] <= stats["pages_scanned"], f"pages: {stats}")
+    check(stats["faults"] and stats["faults_since"] < stats["faults"], f"faults: {stats}")
+    stop = sum(stats[n + "_us"] for n in ("freeze", "threads", "fds", "maps", "compare", "snapshot", "copy"))
+    check(0 < stop <= stats["pause_us"] < stats["total_us"], f"phases: {stats}")
+    kept = json.loads(box.run_ckpt("show", "-D", last[0], "--json").out)["inventory"]["stats"]
+    check(all(kept[n] == stats[n] for n in ("pause_us", "maps_us", "pages_same", "faults")), f"{kept}")
+    check("compare" in box.run_ckpt("show", "-D", last[0]).out, "show tells the phases")
     # Back to what an earlier checkpoint held, but not its parent.
     for fd in FDS:
         write(fd, 3, 3000 + fd)

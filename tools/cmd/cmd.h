@@ -7,6 +7,7 @@
 #include <json-c/json.h>
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "base/err.h"
 #include "base/ui.h"
@@ -59,6 +60,8 @@ struct json_object *cmd_message_json(const ProtobufCMessage *msg);
 struct json_object *cmd_err_json(const struct ckpt_err *err);
 void cmd_print_json(struct json_object *o); /* takes over o */
 void cmd_progress_end(void);
+/* What a dump was made of, in one line. */
+void cmd_print_phases(FILE *to, const Ckpt__Stats *st);
 /* "12.3 MiB" into @buf of at least 16 bytes. */
 const char *cmd_human(uint64_t bytes, char *buf);
 

@@ -47,6 +47,21 @@ const char *cmd_human(uint64_t bytes, char *buf)
 	return buf;
 }
 
+void cmd_print_phases(FILE *to, const Ckpt__Stats *st)
+{
+#define N(field) (unsigned long long)st->field
+	fprintf(to,
+		"µs: check %llu, ahead %llu, freeze %llu, threads %llu, descriptors %llu, mappings "
+		"%llu, compare %llu, snapshot %llu, copy %llu, stop %llu, later %llu, all %llu; "
+		"pages: scanned %llu, dirty %llu, copied %llu (ahead %llu, later %llu), zero %llu, "
+		"unchanged %llu, shared %llu; faults %llu\n",
+		N(check_us), N(pre_us), N(freeze_us), N(threads_us), N(fds_us), N(maps_us),
+		N(compare_us), N(snapshot_us), N(copy_us), N(pause_us), N(later_us), N(total_us),
+		N(pages_scanned), N(pages_dirty), N(pages_written), N(pages_pre), N(pages_later),
+		N(pages_zero), N(pages_parent), N(pages_shared), N(faults_since));
+#undef N
+}
+
 static void ui_print_note(struct ckpt_ui *ui, int level, const char *fmt, va_list ap)
 {
 	(void)ui;

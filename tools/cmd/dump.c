@@ -117,9 +117,7 @@ static void print_made(void *arg, const char *dir, const Ckpt__Stats *st)
 	}
 	(void)fflush(stdout);
 	if (m->c->verbose)
-		fprintf(stderr, "freeze %llu µs, collect %llu µs, pages %llu µs, total %llu µs\n",
-			(unsigned long long)st->freeze_us, (unsigned long long)st->collect_us,
-			(unsigned long long)st->pages_us, (unsigned long long)st->total_us);
+		cmd_print_phases(stderr, st);
 }
 
 static int run_every(const struct cmd *cmd, struct cmd_common *c, struct every_opts *e,

@@ -99,6 +99,8 @@ static void show_summary(const struct image *img)
 		       cmd_human(inv->stats->bytes_pages, size),
 		       (unsigned long long)inv->stats->pause_us / 1000,
 		       (unsigned long long)inv->stats->pause_us / 100 % 10);
+	if (inv->stats)
+		cmd_print_phases(stdout, inv->stats);
 	show_external(img);
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/fault.h"
+#include "base/io.h"
 #include "base/vec.h"
 #include "dump/dump.h"
 #include "kern/arch.h"
@@ -347,6 +348,7 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 	struct target_task *task = &d->target.tasks.v[at];
 	Ckpt__Task *msg = kind_msg_new(&ckpt__task__descriptor);
 	Ckpt__Task **slot = vec_push(&d->tasks);
+	uint64_t lap = io_now_us();
 	struct proc_stat stat;
 	int rc;
 
@@ -368,6 +370,7 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 	}
 	msg->stopped = task->threads.v[0].group_stopped;
 	d->stats.threads += task->threads.n;
+	d->stats.faults += stat.faults;
 	if (task->fs_of != at)
 		msg->fs_with = d->target.tasks.v[task->fs_of].vpid;
 	rc = 0;
@@ -380,14 +383,17 @@ static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
 		msg->fdtable = d->tasks.v[task->files_of]->fdtable;
 	else if (!rc)
 		rc = dump_collect_fds(d, task, msg, err);
+	d->stats.fds_us += dump_lap(&lap);
 	if (!rc)
 		rc = ckpt_fault_fail("dump.descriptors", E_FREEZE, err);
 	if (!rc)
 		rc = collect_threads(d, task, &stat, msg, err);
+	d->stats.threads_us += dump_lap(&lap);
 	if (!rc)
 		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
 	if (!rc)
 		rc = dump_collect_mm(d, task, msg, err);
+	d->stats.maps_us += dump_lap(&lap);
 	return rc;
 }
 

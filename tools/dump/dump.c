@@ -124,6 +124,14 @@ static void raise_nofile(void)
 	}
 }
 
+uint64_t dump_lap(uint64_t *lap)
+{
+	uint64_t now = io_now_us(), us = now - *lap;
+
+	*lap = now;
+	return us;
+}
+
 /* Of time that is foreseen, a little is lost by what is not. */
 #define SLACK_US 200u
 
@@ -214,7 +222,10 @@ int dump_commit(struct dump_ctx *d, uint64_t begin, struct ckpt_err *err)
 	uint64_t at = io_now_us();
 	int rc = dump_write_pages_later(d, err);
 
-	d->stats.pages_us += io_now_us() - at;
+	d->stats.later_us = io_now_us() - at;
+	d->stats.pages_us += d->stats.later_us;
+	if (d->parent && d->parent->inv->stats && d->parent->inv->stats->faults < d->stats.faults)
+		d->stats.faults_since = d->stats.faults - d->parent->inv->stats->faults;
 	if (!rc)
 		rc = put_records(d, err);
 	if (!rc)
@@ -237,6 +248,7 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 
 	if (!rc)
 		rc = ckpt_dump_check(opts, ui, NULL, NULL, err);
+	d.stats.check_us = io_now_us() - begin;
 	if (!rc)
 		rc = image_create(&d.writer, opts->dir, ui, err);
 	image_pack(&d.writer, opts->compress);

@@ -201,6 +201,8 @@ void dump_session_end(struct dump_ctx *d);
 /* Say where the pages are that the parent holds, in the lists that belong to d->pages. */
 int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists,
 			struct ckpt_err *err) __must_check;
+/* Microseconds since *lap, which is now from now on. */
+uint64_t dump_lap(uint64_t *lap);
 /* pre.c: copy memory while the program runs, for opts->pre */
 int dump_pre_begin(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 void dump_pre_end(struct dump_ctx *d);

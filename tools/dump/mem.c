@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/vec.h"
 #include "dump/dump.h"
 #include "kern/pagemap.h"
@@ -392,6 +393,10 @@ static int write_part(struct dump_ctx *d, bool later, struct ckpt_err *err)
 	for (size_t i = 0; i < d->segs.n; i++) {
 		struct page_seg *s = d->segs.v[i].later == later ? vec_push(&part) : NULL;
 
+		if (s) {
+			d->stats.pages_dirty += d->segs.v[i].npages;
+			d->stats.pages_later += later ? d->segs.v[i].npages : 0;
+		}
 		if (s)
 			*s = d->segs.v[i];
 		else if (d->segs.v[i].later == later)
@@ -420,15 +425,22 @@ static uint64_t copy_us(const struct dump_ctx *d)
 
 int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err)
 {
+	uint64_t lap = io_now_us();
 	int rc = dump_share_pages(d, err);
 
+	d->stats.snapshot_us = dump_lap(&lap);
 	if (!rc)
 		rc = dump_compare_objects(d, err);
+	d->stats.compare_us = dump_lap(&lap);
 	if (!rc)
 		rc = dump_take_snapshots(d, err);
+	d->stats.snapshot_us += dump_lap(&lap);
 	if (!rc)
 		rc = dump_in_time(d, copy_us(d), err);
-	return rc ? rc : write_part(d, false, err);
+	if (!rc)
+		rc = write_part(d, false, err);
+	d->stats.copy_us = dump_lap(&lap);
+	return rc;
 }
 
 int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err)

@@ -185,6 +185,7 @@ static int cut_segment(struct compare *c, struct dump_pages *p, size_t seg)
 						      .kind = CKPT_RUN_PARENT };
 			c->d->stats.pages_scanned += n;
 			c->d->stats.pages_parent += n;
+			c->d->stats.pages_same += n;
 		} else {
 			struct page_seg *o = vec_push(&c->out);
 

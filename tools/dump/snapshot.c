@@ -155,15 +155,17 @@ static struct target_task *task_of(struct dump_ctx *d, int pid)
 	return NULL;
 }
 
-/* Bytes of an address space that an increment leaves in its parent. */
-static uint64_t unsaved(const struct dump_pages *p)
+/* Private memory of a task that is there, whose page tables a fork copies. */
+static uint64_t private_bytes(int pid)
 {
-	uint64_t pages = 0;
+	auto_free char *text = NULL;
+	struct ckpt_err ignore = { 0 };
+	unsigned long long resident = 0, shared = 0;
 
-	for (size_t i = 0; i < p->known_n; i++)
-		if (p->known[i].kind == CKPT_RUN_PARENT)
-			pages += p->known[i].npages;
-	return pages * CKPT_PAGE;
+	if (proc_read(pid, "statm", &text, NULL, &ignore) ||
+	    sscanf(text, "%*u %llu %llu", &resident, &shared) != 2 || shared > resident)
+		return 0;
+	return (resident - shared) * CKPT_PAGE;
 }
 
 /* Read what the tracker of @p keeps when the target runs again. False: it keeps too little. */
@@ -214,7 +216,7 @@ int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 		for (size_t k = p->first_seg; p->mm && k < p->first_seg + p->nsegs; k++)
 			if (!d->segs.v[k].frozen)
 				bytes += (uint64_t)d->segs.v[k].npages * CKPT_PAGE;
-		if (bytes < worth || bytes < unsaved(p) / FORK_RATIO)
+		if (bytes < worth || bytes < private_bytes(p->pid) / FORK_RATIO)
 			continue;
 		if (!asked)
 			adopted = adopted_by_tree(d);

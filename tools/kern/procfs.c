@@ -109,6 +109,7 @@ int proc_stat_read(int pid, struct proc_stat *ret, struct ckpt_err *err)
 	st.flags = (unsigned int)f[9];
 	st.num_threads = (int)f[20];
 	st.start_time = f[22];
+	st.faults = f[10] + f[12];
 	st.start_code = f[26];
 	st.end_code = f[27];
 	st.start_stack = f[28];

@@ -16,6 +16,7 @@ struct proc_stat {
 	char state;
 	unsigned int flags;  /* PF_* */
 	uint64_t start_time; /* clock ticks since boot */
+	uint64_t faults;     /* of pages, minor and major */
 	int exit_signal, exit_code;
 	uint64_t start_code, end_code, start_stack, start_data, end_data, start_brk;
 	uint64_t arg_start, arg_end, env_start, env_end;
