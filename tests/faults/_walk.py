@@ -11,16 +11,16 @@ import threading
 from _invariants import TEST_BUILD
 from sandbox import Result, check, pids, read, state
 
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, CLONE_NEWIPC = 0x40000000, 0x08000000
 MS_PRIVATE_TMPFS = ("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
 # fail: an error comes back    kill: ckpt dies there    stop: ckpt is stopped there for a while
 HOWS = ("fail", "kill", "stop")
 
 
 def private_world():
-    """A network namespace and a /run of our own, so that what is new there is ckpt's."""
+    """Network and IPC namespaces and a /run of our own, so that what is new there is ckpt's."""
     libc = ctypes.CDLL(None, use_errno=True)
-    check(libc.unshare(CLONE_NEWNET) == 0, f"a network namespace: errno {ctypes.get_errno()}")
+    check(libc.unshare(CLONE_NEWNET | CLONE_NEWIPC) == 0, f"namespaces: errno {ctypes.get_errno()}")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     subprocess.run(MS_PRIVATE_TMPFS, check=True)
 

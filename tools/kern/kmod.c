@@ -48,6 +48,18 @@ bool kmod_present(void)
 	return !access(SYSFS "/version", F_OK);
 }
 
+/* How long attributes are at least, so that what is read of them is there. */
+static const struct nla_policy policy[CKPT_A_MAX + 1] = {
+	[CKPT_A_VERSION] = { .type = NLA_U32 },       [CKPT_A_FEATURES] = { .type = NLA_U64 },
+	[CKPT_A_SESSION] = { .type = NLA_U32 },       [CKPT_A_SESSION_FLAGS] = { .type = NLA_U32 },
+	[CKPT_A_TRACK] = { .type = NLA_U32 },         [CKPT_A_PID] = { .type = NLA_S32 },
+	[CKPT_A_COLLECT_FLAGS] = { .type = NLA_U32 }, [CKPT_A_RESULT_FLAGS] = { .type = NLA_U32 },
+	[CKPT_A_EPOCH] = { .type = NLA_U64 },         [CKPT_A_PAGES] = { .type = NLA_U64 },
+	[CKPT_A_RUNS] = { .type = NLA_U64 },          [CKPT_A_WALL_NS] = { .type = NLA_U64 },
+	[CKPT_A_OWNER] = { .type = NLA_U32 },         [CKPT_A_EVENT_TYPE] = { .type = NLA_U32 },
+	[CKPT_A_CHILD_PID] = { .type = NLA_S32 },
+};
+
 /* ---- one request and its answers ------------------------------------------------------- */
 
 static int on_valid(struct nl_msg *msg, void *arg)
@@ -58,7 +70,7 @@ static int on_valid(struct nl_msg *msg, void *arg)
 
 	if (!t->answer || t->ret)
 		return NL_OK;
-	if (genlmsg_parse(h, 0, attrs, CKPT_A_MAX, NULL) < 0)
+	if (genlmsg_parse(h, 0, attrs, CKPT_A_MAX, policy) < 0)
 		t->ret = -EBADMSG;
 	else
 		t->ret = t->answer(attrs, h, t);
@@ -89,8 +101,11 @@ static void read_ext_ack(const struct nlmsghdr *h, const struct nlmsgerr *e, str
 
 	if (!(h->nlmsg_flags & NLM_F_ACK_TLVS))
 		return;
-	if (!(h->nlmsg_flags & NLM_F_CAPPED))
+	if (!(h->nlmsg_flags & NLM_F_CAPPED)) {
+		if (e->msg.nlmsg_len < sizeof(e->msg) || e->msg.nlmsg_len > h->nlmsg_len)
+			return;
 		skip += e->msg.nlmsg_len - sizeof(e->msg);
+	}
 	left = (int)h->nlmsg_len - (int)(NLMSG_HDRLEN + NLMSG_ALIGN(skip));
 	if (left <= 0)
 		return;
@@ -479,7 +494,7 @@ static int got_results(struct nlattr **attrs, const struct nlmsghdr *h, struct t
 
 		if (nla_type(a) != CKPT_A_RESULT)
 			continue;
-		if (nla_parse_nested(in, CKPT_A_MAX, a, NULL) < 0 || !in[CKPT_A_TRACK] ||
+		if (nla_parse_nested(in, CKPT_A_MAX, a, policy) < 0 || !in[CKPT_A_TRACK] ||
 		    !in[CKPT_A_RESULT_FLAGS])
 			return ckpt_fail(t->err, E_KERNEL, -EBADMSG,
 					 "the ckpt module sent a malformed result");
@@ -668,7 +683,7 @@ int kmod_event(struct kmod *k, struct kmod_event *ret, struct ckpt_err *err)
 			return ckpt_fail_errno(err, E_KERNEL, -errno,
 					       "cannot read events of the ckpt module");
 		if (!nlmsg_ok(&buf.h, (int)n) ||
-		    genlmsg_parse(&buf.h, 0, attrs, CKPT_A_MAX, NULL) < 0 ||
+		    genlmsg_parse(&buf.h, 0, attrs, CKPT_A_MAX, policy) < 0 ||
 		    !attrs[CKPT_A_EVENT_TYPE] || !attrs[CKPT_A_SESSION] || !attrs[CKPT_A_TRACK] ||
 		    !attrs[CKPT_A_PID])
 			continue;

@@ -25,6 +25,7 @@ static int waiting_copy(const struct rtattr *a, struct unix_diag *ret)
 {
 	size_t n = RTA_PAYLOAD(a) / sizeof(uint32_t);
 
+	free(ret->waiting);
 	ret->waiting = calloc(n + 1, sizeof(uint32_t));
 	if (!ret->waiting)
 		return -ENOMEM;
@@ -36,11 +37,11 @@ static int waiting_copy(const struct rtattr *a, struct unix_diag *ret)
 static int answer_parse(const struct nlmsghdr *h, struct unix_diag *ret)
 {
 	const struct unix_diag_msg *m = NLMSG_DATA(h);
-	unsigned int left;
+	int left;
 
 	if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*m)))
 		return -EPROTO;
-	left = (unsigned int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(*m)));
+	left = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(*m)));
 	ret->ino = m->udiag_ino;
 	ret->state = m->udiag_state;
 	for (const struct rtattr *a = (const void *)(m + 1); RTA_OK(a, left);
@@ -77,8 +78,9 @@ static int diag_cmp(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Returns 1 at the end of the answer. */
-static int messages_parse(const char *buf, size_t left, struct unix_diags *ret)
+/* Returns 1 at the end of the answer. NLMSG_NEXT may step behind the end, so what is left has a
+ * sign. */
+static int messages_parse(const char *buf, int left, struct unix_diags *ret)
 {
 	for (const struct nlmsghdr *h = (const void *)buf; NLMSG_OK(h, left);
 	     h = NLMSG_NEXT(h, left)) {
@@ -132,7 +134,7 @@ int sockdiag_unix_read(struct unix_diags *ret, struct ckpt_err *err)
 	while (!rc) {
 		ssize_t n = recv(fd, buf, ANSWER_MAX, 0);
 
-		rc = n < 0 ? -errno : messages_parse(buf, (size_t)n, ret);
+		rc = n < 0 ? -errno : messages_parse(buf, (int)n, ret);
 	}
 	if (rc < 0) {
 		sockdiag_unix_free(ret);
@@ -160,7 +162,7 @@ void sockdiag_unix_free(struct unix_diags *all)
 }
 
 /* Returns 1 at the end of the answer. */
-static int tcp_parse(const char *buf, size_t left, struct tcp_diags *ret)
+static int tcp_parse(const char *buf, int left, struct tcp_diags *ret)
 {
 	for (const struct nlmsghdr *h = (const void *)buf; NLMSG_OK(h, left);
 	     h = NLMSG_NEXT(h, left)) {
@@ -208,7 +210,7 @@ static int tcp_family_read(int fd, int family, uint32_t states, char *buf, struc
 	while (!rc) {
 		ssize_t n = recv(fd, buf, ANSWER_MAX, 0);
 
-		rc = n < 0 ? -errno : tcp_parse(buf, (size_t)n, ret);
+		rc = n < 0 ? -errno : tcp_parse(buf, (int)n, ret);
 	}
 	return rc < 0 ? rc : 0;
 }
