@@ -78,12 +78,22 @@ static int diag_cmp(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Returns 1 at the end of the answer. NLMSG_NEXT may step behind the end, so what is left has a
- * sign. */
-static int messages_parse(const char *buf, int left, struct unix_diags *ret)
+/* NLMSG_NEXT, but never behind the end: the last message may not be padded. */
+static const struct nlmsghdr *message_next(const struct nlmsghdr *h, size_t *left)
+{
+	size_t n = NLMSG_ALIGN(h->nlmsg_len);
+
+	if (n > *left)
+		n = *left;
+	*left -= n;
+	return (const void *)((const char *)h + n);
+}
+
+/* Returns 1 at the end of the answer. */
+static int messages_parse(const char *buf, size_t left, struct unix_diags *ret)
 {
 	for (const struct nlmsghdr *h = (const void *)buf; NLMSG_OK(h, left);
-	     h = NLMSG_NEXT(h, left)) {
+	     h = message_next(h, &left)) {
 		struct unix_diag *d;
 		int rc;
 
@@ -134,7 +144,7 @@ int sockdiag_unix_read(struct unix_diags *ret, struct ckpt_err *err)
 	while (!rc) {
 		ssize_t n = recv(fd, buf, ANSWER_MAX, 0);
 
-		rc = n < 0 ? -errno : messages_parse(buf, (int)n, ret);
+		rc = n < 0 ? -errno : messages_parse(buf, (size_t)n, ret);
 	}
 	if (rc < 0) {
 		sockdiag_unix_free(ret);
@@ -162,10 +172,10 @@ void sockdiag_unix_free(struct unix_diags *all)
 }
 
 /* Returns 1 at the end of the answer. */
-static int tcp_parse(const char *buf, int left, struct tcp_diags *ret)
+static int tcp_parse(const char *buf, size_t left, struct tcp_diags *ret)
 {
 	for (const struct nlmsghdr *h = (const void *)buf; NLMSG_OK(h, left);
-	     h = NLMSG_NEXT(h, left)) {
+	     h = message_next(h, &left)) {
 		const struct inet_diag_msg *m = NLMSG_DATA(h);
 		struct tcp_diag *d;
 		int rc;
@@ -210,7 +220,7 @@ static int tcp_family_read(int fd, int family, uint32_t states, char *buf, struc
 	while (!rc) {
 		ssize_t n = recv(fd, buf, ANSWER_MAX, 0);
 
-		rc = n < 0 ? -errno : tcp_parse(buf, (int)n, ret);
+		rc = n < 0 ? -errno : tcp_parse(buf, (size_t)n, ret);
 	}
 	return rc < 0 ? rc : 0;
 }
