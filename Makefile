@@ -43,7 +43,7 @@ help:
 	@echo '  make check     install what is missing, build, and run every test that needs no VM (root)'
 	@echo '  make all       build build/ckpt'
 	@echo '  make lint      compilers, static analysis, layers, spelling'
-	@echo '  make bench     measure against CRIU and the limits of the machine (root)'
+	@echo '  make bench     measure against CRIU and the limits of the machine, BENCH_QUICK=1 in minutes (root)'
 	@echo '  make fuzz      fuzz the decoders for FUZZ_SECONDS=600 each'
 	@echo '  make soak      kill, checkpoint and move programs for about an hour (root; SOAK_KILLS, SOAK_SECONDS)'
 	@echo '  make bench-migrate   the pause of a live migration, against CRIU (root)'

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Included by the Makefile.
-.PHONY: bench bench-migrate
+# Included by the Makefile. BENCH_QUICK=1: in minutes; BENCH_OUT: where the results go.
+.PHONY: bench bench-migrate bench-report
 bench: all
-	@bench/run $(BENCHARGS)
+	@bench/all
 
 bench-migrate: all
 	@bench/migrate $(BENCHARGS)
+	@bench/report
+
+bench-report:
+	@bench/report $(or $(BENCH_OUT),bench/results)
