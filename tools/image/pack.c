@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/sum.h"
 #include "base/vec.h"
 #include "image/format.h"
 
@@ -76,7 +77,7 @@ void pack_block(enum pack_how how, const void *src, void *dst, struct pack_entry
 		ret->codec = PACK_RAW;
 	}
 	ret->len = (uint32_t)len;
-	ret->xxh3 = XXH3_64bits(dst, ret->len);
+	ret->xxh3 = sum_bytes(dst, ret->len);
 }
 
 int pack_put_index(int fd, const struct pack_entry *v, size_t n, uint64_t off)
@@ -152,7 +153,7 @@ int pack_read_block(int fd, const struct pack_entry *e, void *dst, void *scratch
 	}
 	from = e->codec == PACK_RAW ? dst : scratch;
 	rc = io_pread_full(fd, from, e->len, e->off);
-	if (!rc && XXH3_64bits(from, e->len) != e->xxh3)
+	if (!rc && sum_bytes(from, e->len) != e->xxh3)
 		rc = -EBADMSG;
 	if (rc || e->codec == PACK_RAW)
 		return rc;

@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
-#include <xxhash.h>
 
 #include "base/aio.h"
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/io.h"
+#include "base/sum.h"
 #include "base/vec.h"
 #include "image/content.h"
 #include "image/writer.h"
@@ -221,7 +221,7 @@ static int block_copy(struct copy *c, struct out *o, uint64_t block)
 		return rc;
 	/* The file is cut to whole blocks: the last one ends in zeros. */
 	memset(buf + n * CKPT_PAGE, 0, CKPT_PAGE_SUM_BYTES - n * CKPT_PAGE);
-	c->sums[block] = XXH3_64bits(buf, CKPT_PAGE_SUM_BYTES);
+	c->sums[block] = sum_bytes(buf, CKPT_PAGE_SUM_BYTES);
 	rc = block_write(c, o, first, n, buf);
 	if (!rc && block % 64 == 63)
 		ui_progress(c->w->ui, "memory", first * CKPT_PAGE, c->pages * CKPT_PAGE);

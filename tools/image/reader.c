@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/sum.h"
 #include "base/vec.h"
 #include "image/writer.h"
 
@@ -610,7 +611,7 @@ static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *er
 			return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc,
 					       "cannot read %s/pages at %llu", img->path,
 					       (unsigned long long)off);
-		if (rc || XXH3_64bits(buf, len) != img->sums.v[i])
+		if (rc || sum_bytes(buf, len) != img->sums.v[i])
 			return ckpt_fail(
 				err, E_IMAGE_CORRUPT, -EBADMSG,
 				"the checkpoint in %s is damaged: pages, bytes %llu to %llu",
