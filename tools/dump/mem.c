@@ -449,7 +449,9 @@ int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err)
 
 	if (d->snapshots.n)
 		rc = write_part(d, true, err);
-	dump_drop_snapshots(d);
+	/* They end while the image is completed; dump_end() waits for them. */
+	for (size_t i = 0; i < d->snapshots.n; i++)
+		snapshot_kill(&d->snapshots.v[i]);
 	d->stats.bytes_pages = d->stats.pages_written * CKPT_PAGE;
 	return rc;
 }

@@ -183,16 +183,22 @@ int snapshot_take(struct snapshot *s, struct target_task *task, struct ckpt_err 
 	return rc;
 }
 
+void snapshot_kill(struct snapshot *s)
+{
+	if (s->mem_fd >= 0)
+		(void)close(s->mem_fd);
+	s->mem_fd = -1;
+	if (s->pid > 0)
+		(void)kill(s->pid, SIGKILL);
+}
+
 void snapshot_drop(struct snapshot *s)
 {
 	int status;
 
-	if (s->mem_fd >= 0)
-		(void)close(s->mem_fd);
-	s->mem_fd = -1;
+	snapshot_kill(s);
 	if (s->pid <= 0)
 		return;
-	(void)kill(s->pid, SIGKILL);
 	while (waitpid(s->pid, &status, __WALL) == s->pid && WIFSTOPPED(status))
 		;
 	s->pid = 0;

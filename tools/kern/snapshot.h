@@ -21,6 +21,9 @@ struct snapshot {
 
 /* Take one of @task. E_INJECT or E_MEMORY on failure, the task as it was. */
 int snapshot_take(struct snapshot *s, struct target_task *task, struct ckpt_err *err) __must_check;
+/* It is not needed any more: its end, which takes as long as the copy took, begins without being
+ * waited for. snapshot_drop() waits. */
+void snapshot_kill(struct snapshot *s);
 void snapshot_drop(struct snapshot *s);
 
 #endif
