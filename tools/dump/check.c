@@ -286,11 +286,16 @@ static void check_tree(struct checker *c, int pid)
 	struct ckpt_err gone = { 0 };
 	struct proc_pids kids;
 	struct proc_stat st;
-	int live = proc_live(pid), *slot;
+	int live = pid, *slot;
 	char name[16];
 
-	if (!live || proc_stat_read(live, &st, &gone))
+	if (proc_stat_read(pid, &st, &gone))
 		return;
+	if (st.state == 'Z' || st.state == 'X') {
+		live = proc_live(pid);
+		if (!live || proc_stat_read(live, &st, &gone))
+			return;
+	}
 	slot = vec_push(&c->live);
 	if (slot)
 		*slot = live;
