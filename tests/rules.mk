@@ -15,6 +15,7 @@ TEST_PROG := $(patsubst tests/flow/%.c,$(TEST_BUILD)/flow/%,$(wildcard tests/flo
 	     $(patsubst tests/apps/%.c,$(TEST_BUILD)/apps/%,$(wildcard tests/apps/*.c))
 TEST_LIB := $(TEST_BUILD)/lib/t.o
 TEST_LIBS := -lpthread -lrt
+TEST_LIBS_reseal := -lxxhash
 
 .PHONY: tests check-run soak
 

@@ -12,17 +12,17 @@ from _invariants import TEST_BUILD
 from sandbox import Result, check, pids, read, state
 
 CLONE_NEWNET, CLONE_NEWIPC = 0x40000000, 0x08000000
-MS_PRIVATE_TMPFS = ("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
 # fail: an error comes back    kill: ckpt dies there    stop: ckpt is stopped there for a while
 HOWS = ("fail", "kill", "stop")
 
 
 def private_world():
-    """Network and IPC namespaces and a /run of our own, so that what is new there is ckpt's."""
+    """Network and IPC namespaces a /run and a /dev/shm of our own, so that what is new there is ckpt's."""
     libc = ctypes.CDLL(None, use_errno=True)
     check(libc.unshare(CLONE_NEWNET | CLONE_NEWIPC) == 0, f"namespaces: errno {ctypes.get_errno()}")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    subprocess.run(MS_PRIVATE_TMPFS, check=True)
+    for where in ("/run", "/dev/shm"):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777" if where == "/dev/shm" else "mode=755", "tmpfs", where], check=True)
 
 
 def stopped_ckpt():
