@@ -173,8 +173,9 @@ int proc_vmas_read(int pid, struct proc_vmas *ret, struct ckpt_err *err)
 {
 	struct proc_vmas vmas = { 0 };
 	char path[64];
-	/* The kernel gives a page at most in one read; the usual buffer would ask for a quarter. */
-	char buf[4096];
+	/* Less than one mapping's text. A read that wants more makes the kernel begin one that does
+	 * not fit, and walk the pages of that mapping again in the next read. */
+	char buf[512];
 	auto_file FILE *f = NULL;
 	auto_free char *line = NULL;
 	struct proc_vma *cur = NULL;
