@@ -68,9 +68,7 @@ static bool is_event_stop(int status)
 	return status >> 16 == PTRACE_EVENT_STOP;
 }
 
-/* Go on from another stop than the one that was asked for. Any stop takes the pending request away,
- * so it is made again, and before the thread runs, lest it be left over when it is met already. */
-static int thread_pass(int tid, int sig)
+int thread_pass(int tid, int sig)
 {
 	return ptrace(PTRACE_INTERRUPT, tid, 0, 0) || ptrace(PTRACE_CONT, tid, 0, sig) ? -errno : 0;
 }

@@ -130,8 +130,7 @@ static int stop_again(int tid)
 		rc = thread_wait(tid, &status);
 		if (rc || status >> 16 == PTRACE_EVENT_STOP)
 			break;
-		if (ptrace(PTRACE_CONT, tid, 0, status >> 16 ? 0 : WSTOPSIG(status)))
-			rc = -errno;
+		rc = thread_pass(tid, status >> 16 ? 0 : WSTOPSIG(status));
 	}
 	return rc;
 }

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# t: timeout=200
+"""A restore is killed at random instants while it gives birth: to processes whose session takes helpers and stand-ins,
+that share descriptors and directories, whose first thread has ended. No newborn is left, and the last restore is whole."""
+import os
+import random
+import signal
+import time
+
+from sandbox import ROOT, check, describe, main, pids
+
+ROUNDS = int(os.environ.get("T_ROUNDS", "12"))
+PROGRAMS = ("task_daemon", "task_sharefiles", "task_sharefs", "task_leader")
+
+
+def restore(box, image):
+    with open(os.devnull, "w") as null:
+        p = box.spawn([box.ckpt, "restore", "-D", image, "--detach"], null, null)
+    p.returncode = 0
+    return p.pid
+
+
+def body(box):
+    rng = random.Random(99)
+    for name in PROGRAMS:
+        target = box.start(os.path.join(ROOT, "build/tests/kind", name), subdir=name).wait_ready()
+        image = f"{box.image}-{name}"
+        before = set(pids()) - {target.pid}
+        box.dump(target, "--kill", image=image)
+        before = set(pids()) & before
+        span = 0.02
+        for i in range(ROUNDS):
+            begin = time.monotonic()
+            ckpt = restore(box, image)
+            delay = rng.uniform(0, span)
+            while ckpt not in box.status and time.monotonic() < begin + delay:
+                signal.sigtimedwait({signal.SIGCHLD}, max(0, begin + delay - time.monotonic()))
+                box.reap()
+            if ckpt not in box.status:
+                os.kill(ckpt, signal.SIGKILL)
+            done = box.wait_pid(ckpt, "end of ckpt") == 0
+            if done:            # faster than thought: end what runs
+                span *= 0.9
+                for p in set(pids()) - before:
+                    os.kill(p, signal.SIGKILL)
+            else:
+                span *= 1.1
+            left = []
+
+            def gone():
+                left[:] = sorted(set(pids()) - before)
+                return not left
+            try:
+                box.wait(gone, "", timeout=20)
+            except Exception:
+                check(False, f"{name}: killed after {delay * 1000:.2f} ms, this is left: "
+                      + "\n".join(describe(p) for p in left))
+        box.log(f"{name}: kills up to {span * 1000:.1f} ms into a restore")
+        box.restore(image=image)
+        target.finish()
+
+
+main(body)
