@@ -82,9 +82,9 @@ int thread_get_sigmask(int tid, uint64_t *ret);
 int thread_set_sigmask(int tid, uint64_t mask);
 /* Wait until @tid stops. 0 and the wait status, or -ESRCH when it ended. */
 int thread_wait(int tid, int *ret_status);
-/* Go on from another stop than the one that was asked for, with signal @sig. Any stop takes the pending
- * request away, so it is made again, and before the thread runs, lest it be left over when it is met
- * already. */
+/* Go on from another stop than the one that was asked for, with signal @sig. Any stop takes the
+ * pending request away, so it is made again, and before the thread runs, lest it be left over when
+ * it is met already. */
 int thread_pass(int tid, int sig);
 /* Interrupt a running thread that we hold and wait for its PTRACE_EVENT_STOP. */
 int thread_interrupt(int tid);
