@@ -141,6 +141,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	struct ckpt_err err = { 0 };
 	struct findings f = { .c = &c };
 	const char *external[CKPT_EXTERNAL_MAX];
+	struct dump_ns ns = { 0 };
 	int key, rc;
 
 	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
@@ -161,6 +162,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			m.auth.insecure = true;
 	}
 	d.external = external;
+	d.ns = &ns;
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (m.to && !d.pid)
@@ -168,6 +170,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	if (!d.pid && !r.dir)
 		return check_kernel(&c);
 	f.list = json_object_new_array();
+	if (d.pid && !m.to)
+		dump_ns_enter(d.pid, &ns);
 	m.pid = d.pid;
 	m.tcp = d.tcp;
 	rc = m.to    ? check_migration(&f, &m, &c, &err)

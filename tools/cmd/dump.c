@@ -148,6 +148,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	struct ckpt_err err = { 0 };
 	struct every_opts e = { 0 };
 	const char *external[CKPT_EXTERNAL_MAX];
+	struct dump_ns ns = { 0 };
 	Ckpt__Stats st;
 	int key, rc, ms = 0;
 
@@ -199,6 +200,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			return cmd_usage(cmd, "\"%s\" is not a number of threads", optarg);
 	}
 	o.external = external;
+	o.ns = &ns;
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (!o.pid || !o.dir)
@@ -212,6 +214,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "--track and --kill exclude each other");
 	if (!e.interval_us && (e.keep || e.count))
 		return cmd_usage(cmd, "--keep and --count go with --every");
+	dump_ns_enter(o.pid, &ns);
 	if (e.interval_us)
 		return run_every(cmd, &c, &e, &o);
 	rc = ckpt_dump(&o, &c.ui, &st, &err);

@@ -13,7 +13,7 @@
 #include "cmd/cmd.h"
 #include "restore/restore.h"
 
-enum { OPT_PIDFILE = 256, OPT_PIDNS, OPT_PLAN, OPT_INHERIT, OPT_CGROUP };
+enum { OPT_PIDFILE = 256, OPT_PIDNS, OPT_PLAN, OPT_INHERIT, OPT_CGROUP, OPT_JOIN };
 
 static const struct cmd_opt opts[] = {
 	{ 'D', "image", "DIR", "the checkpoint" },
@@ -22,6 +22,7 @@ static const struct cmd_opt opts[] = {
 	{ OPT_PIDFILE, "pidfile", "FILE", "write the pid of the root process there" },
 	{ OPT_PIDNS, "pidns", NULL, "restore into a fresh pid namespace" },
 	{ OPT_INHERIT, "inherit-fd", "N:NAME", "hand descriptor N over for the one called NAME" },
+	{ OPT_JOIN, "join-ns", "TYPE:PATH", "enter this net, uts or ipc namespace (PATH or host)" },
 	{ OPT_CGROUP, "cgroup", "PATH|keep|none", "control group to run in (default keep)" },
 	{ OPT_PLAN, "plan", NULL, "print what would be done, and do nothing" },
 	{ 0 },
@@ -84,6 +85,21 @@ static bool inherit_parse(const char *s, struct ckpt_inherit *ret)
 	return end != s && *end == ':' && end[1] && fd >= 0 && fd < INT_MAX;
 }
 
+/* "net:/run/netns/blue" */
+static bool join_parse(const char *s, struct ckpt_restore_opts *o)
+{
+	for (int t = 0; t < NSENTER_TYPES; t++) {
+		const char *name = nsenter_name((enum nsenter_type)t);
+		size_t n = strlen(name);
+
+		if (strncmp(s, name, n) != 0 || s[n] != ':' || !s[n + 1])
+			continue;
+		o->join_ns[t] = s + n + 1;
+		return true;
+	}
+	return false;
+}
+
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
 	struct ckpt_restore_opts o = { 0 };
@@ -108,6 +124,10 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.plan_only = true;
 		if (key == OPT_CGROUP)
 			o.cgroup = optarg;
+		if (key == OPT_JOIN && !join_parse(optarg, &o))
+			return cmd_usage(
+				cmd, "--join-ns takes net:PATH, uts:PATH or ipc:PATH, not \"%s\"",
+				optarg);
 		if (key == OPT_INHERIT && o.n_inherit == CKPT_EXTERNAL_MAX)
 			return cmd_usage(cmd, "--inherit-fd is given too often");
 		if (key == OPT_INHERIT && !inherit_parse(optarg, &inherit[o.n_inherit++]))
@@ -120,8 +140,10 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (!o.dir)
 		return cmd_usage(cmd, "name the checkpoint with --image");
-	rc = o.pidns && !o.plan_only ? ckpt_restore_pidns(&o, &c.ui, &res, &err)
-				     : ckpt_restore(&o, &c.ui, &res, &err);
+	rc = o.plan_only ? 0 : restore_ns_enter(&o, &err);
+	if (!rc)
+		rc = o.pidns && !o.plan_only ? ckpt_restore_pidns(&o, &c.ui, &res, &err)
+					     : ckpt_restore(&o, &c.ui, &res, &err);
 	cmd_progress_end();
 	if (!rc && o.pidfile && !o.plan_only)
 		rc = write_pidfile(o.pidfile, res.pid, &err);

@@ -385,7 +385,7 @@ static void check_external(struct checker *c)
 
 static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui)
 {
-	struct ckpt_err family = { 0 };
+	struct ckpt_err family = { 0 }, own_ns = { 0 };
 
 	*c = (struct checker) { .d = { .opts = opts, .ui = ui } };
 	if (opts->tcp == CKPT_TCP_KEEP)
@@ -396,6 +396,8 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ck
 	check_vm(c);
 	vec_free(&c->live);
 	check_external(c);
+	if (dump_ns_check(opts, &own_ns))
+		report(c, &own_ns);
 	if (dump_family_check(opts->pid, &family))
 		report(c, &family);
 	dump_tree_free(&c->d);

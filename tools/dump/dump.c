@@ -80,6 +80,7 @@ static void fill_inventory(struct dump_ctx *d, struct utsname *un, char *boot_id
 	inv->vdso.data = (uint8_t *)vdso_own(&inv->vdso.len);
 	inv->xfeatures = arch_xfeatures();
 	inv->stats = &d->stats;
+	dump_ns_fill(d);
 }
 
 void dump_end(struct dump_ctx *d)

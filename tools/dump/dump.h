@@ -124,6 +124,7 @@ struct dump_ctx {
 	uint64_t external_seen; /* bit i: opts->external[i] was found */
 	Ckpt__Inventory inv;
 	Ckpt__Stats stats;
+	Ckpt__Namespaces namespaces;
 	struct utsname un; /* inv points into these two */
 	char *boot_id;
 };
@@ -150,6 +151,12 @@ int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		    struct ckpt_err *err) __must_check;
 
+/* ns.c. Enter the namespaces of @pid that are not ours, for the rest of ckpt's life; before
+ * anything else. */
+void dump_ns_enter(int pid, struct dump_ns *ret);
+/* Is there something in them that nobody will make again? */
+int dump_ns_check(const struct ckpt_dump_opts *opts, struct ckpt_err *err) __must_check;
+void dump_ns_fill(struct dump_ctx *d); /* the inventory, behind its uname() */
 /* collect.c */
 int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 int dump_facts_status(int pid, int tid, char **ret, struct ckpt_err *err) __must_check;

@@ -22,6 +22,7 @@
 #include "core.pb-c.h"
 #include "image/pack.h"
 #include "kern/netlock.h"
+#include "kern/nsenter.h"
 #include "kern/procfs.h"
 #include "kern/sockdiag.h"
 #include "kern/target.h"
@@ -224,6 +225,11 @@ uint32_t dump_net_peer(const struct dump_ctx *d, ino_t ino, void *ret);
 const struct ckpt_dump_opts *dump_opts(const struct dump_ctx *d);
 struct ckpt_ui *dump_ui(const struct dump_ctx *d);
 
+/* Which namespaces of the tree ckpt had to enter. */
+struct dump_ns {
+	bool own[NSENTER_TYPES];
+};
+
 struct ckpt_dump_opts {
 	int pid;
 	const char *dir;
@@ -242,6 +248,7 @@ struct ckpt_dump_opts {
 	/* Descriptors that are not saved, by their names in /proc/PID/fd */
 	const char *const *external;
 	size_t n_external;
+	const struct dump_ns *ns; /* dump_ns_enter()'s; NULL: the tree must be where ckpt is */
 };
 
 /* ---- what kinds may ask of a restore (tools/restore) --------------------------------------- */
@@ -303,6 +310,7 @@ struct ckpt_restore_opts {
 	const char *pidfile;
 	const struct ckpt_inherit *inherit;
 	size_t n_inherit;
+	const char *join_ns[NSENTER_TYPES]; /* a path or "host"; NULL: as it was */
 	const char *cgroup; /* NULL or "keep": as it was; "none": ckpt's; else its path */
 };
 

@@ -94,6 +94,8 @@ struct restore_result {
 /* Bring the checkpoint in opts->dir back. Errors leave nothing behind. */
 int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 		 struct restore_result *ret, struct ckpt_err *err) __must_check;
+/* ns.c: go to the namespaces that the program will be in. Before ckpt_restore(), once. */
+int restore_ns_enter(const struct ckpt_restore_opts *opts, struct ckpt_err *err) __must_check;
 /* The same in a fresh pid namespace, with an init of its own. */
 int ckpt_restore_pidns(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 		       struct restore_result *ret, struct ckpt_err *err) __must_check;

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A program in network, UTS and IPC namespaces of its own: ckpt enters them for the dump. At the restore the host name and
+the System V segments come back in new ones, and the network is one that the caller names."""
+import json
+import os
+import socket
+
+from sandbox import check, main, read
+
+PROGRAM = r"""
+import ctypes, json, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+socket.sethostname("inner")
+shm = libc.shmget(0x1234, 4096, 0o1600)
+mem = libc.shmat(shm, None, 0)
+ctypes.memmove(mem, b"kept", 4)
+tcp = socket.create_server(("127.0.0.1", 7000))
+unix = socket.socket(socket.AF_UNIX)
+unix.bind(sys.argv[1])
+unix.listen()
+open(sys.argv[1] + ".ready", "w").close()
+sem = -1
+while True:
+    c, _ = unix.accept()
+    word = c.recv(100)
+    if word == b"sem+":
+        sem = libc.semget(0x55, 1, 0o1600)
+    if word == b"sem-":
+        libc.semctl(sem, 0, 0)
+    inside = socket.create_connection(("127.0.0.1", 7000), timeout=5)
+    tcp.accept()[0].close()
+    inside.close()
+    c.send(json.dumps({"host": socket.gethostname(), "mem": ctypes.string_at(mem, 4).decode(),
+                       "shm": libc.shmget(0x1234, 0, 0) == shm}).encode())
+    c.close()
+"""
+
+
+def ns(pid, name):
+    return os.readlink(f"/proc/{pid}/ns/{name}")
+
+
+def body(box):
+    sock = os.path.join(box.dir, "sock")
+    log = open(os.path.join(box.dir, "log"), "w")
+    pid = box.spawn(["unshare", "--net", "--uts", "--ipc", "--", "sh", "-c", "ip link set lo up && exec /usr/bin/python3 -c "
+                     '"$0" "$1"', PROGRAM, sock], log, log).pid
+
+    def ask(word=b"?"):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(20)
+            s.connect(sock)
+            s.send(word)
+            return json.loads(s.recv(1000))
+
+    box.wait(lambda: os.path.exists(sock + ".ready"), f"the program listens: {read(log.name)}")
+    want = {"host": "inner", "mem": "kept", "shm": True}
+    box.wait(lambda: ask() == want, "the program answers")
+
+    # What nobody would make again is refused before anything is frozen.
+    ask(b"sem+")
+    res = box.run_ckpt("check", "-t", pid)
+    check(res.code == 3 and "System V semaphores" in res.out, f"semaphores are refused: {res}")
+    box.refused(pid, "E-UNSUPPORTED", "System V semaphores")
+    ask(b"sem-")
+
+    was = {name: ns(pid, name) for name in ("net", "uts", "ipc")}
+    res = box.run_ckpt("dump", "-t", pid, "-D", box.image + "copy")
+    check(res.code == 0, f"{res}")
+    check(ask() == want and ns("self", "uts") != was["uts"], "a copy leaves it as it was")
+    res = box.run_ckpt("dump", "-t", pid, "-D", box.image, "--kill")
+    check(res.code == 0, f"{res}")
+    box.wait_pid(pid, "end of the program")
+    shown = box.run_ckpt("show", "-D", box.image).out
+    check("net ipc uts (inner)" in shown, f"show tells: {shown}")
+
+    res = box.run_ckpt("restore", "-D", box.image, "--detach")
+    check(res.code == 3 and "E-EXTERNAL" in res.err and "--join-ns net:" in res.err, f"a network is needed: {res}")
+    res = box.run_ckpt("restore", "-D", box.image, "--detach", "--join-ns", "net:/dev/null")
+    check(res.code == 3 and "/dev/null" in res.err, f"no namespace: {res}")
+    res = box.run_ckpt("restore", "-D", box.image, "--detach", "--join-ns", "mnt:/x")
+    check(res.code == 2, f"another type: {res}")
+
+    # util-linux's way to give a namespace a name, like ip netns
+    path = os.path.join(box.dir, "netns")
+    open(path, "w").close()
+    res = box.run(["unshare", f"--net={path}", "ip", "link", "set", "lo", "up"])
+    check(res.code == 0, f"{res}")
+    host = socket.gethostname()
+    for turn in range(2):
+        box.restore("--join-ns", f"net:{path}", image=f"{box.image}{turn or ''}")
+        check(ask() == want, f"it answers after restore {turn + 1}: {ask()}")
+        check(os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(path).st_ino, "it is in the network that was named")
+        for name in ("uts", "ipc"):
+            check(ns(pid, name) not in (ns("self", name), was[name]), f"its {name} namespace is a new one")
+        check(socket.gethostname() == host, "our host name")
+        res = box.run_ckpt("dump", "-t", pid, "-D", f"{box.image}{turn + 1}", "--kill")
+        check(res.code == 0, f"{res}")
+        box.wait_pid(pid, "end of the program")
+    box.restore("--pidns", "--join-ns", f"net:{path}", "--join-ns", "uts:host", image=box.image + "2")
+    check(ask() == {**want, "host": host}, f"the caller's host name: {ask()}")
+    box.run(["umount", path])
+
+
+main(body)
