@@ -3,7 +3,9 @@
 #
 #	make modules		for every kernel of tests/vm/versions.list, into build/kmod/NAME/ckpt.ko
 #	make module KDIR=…	for one kernel: its build directory; default: the running kernel's
-#	make modules_install	for the running kernel (or KDIR)
+#	make modules_install	for the running kernel (or KDIR), below INSTALL_MOD_PATH or DESTDIR
+#	make dkms_install	the sources as DKMS wants them, below DESTDIR
+#	make check-dkms		both of these tried in a temporary tree, for every kernel
 #	make modules-lint	W=1, sparse, clang where its headers allow
 
 KMOD_KERNELS = $(shell awk '!/^ *(\#|$$)/ {print $$1}' tests/vm/versions.list)
@@ -13,7 +15,7 @@ PKGS += libnl-genl-3.0
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
-.PHONY: modules module modules_install modules-lint deps-vm
+.PHONY: modules module modules_install dkms_install check-dkms modules-lint deps-vm
 
 deps-vm:
 	@scripts/deps-vm
@@ -37,7 +39,17 @@ module:
 	$(call kmod_build,build/kmod/local,$(KDIR),)
 
 modules_install: module
-	@$(MAKE) -C $(KDIR) M=$(CURDIR)/build/kmod/local/src/kmod modules_install
+	@$(MAKE) -s -C $(KDIR) M=$(CURDIR)/build/kmod/local/src/kmod INSTALL_MOD_PATH=$(or $(INSTALL_MOD_PATH),$(DESTDIR)) \
+		modules_install
+
+DKMS_SRC = $(DESTDIR)/usr/src/ckpt-$(VERSION)
+
+dkms_install:
+	@for f in $(KMOD_SRCS); do install -D -m 644 $$f $(DKMS_SRC)/$$f || exit 1; done
+	@sed 's/@VERSION@/$(VERSION)/' kmod/dkms.conf >$(DKMS_SRC)/dkms.conf
+
+check-dkms: deps-vm
+	@tests/vm/dkms $(VERSION)
 
 # Anything printed is a failure. Sparse comes with C=2, kernel-doc with W=1.
 modules-lint: deps-vm

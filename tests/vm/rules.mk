@@ -19,7 +19,7 @@ check-debug: deps-vm
 	@tests/vm/debug-kernel
 	@$(MAKE) --no-print-directory build/kmod/6.1-debug/ckpt.ko
 	@VM_MB=2560 VM_SECONDS=$${VM_SECONDS:-14400} VM_APPEND="vm_scale=20" \
-		tests/vm/run -k 6.1-debug $(if $(DEBUG_ARGS),$(DEBUG_ARGS),'path/*' 'session/*' 'client/*' 'stress/*killed' 'stress/rmmod*')
+		tests/vm/run -k 6.1-debug $(if $(DEBUG_ARGS),$(DEBUG_ARGS),'fault/*' 'path/*' 'snapshot/*' 'session/*' 'client/*' 'stress/*killed' 'stress/rmmod*')
 
 # Ratios of instructions, which repeat: one CPU, virtual time. Never its seconds.
 .PHONY: bench-vm

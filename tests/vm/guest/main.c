@@ -194,14 +194,15 @@ static int run(const struct test *t, char *why, size_t size)
 
 int main(int argc, char **argv)
 {
-	const struct test *const tables[] = { path_table(), snapshot_table(), session_tests, client_tests, stress_tests, figure_tests };
+	const struct test *const tables[] = { path_table(), snapshot_table(), session_tests, client_tests, fault_tests, stress_tests, figure_tests };
 	int passed = 0, failed = 0, skipped = 0;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++) {
 		for (const struct test *t = tables[i]; t->name; t++) {
-			/* Figures need a guest of their own kind: only by name. */
-			bool wanted = argc < 2 && strncmp(t->name, "figure/", 7);
+			/* Figures and faults need a guest of their own kind: only by name. */
+			bool wanted = argc < 2 && strncmp(t->name, "figure/", 7) &&
+				      strncmp(t->name, "fault/", 6);
 			char why[512];
 			uint64_t begin;
 

@@ -790,6 +790,102 @@ static void garbage(const void *unused)
 	disarm(&a);
 }
 
+/* ---- sensible messages, cut, doubled and in any order ------------------------------------------------- */
+
+struct draft {
+	unsigned char buf[256];
+	size_t len;
+};
+
+static void draft(struct draft *d, struct nl *nl, int cmd, int flags, const uint32_t *attrs, size_t n)
+{
+	struct vnl_msg m;
+
+	vnl_begin(nl, &m, cmd, flags);
+	for (size_t i = 0; i < n; i += 2)
+		vnl_put_u32(&m, attrs[i], attrs[i + 1]);
+	CHECK(m.len <= sizeof(d->buf));
+	memcpy(d->buf, m.buf, m.len);
+	((struct nlmsghdr *)d->buf)->nlmsg_len = m.len;
+	d->len = m.len;
+}
+
+static void disorder(const void *unused)
+{
+	uint64_t state = 20260202;
+	struct vnl_result r;
+	struct target own;
+	struct armed a;
+
+	(void)unused;
+	arm_target(&a, &small, 0);
+	target_start(&own, &small);
+	for (int round = 0; round < 150; round++) {
+		/* Ids of what is made on the way are guessed: they count up. */
+		uint32_t s = a.session + 1 + round, t = a.track + rnd(&state) % 40, pid = own.pid;
+		struct draft d[10];
+		struct nl nl;
+		size_t n = 0;
+
+		CHECK(!vnl_open(&nl));
+		draft(&d[n++], &nl, CKPT_CMD_OPEN, 0, (uint32_t[]){ CKPT_A_SESSION_FLAGS, round & 1 }, 2);
+		draft(&d[n++], &nl, CKPT_CMD_ATTACH, 0, (uint32_t[]){ CKPT_A_SESSION, s, CKPT_A_PID, pid }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_ATTACH, 0, (uint32_t[]){ CKPT_A_PID, pid, CKPT_A_SESSION, s }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_ARM, 0, (uint32_t[]){ CKPT_A_SESSION, s }, 2);
+		draft(&d[n++], &nl, CKPT_CMD_COLLECT, 0,
+		      (uint32_t[]){ CKPT_A_COLLECT_FLAGS, rnd(&state) % 8, CKPT_A_SESSION, s }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_SNAPSHOT, 0, (uint32_t[]){ CKPT_A_SESSION, s, CKPT_A_TRACK, t }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_RUNS, NLM_F_DUMP,
+		      (uint32_t[]){ CKPT_A_TRACK, t, CKPT_A_SESSION, s }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_STATUS, NLM_F_DUMP, NULL, 0);
+		draft(&d[n++], &nl, CKPT_CMD_DETACH, 0, (uint32_t[]){ CKPT_A_SESSION, s, CKPT_A_TRACK, t }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_DETACH, 0, (uint32_t[]){ CKPT_A_SESSION, a.session }, 2);
+		for (int k = 0; k < 40; k++) {
+			unsigned char buf[1024];
+			size_t len = 0;
+
+			/* The first half in order, then anyhow; some in one datagram. */
+			for (int parts = rnd(&state) % 3; parts >= 0; parts--) {
+				const struct draft *one = &d[k < 10 ? (size_t)k : rnd(&state) % n];
+				struct nlmsghdr *h = (struct nlmsghdr *)(buf + len);
+
+				memcpy(h, one->buf, one->len);
+				len += one->len;
+				if (k < 10)
+					break;
+				if (rnd(&state) % 3 == 0) {
+					/* Cut, and the header knows it or does not. */
+					size_t cut = rnd(&state) % (one->len - NLMSG_HDRLEN);
+
+					len -= cut;
+					if (rnd(&state) % 2)
+						h->nlmsg_len -= cut;
+					len = NLMSG_ALIGN(len);
+				}
+			}
+			(void)send(nl.fd, buf, len, MSG_DONTWAIT);
+			while (recv(nl.fd, buf, sizeof(buf), MSG_DONTWAIT) > 0 || errno == ENOBUFS)
+				;
+		}
+		vnl_close(&nl);
+		/* What others own is theirs still. */
+		CHECK(session_exists(a.session));
+	}
+	for (int fd = 3; fd < 1024; fd++) {
+		char link[64] = "", path[64];
+
+		/* Snapshots that nobody heard of became descriptors nevertheless. */
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (readlink(path, link, sizeof(link) - 1) > 0 && strstr(link, "ckpt-snapshot"))
+			close(fd);
+	}
+	target_step(&a.t, 2);
+	collect(&a, CKPT_COLLECT_REARM, &r);
+	CHECK(covers_step(&a, &r, 2) && arena_pages(&a, &r) == 2 && !r.flags);
+	disarm(&a);
+	target_stop(&own);
+}
+
 const struct test session_tests[] = {
 	{ "session/info", info, NULL, 0 },
 	{ "session/peek", peek, NULL, 0 },
@@ -813,5 +909,6 @@ const struct test session_tests[] = {
 	{ "session/granule-adaptive-64k", granule, "adaptive 65536 420 240", 0 },
 	{ "session/granule-adaptive-2m", granule, "adaptive 2097152 150 240", 0 },
 	{ "session/garbage", garbage, NULL, 0 },
+	{ "session/disorder", disorder, NULL, 0 },
 	{}
 };

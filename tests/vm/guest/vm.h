@@ -47,7 +47,8 @@ struct test {
 const struct test *path_table(void);
 const struct path *path_number(size_t i); /* NULL behind the last */
 const struct test *snapshot_table(void);
-extern const struct test session_tests[], client_tests[], stress_tests[], figure_tests[];
+extern const struct test session_tests[], client_tests[], stress_tests[], figure_tests[],
+	fault_tests[];
 
 /* ---- target.c: a program that changes its pages on command ------------------- */
 
