@@ -188,14 +188,16 @@ def header(rounds, criu=False):
     if criu:
         versions["criu"] = "CRIU " + version([CRIU, "--version"]).removeprefix("Version: ")
     return {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine(), "rounds": rounds,
-            "versions": versions}
+            "load": round(os.getloadavg()[0], 1), "versions": versions}
 
 
 def about(data):
     m, v = data["machine"], data["versions"]
     tools = "; ".join(v.values())
+    # A machine with other work: read the ratios, not the times.
+    busy = f"; **begun at a load of {data['load']:g}**" if data["load"] > 1 else ""
     return (f"{m['cpus']} × {m['cpu']}, {m['memory_gib']} GiB, Linux {m['kernel']}; {tools}; {data['date']}; "
-            f"{data['rounds']} rounds.")
+            f"{data['rounds']} rounds{busy}.")
 
 
 def save(out, name, data):
