@@ -57,7 +57,7 @@ def points():
 
 
 # Not failures: they choose another way, and have tests of their own.
-SWITCHES = {"restore.vdso", "restore.boot"}
+SWITCHES = {"restore.vdso", "restore.boot", "delta.lost"}
 # Which script of this folder walks a point; the first rule that matches.
 WALKS = [("restore", r"restore\."), ("migrate", r"migrate\.|receive\."),
          ("track", r"track\.|keeper\.|every\.|merge\."), ("dump", r"dump\.|image\.|inject\.|freeze\."),
@@ -150,6 +150,10 @@ class Program:
         self.box, self.target, self.churns = box, target, churns
         self.arena = False      # the exception above is to be made
         self.moved = False      # it was restored: pipes, sockets and removed files have new names
+        if not churns:          # a thread that waits for a signal shows another mask than one about to
+            box.wait(lambda: state(target.pid) == "T" or (state(target.pid) == "S" and
+                                                          read(f"/proc/{target.pid}/syscall").startswith("128 ")),
+                     f"{target.name} waits for its signal")
         self.before = self.look()
 
     def look(self):
