@@ -17,7 +17,7 @@ TEST_LIB := $(TEST_BUILD)/lib/t.o
 TEST_LIBS := -lpthread -lrt
 TEST_LIBS_reseal := -lxxhash
 
-.PHONY: tests check-run soak
+.PHONY: tests check-run check-long soak
 
 tests: $(TEST_KIND) $(TEST_PROG) $(TEST_UNIT)
 
@@ -28,6 +28,12 @@ check-run: tests
 soak: all tests
 	SOAK_KILLS=$${SOAK_KILLS:-2000} SOAK_SECONDS=$${SOAK_SECONDS:-1800} SOAK_MIGRATIONS=$${SOAK_MIGRATIONS:-200} \
 		SOAK_MIB=$${SOAK_MIB:-64} $(TEST_PY) tests/run -v --jobs 1 --slow 200 soak $(TESTARGS)
+
+# A thousand checkpoints of a program that does everything to its memory, by every tracker that this kernel has.
+check-long: all tests
+	for t in kmod wp-async soft-dirty none; do \
+		T_LONG=$${T_LONG:-1000} T_TRACKER=$$t $(TEST_PY) tests/run -v --jobs 1 --slow 20 -k inc_long || exit 1; \
+	done
 
 $(TEST_LIB): tests/lib/t.c tests/lib/t.h
 	@mkdir -p $(@D)
