@@ -45,6 +45,7 @@ struct checker {
 	struct findings found;
 	int root; /* a thread of the root task that has not ended */
 	struct ns_id own_ns[ARRAY_SIZE(same_as_own)], root_ns[ARRAY_SIZE(same_as_root)];
+	struct ns_id alike;    /* a mount namespace that has what ckpt's has */
 	struct proc_pids live; /* one of each process */
 };
 
@@ -132,6 +133,8 @@ static void check_namespaces(struct checker *c, const char *pid)
 
 		if (!ns_differ(ns_of(pid, name), c->own_ns[i]))
 			continue;
+		if (!strcmp(name, "mnt") && c->alike.ino && !ns_differ(ns_of(pid, name), c->alike))
+			continue;
 		(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
 				"task %s is in another %s namespace than ckpt", pid, name);
 		(void)ckpt_remedy(&e, "run ckpt inside it: nsenter -t %s --%s ckpt dump …", pid,
@@ -155,6 +158,77 @@ static void check_same_as_root(struct checker *c, const char *pid)
 	}
 }
 
+/* "id parent major:minor root mountpoint options … - type source …": what is mounted, where and
+ * how; false for a /proc, of which each pid namespace has its own. */
+static bool mount_key(char *line, char *ret, size_t len)
+{
+	char *tail = strstr(line, " - ");
+	char dev[32], root[512], at[512], how[256], type[64], source[512];
+
+	if (!tail || sscanf(line, "%*d %*d %31s %511s %511s %255s", dev, root, at, how) != 4 ||
+	    sscanf(tail, " - %63s %511s", type, source) != 2)
+		(void)snprintf(ret, len, "%s", line);
+	else if (!strcmp(type, "proc"))
+		return false;
+	else
+		(void)snprintf(ret, len, "%s %s %s %s %s %s", dev, root, at, how, type, source);
+	return true;
+}
+
+struct mounts {
+	char **v;
+	size_t n, cap;
+};
+
+static int key_compare(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void mounts_free(struct mounts *m)
+{
+	for (size_t i = 0; i < m->n; i++)
+		free(m->v[i]);
+	vec_free(m);
+}
+
+static bool mounts_read(int pid, struct mounts *m)
+{
+	auto_free char *text = NULL;
+	struct ckpt_err gone = { 0 };
+	char key[2048], *save = NULL;
+
+	if (proc_read(pid, "mountinfo", &text, NULL, &gone))
+		return false;
+	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		char **slot;
+
+		if (!mount_key(l, key, sizeof(key)))
+			continue;
+		slot = vec_push(m);
+		if (!slot || !(*slot = strdup(key)))
+			return false;
+	}
+	if (m->n)
+		qsort(m->v, m->n, sizeof(*m->v), key_compare);
+	return true;
+}
+
+/* Does @pid see the same file systems at the same places, but for /proc? Then a path says the same
+ * to it and to ckpt. So it is with a program in a pid namespace that a restore or unshare
+ * --mount-proc has made. */
+static bool mounts_alike(int pid)
+{
+	struct mounts ours = { 0 }, theirs = { 0 };
+	bool same = mounts_read(getpid(), &ours) && mounts_read(pid, &theirs) && ours.n == theirs.n;
+
+	for (size_t i = 0; same && i < ours.n; i++)
+		same = !strcmp(ours.v[i], theirs.v[i]);
+	mounts_free(&ours);
+	mounts_free(&theirs);
+	return same;
+}
+
 /* What every task is compared with. */
 static void read_namespaces(struct checker *c)
 {
@@ -165,6 +239,23 @@ static void read_namespaces(struct checker *c)
 		c->own_ns[i] = ns_of("self", same_as_own[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(same_as_root); i++)
 		c->root_ns[i] = ns_of(root, same_as_root[i].than);
+	if (mounts_alike(c->root))
+		c->alike = ns_of(root, "mnt");
+}
+
+/* Number 1 of a pid namespace cannot be given by a restore. Who is in a namespace of its own sees
+ * what ckpt does not: only there is it a question. */
+static void check_init(struct checker *c, int pid)
+{
+	struct ckpt_err e = { 0 };
+	bool nested = false;
+	int vpid = 0;
+
+	if (proc_inner_pid(pid, pid, &vpid, &nested, &e) || !nested || vpid != 1)
+		return;
+	(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
+			"task %d is the init (pid 1) of a pid namespace of its own", pid);
+	report(c, &e);
 }
 
 static void check_fds(struct checker *c, int pid)
@@ -392,6 +483,7 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ck
 		check_lock(c);
 	c->root = proc_live(opts->pid);
 	read_namespaces(c);
+	check_init(c, opts->pid);
 	check_tree(c, opts->pid);
 	check_vm(c);
 	vec_free(&c->live);
