@@ -25,6 +25,7 @@ const struct fd_kind *const fd_kinds[] = {
 	&fd_kind_unix,
 	&fd_kind_tcp,
 	&fd_kind_inet,
+	&fd_kind_netlink,
 	&fd_kind_eventfd,
 	&fd_kind_epoll,
 	&fd_kind_timerfd,

@@ -20,6 +20,7 @@ extern const struct fd_kind fd_kind_pty_end;
 extern const struct fd_kind fd_kind_unix;
 extern const struct fd_kind fd_kind_inet;
 extern const struct fd_kind fd_kind_tcp;
+extern const struct fd_kind fd_kind_netlink;
 extern const struct fd_kind fd_kind_refused;
 extern const struct fd_kind fd_kind_external;
 extern const struct fd_kind fd_kind_eventfd;

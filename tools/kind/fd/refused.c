@@ -13,9 +13,9 @@ static const struct {
 	int family;
 	const char *name;
 } families[] = {
-	{ AF_NETLINK, "netlink" },     { AF_PACKET, "packet" }, { AF_VSOCK, "vsock" },
-	{ AF_ALG, "alg (crypto)" },    { AF_XDP, "XDP" },       { AF_CAN, "CAN" },
-	{ AF_BLUETOOTH, "bluetooth" }, { AF_TIPC, "TIPC" },     { AF_QIPCRTR, "qrtr" },
+	{ AF_PACKET, "packet" }, { AF_VSOCK, "vsock" },  { AF_ALG, "alg (crypto)" },
+	{ AF_XDP, "XDP" },       { AF_CAN, "CAN" },      { AF_BLUETOOTH, "bluetooth" },
+	{ AF_TIPC, "TIPC" },     { AF_QIPCRTR, "qrtr" },
 };
 
 static bool refused_match(const struct fd_facts *f)
