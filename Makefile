@@ -34,7 +34,7 @@ TEST_UNIT_LIBS = $(PKG_LIBS) -lcmocka
 .DEFAULT_GOAL := help
 # Made from others, but not to be removed.
 .SECONDARY: $(PB_C) $(PB_H)
-.PHONY: help all deps demo check lint install clean fuzz
+.PHONY: help all deps demo check lint install deb clean fuzz
 
 help:
 	@echo 'ckpt: checkpoint, restore and migrate Linux programs'
@@ -48,6 +48,7 @@ help:
 	@echo '  make soak      kill, checkpoint and move programs for about an hour (root; SOAK_KILLS, SOAK_SECONDS)'
 	@echo '  make bench-migrate   the pause of a live migration, against CRIU (root)'
 	@echo '  make install   PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
+	@echo '  make deb       Debian packages of the program and of the module, into build/deb'
 	@echo '  make modules | check-vm | check-debug   the kernel module and its tests in QEMU'
 
 all: $(B)/ckpt $(B)/ckpt-test
@@ -111,10 +112,13 @@ lint:
 
 install: $(B)/ckpt
 	install -D -m 755 $(B)/ckpt $(DESTDIR)$(PREFIX)/sbin/ckpt
-	for page in docs/man/*.8; do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man8/$${page##*/} || exit 1; done
+	for page in docs/man/*.[578]; do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
 	install -D -m 644 packaging/ckpt.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/ckpt
 	install -D -m 644 packaging/_ckpt $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ckpt
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/ckpt README.md CHANGELOG.md SECURITY.md docs/*.md docs/netlink/ckpt.yaml docs/abi/*
+
+deb: $(B)/ckpt
+	@scripts/deb $(VERSION)
 
 clean:
 	rm -rf $(B)
