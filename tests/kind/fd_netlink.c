@@ -4,6 +4,7 @@
 #include "fd_lib.h"
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <sys/random.h>
 
 static bool has_group(int fd, unsigned int group)
 {
@@ -41,10 +42,15 @@ int main(int argc, char **argv)
 	struct sockaddr_nl nl = { .nl_family = AF_NETLINK }, was, now;
 	int bound, fresh, uevent, one = 1, group = RTNLGRP_NEXTHOP, size = 30000;
 	socklen_t len = sizeof(was);
+	uint32_t port;
 
 	fd_init(argc, argv);
+	/* The port that the kernel gives is the pid, and other pid namespaces have that one, too. */
+	MUST(getrandom(&port, sizeof(port), 0));
+	nl.nl_pid = port | 0x40000000;
 	bound = (int)MUST(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
 	MUST(bind(bound, (void *)&nl, sizeof(nl)));
+	nl.nl_pid = 0;
 	MUST(setsockopt(bound, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)));
 	MUST(setsockopt(bound, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof(one)));
 	MUST(setsockopt(bound, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)));
@@ -55,8 +61,8 @@ int main(int argc, char **argv)
 	t_ready();
 
 	len = sizeof(now);
-	t_check(!getsockname(bound, (void *)&now, &len) && now.nl_pid == was.nl_pid, "port %u, not %u", now.nl_pid,
-		was.nl_pid);
+	MUST(getsockname(bound, (void *)&now, &len));
+	t_check(now.nl_pid == was.nl_pid, "port %u, not %u", now.nl_pid, was.nl_pid);
 	t_check(has_group(bound, RTNLGRP_NEXTHOP) && !has_group(bound, RTNLGRP_LINK), "groups");
 	t_check(option(bound, NETLINK_EXT_ACK) == 1 && option(bound, NETLINK_CAP_ACK) == 0, "options");
 	t_check(!getsockopt(bound, SOL_SOCKET, SO_RCVBUF, &size, &(socklen_t) { sizeof(size) }) && size == 60000,
