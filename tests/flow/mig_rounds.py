@@ -49,6 +49,10 @@ def body(box):
         events = move("it does not converge", 48, 200000, 0, "--bandwidth", "40M", "--max-downtime", "1",
                       "--max-rounds", "4", "--on-diverge", "fail", code=1)
         check(any(e.get("event") == "round" for e in events), f"rounds were made: {events}")
+        events = move("it is slowed down", 12, 200000, 1, "--bandwidth", "40M", "--max-downtime", "60",
+                      "--on-diverge", "throttle", "--max-rounds", "8", "--delta-cache", "0", "--compress", "none")
+        held = [e["throttle_percent"] for e in events if e["event"] == "throttled"]
+        check(held and held == sorted(held) and held[0] == 50, f"it is slowed down: {events}")
     peer.stop()
 
 

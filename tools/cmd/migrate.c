@@ -40,7 +40,7 @@ static const struct cmd_opt opts[] = {
 	  "stop it when the rest takes this long (default 100)" },
 	{ OPT_ROUNDS, "max-rounds", "N", "copy at most N times while it runs (default 16)" },
 	{ OPT_BANDWIDTH, "bandwidth", "SIZE", "bytes a second while it runs (default: all)" },
-	{ OPT_DIVERGE, "on-diverge", "stop|fail",
+	{ OPT_DIVERGE, "on-diverge", "stop|fail|throttle",
 	  "when it writes faster than the link (default stop)" },
 	{ OPT_COMPRESS, "compress", "auto|none|lz4", "pack pages when the link is slower (auto)" },
 	{ OPT_DELTA, "delta-cache", "SIZE", "of sent pages, to send differences (default 64M)" },
@@ -89,9 +89,14 @@ static void on_event(void *arg, const struct migrate_event *e)
 		json_object_object_add(o, "write_bytes_s",
 				       json_object_new_uint64(e->write_bytes_s));
 		json_object_object_add(o, "downtime_us", json_object_new_uint64(e->downtime_us));
+		json_object_object_add(o, "throttle_percent",
+				       json_object_new_int((int)e->throttle));
 		put_line(o);
 		return;
 	}
+	if (!p->c->quiet && !strcmp(e->what, "throttled"))
+		printf("it writes faster than the link: it is held still %u %% of the time\n",
+		       e->throttle);
 	if (p->c->quiet || strcmp(e->what, "round") != 0)
 		return;
 	cmd_progress_end();
@@ -260,9 +265,11 @@ static const char *take_opt(int key, const char *arg, struct migrate_opts *o,
 	if (key == OPT_BANDWIDTH && (!cmd_size(arg, &o->bandwidth) || o->bandwidth < 4096))
 		return "--bandwidth takes bytes a second, like 100M";
 	if (key == OPT_DIVERGE) {
-		o->diverge = !strcmp(arg, "fail") ? DIVERGE_FAIL : DIVERGE_STOP;
-		if (strcmp(arg, "fail") != 0 && strcmp(arg, "stop") != 0)
-			return "--on-diverge takes stop or fail";
+		o->diverge = !strcmp(arg, "fail")       ? DIVERGE_FAIL
+			     : !strcmp(arg, "throttle") ? DIVERGE_THROTTLE
+							: DIVERGE_STOP;
+		if (o->diverge == DIVERGE_STOP && strcmp(arg, "stop") != 0)
+			return "--on-diverge takes stop, fail or throttle";
 	}
 	if (key == OPT_COMPRESS) {
 		o->pack = !strcmp(arg, "lz4")    ? MIG_PACK_LZ4

@@ -13,16 +13,17 @@
 /* What to do when the program writes faster than the link carries. */
 enum migrate_pack { MIG_PACK_AUTO, MIG_PACK_NONE, MIG_PACK_LZ4 };
 
-enum migrate_diverge { DIVERGE_STOP, DIVERGE_FAIL };
+enum migrate_diverge { DIVERGE_STOP, DIVERGE_FAIL, DIVERGE_THROTTLE };
 
 struct migrate_event {
-	const char *what; /* "connected", "round", "frozen", "restored", "moved" */
+	const char *what; /* "round", "throttled" */
 	uint32_t round;
 	uint64_t pages, zero_pages;
 	uint64_t bytes; /* on the wire */
 	uint64_t us;    /* how long this took */
 	uint64_t link_bytes_s, write_bytes_s;
-	uint64_t downtime_us; /* predicted; of "moved": measured */
+	uint64_t downtime_us; /* predicted */
+	uint32_t throttle;    /* percent of the time in which it is held still */
 };
 
 struct migrate_opts {

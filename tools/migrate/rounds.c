@@ -23,6 +23,7 @@
 #include "migrate/delta.h"
 #include "migrate/source.h"
 #include "migrate/store.h"
+#include "migrate/throttle.h"
 
 #define NEW_BYTES (16u << 20)
 #define FIXED_US 20000u  /* of a stop, besides memory */
@@ -66,6 +67,7 @@ struct rounds {
 	uint64_t * xor ;  /* MIG_PAGES_MAX pages */
 	uint64_t xor_try; /* runs until the next look whether differences pay */
 	bool xor_pays;
+	struct throttle *throttle; /* NULL: it runs at full speed */
 };
 
 static int oom(struct ckpt_err *err)
@@ -223,7 +225,7 @@ static struct round_task *task_new(struct rounds *r, struct target_task *task, s
 }
 
 /* One short stop: every task gets its tracker, and every mapping is tracked. */
-static int collect_frozen(struct rounds *r, struct ckpt_err *err)
+static int collect_stopped(struct rounds *r, struct ckpt_err *err)
 {
 	struct target target = { .ui = r->s->ui };
 	int rc = target_freeze(&target, r->s->opts->pid, err);
@@ -247,6 +249,16 @@ static int collect_frozen(struct rounds *r, struct ckpt_err *err)
 	}
 	target_thaw(&target, TARGET_RUN);
 	target_free(&target);
+	return rc;
+}
+
+static int collect_frozen(struct rounds *r, struct ckpt_err *err)
+{
+	int rc;
+
+	throttle_pause(r->throttle);
+	rc = collect_stopped(r, err);
+	throttle_resume(r->throttle);
 	return rc;
 }
 
@@ -539,7 +551,7 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 
 static int no_convergence(struct rounds *r, const struct migrate_event *e, struct ckpt_err *err)
 {
-	if (r->s->opts->diverge == DIVERGE_STOP)
+	if (r->s->opts->diverge != DIVERGE_FAIL)
 		return 0;
 	(void)ckpt_fail(err, E_PEER, -ETIME,
 			"the program writes %llu MB/s, the link carries %llu MB/s",
@@ -547,6 +559,25 @@ static int no_convergence(struct rounds *r, const struct migrate_event *e, struc
 			(unsigned long long)e->link_bytes_s / 1000000);
 	return ckpt_remedy(err, "let it stand still longer with --max-downtime, or stop it anyway "
 				"with --on-diverge stop");
+}
+
+/* Half of what it had left. False when it is not to be slowed down, or no more. */
+static bool slow_down(struct rounds *r, const struct migrate_event *e)
+{
+	struct migrate_event told = *e;
+	uint32_t now = throttle_get(r->throttle);
+
+	if (r->s->opts->diverge != DIVERGE_THROTTLE || now >= THROTTLE_MAX)
+		return false;
+	if (!r->throttle)
+		r->throttle = throttle_start(r->s->opts->pid, r->s->ui);
+	if (!r->throttle)
+		return false;
+	throttle_set(r->throttle, (100 + now) / 2);
+	told.what = "throttled";
+	told.throttle = throttle_get(r->throttle);
+	source_event(r->s, &told);
+	return true;
 }
 
 static int loop(struct rounds *r, struct ckpt_err *err)
@@ -572,11 +603,15 @@ static int loop(struct rounds *r, struct ckpt_err *err)
 		e.downtime_us = FIXED_US;
 		if (n > 1 && e.link_bytes_s)
 			e.downtime_us += e.write_bytes_s * e.us / e.link_bytes_s;
+		e.throttle = throttle_get(r->throttle);
 		source_event(r->s, &e);
 		if (e.pages <= SMALL_PAGES || (n > 1 && e.downtime_us <= o->max_downtime_us))
 			return 0;
 		stuck = n > 2 && e.pages >= before - before / 8 ? stuck + 1 : 0;
 		before = e.pages;
+		if ((stuck >= STUCK_ROUNDS || (stuck && r->throttle)) && n < o->max_rounds &&
+		    slow_down(r, &e))
+			stuck = 0;
 		if (stuck >= STUCK_ROUNDS || n == o->max_rounds)
 			return no_convergence(r, &e, err);
 	}
@@ -612,7 +647,11 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	r->cache = delta_open(s->opts->delta_cache);
 	r->xor_pays = true;
 	rc = r->buf && r->xor ? 0 : oom(err);
-	return rc ? rc : loop(r, err);
+	if (!rc)
+		rc = loop(r, err);
+	throttle_stop(r->throttle);
+	r->throttle = NULL;
+	return rc;
 }
 
 struct dump_tracking *rounds_tracking(struct source *s)
