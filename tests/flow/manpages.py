@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Help and manual say the same: every command has a page that explains every option its --help names, and
---help fits a terminal of 80 columns."""
+--help fits a terminal of 80 columns. The pages of the image and of the module name what code and contract name,
+and no page names an error that there is not."""
 import os
 import re
 import subprocess
@@ -40,6 +41,32 @@ for command in commands:
         if option not in page:
             problems.append(f"docs/man/ckpt-{command}.8 does not explain {option}")
     problems += [f"{command} --help: over 80 columns: {line}" for line in text.splitlines() if len(line) > 80]
+
+
+def file_of(*path):
+    return read(os.path.join(ROOT, *path))
+
+
+image = file_of("docs/man/ckpt-image.5")
+for name, number in re.findall(r"CKPT_REC_(\w+) = (\d+)", file_of("tools/image/format.h")):
+    if not re.search(rf"^\.B {number} {name}$", image, re.M):
+        problems.append(f"docs/man/ckpt-image.5 does not explain record {number} {name}")
+version = re.search(r"#define CKPT_IMAGE_FORMAT (\d+)", file_of("tools/image/format.h")).group(1)
+if f"format version is {version}." not in image:
+    problems.append(f"docs/man/ckpt-image.5 does not say format version {version}")
+module = file_of("docs/man/ckpt-module.7").replace("\\-", "-")
+for name in re.findall(r"^What:\s*(\S+)", file_of("docs/abi/sysfs-kernel-ckpt"), re.M):
+    if f".I {name}\n" not in module:
+        problems.append(f"docs/man/ckpt-module.7 does not explain {name}")
+commands = re.search(r"enum ckpt_cmd \{(.*?)\};", file_of("include/uapi/linux/ckpt.h"), re.S).group(1)
+for name in re.findall(r"^\s*CKPT_CMD_(\w+)", commands, re.M):
+    if name != "UNSPEC" and f".B {name}\n" not in module:
+        problems.append(f"docs/man/ckpt-module.7 does not explain the command {name}")
+errors = set(re.findall(r"\bE-[A-Z][A-Z-]+[A-Z]\b", file_of("docs/errors.md")))
+for page in os.listdir(os.path.join(ROOT, "docs/man")):
+    text = file_of("docs/man", page).replace("\\-", "-")
+    for name in set(re.findall(r"\bE-[A-Z][A-Z-]+[A-Z]\b", text)) - errors:
+        problems.append(f"docs/man/{page} names {name}, which docs/errors.md does not know")
 if problems:
     with open(os.path.join(os.environ["T_DIR"], "outcome"), "w") as f:
         f.write("FAIL " + "\n".join(problems))
