@@ -102,7 +102,7 @@ static int fail_link(struct link *l, int rc, struct ckpt_err *err)
 		return ckpt_fail(err, E_PEER, -ECONNRESET, "the connection to %s was cut", l->peer);
 	if (rc == -ETIMEDOUT)
 		return ckpt_fail(err, E_PEER, rc, "%s has not answered for %d s", l->peer,
-				 (l->timeout_ms ? l->timeout_ms : LINK_TIMEOUT_MS) / 1000);
+				 (l->timeout_ms < 1000 ? LINK_TIMEOUT_MS : l->timeout_ms) / 1000);
 	return ckpt_fail_errno(err, E_PEER, rc, "the connection to %s", l->peer);
 }
 
