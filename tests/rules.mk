@@ -24,6 +24,14 @@ tests: $(TEST_KIND) $(TEST_PROG) $(TEST_UNIT)
 check-run: tests
 	$(TEST_PY) tests/run $(TESTARGS)
 
+# Everything with a ckpt that is built with AddressSanitizer and UndefinedBehaviorSanitizer; the programs it saves are not.
+# Leaks are looked for by the fuzzers: a command that ends leaves its memory to the kernel.
+check-asan: all tests
+	@$(MAKE) --no-print-directory B=build/asan LINK=shared \
+		CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined' build/asan/ckpt
+	CKPT=$(CURDIR)/build/asan/ckpt ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(TEST_PY) tests/run --slow 4 $(if $(TESTARGS),$(TESTARGS),kind flow apps soak)
+
 # The tests of tests/soak for long (tests/soak/_soak.py has the parameters); make check runs them for seconds.
 soak: all tests
 	SOAK_KILLS=$${SOAK_KILLS:-2000} SOAK_SECONDS=$${SOAK_SECONDS:-1800} SOAK_MIGRATIONS=$${SOAK_MIGRATIONS:-200} \
