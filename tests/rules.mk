@@ -17,7 +17,7 @@ TEST_LIB := $(TEST_BUILD)/lib/t.o
 TEST_LIBS := -lpthread -lrt
 TEST_LIBS_reseal := -lxxhash
 
-.PHONY: tests check-run check-long soak
+.PHONY: tests check-run check-long check-asan soak
 
 tests: $(TEST_KIND) $(TEST_PROG) $(TEST_UNIT)
 
