@@ -243,13 +243,24 @@ static int settle(struct source *s, bool *ret_there, struct ckpt_err *err)
 	return rc;
 }
 
-/* Wait until they are gone: the kernel closes their sockets on the way. */
+/* All threads have ended, and with them the descriptors. Whether its parent asks for the status of
+ * what is left, and when, is not our business. */
+static bool has_ended(const struct decision_pid *p)
+{
+	struct ckpt_err gone = { 0 };
+	struct proc_stat st;
+
+	return proc_stat_read(p->pid, &st, &gone) || st.start_time != p->start_time ||
+	       (strchr("ZX", st.state) && st.num_threads < 2);
+}
+
+/* Wait for the end of all: the kernel closes their sockets on the way. */
 static void await_end(const struct decision *d)
 {
 	uint64_t end = io_now_us() + END_WAIT_US;
 
 	for (size_t i = 0; i < d->pids.n; i++)
-		while (decision_same(&d->pids.v[i]) && io_now_us() < end)
+		while (!has_ended(&d->pids.v[i]) && io_now_us() < end)
 			(void)usleep(200);
 }
 
