@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Increments end to end by every tracker this kernel has, the module's among them (10-track.sh loaded it): a series of
+# checkpoints of a program that does everything to its memory; samples and the last ones verify themselves.
+for t in kmod soft-dirty wp-async; do
+	T_LONG=12 T_TRACKER=$t tests/run --slow 15 -k inc_long >/tmp/run.log 2>&1
+	verdict "increments/$t" $? "$(tail -12 /tmp/run.log)"
+	grep -E '^(PASS|SKIP|FAIL)' /tmp/run.log
+done
+tests/run --slow 15 -k inc_shared >/tmp/run.log 2>&1
+verdict increments/shared $? "$(tail -12 /tmp/run.log)"
