@@ -3,6 +3,7 @@
 check every answer."""
 import os
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from lan import Asker, Lan  # noqa: E402
@@ -10,6 +11,15 @@ from sandbox import Target, alive, check, main, read  # noqa: E402
 
 ADDRESS = "10.9.0.7"
 PORT = 7001
+FILES = threading.local()       # of each client thread: its socket, as a file
+
+
+def line(sock, text):
+    """Send @text; the line that comes back."""
+    if getattr(FILES, "sock", None) is not sock:
+        FILES.sock, FILES.file = sock, sock.makefile("rb")
+    sock.sendall(text)
+    return FILES.file.readline()
 
 
 class Moved:

@@ -3,17 +3,7 @@
 """memcached with four threads moves to another node with its connections; every client counts and reads."""
 import threading
 
-from _moved import ADDRESS, PORT, Moved, check, main
-
-FILES = threading.local()
-
-
-def line(sock, text):
-    if getattr(FILES, "sock", None) is not sock:
-        FILES.sock, FILES.file = sock, sock.makefile("rb")
-    sock.sendall(text)
-    return FILES.file.readline()
-
+from _moved import ADDRESS, FILES, PORT, Moved, check, line, main
 
 def ask(sock, n):
     key = b"c%d" % threading.get_ident()

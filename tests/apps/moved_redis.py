@@ -4,17 +4,7 @@
 import hashlib
 import threading
 
-from _moved import ADDRESS, PORT, Moved, check, main
-
-FILES = threading.local()
-
-
-def line(sock, text):
-    if getattr(FILES, "sock", None) is not sock:
-        FILES.sock, FILES.file = sock, sock.makefile("rb")
-    sock.sendall(text)
-    return FILES.file.readline()
-
+from _moved import ADDRESS, FILES, PORT, Moved, check, line, main
 
 def ask(sock, n):
     key = f"c{threading.get_ident()}"

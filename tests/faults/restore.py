@@ -17,16 +17,6 @@ from sandbox import ROOT, alive, check, main, pids, state, threads, tree  # noqa
 OTHERS = ("fd_reg_unlinked", "fd_unix_listen", "task_tree", "task_seccomp", "vma_sysv")
 
 
-def end(box, pid):
-    """The restored copy is not wanted: the next restore needs its numbers."""
-    members = tree(pid)
-    for p in members:
-        os.kill(p, signal.SIGKILL)
-    box.wait(lambda: not any(os.path.exists(f"/proc/{p}") for p in members), "end of the copy")
-    for p in members:
-        box.status.pop(p, None)
-
-
 def stop(box, target):
     """A stopped program comes back stopped, and does not change what a second restore needs."""
     os.kill(target.pid, signal.SIGSTOP)
@@ -48,7 +38,7 @@ def walk(box, target, image, hows, hit, *args):
                 check(how == "stop" or not res.met, f"{what}: {res}")
                 copy = busy_pid(box, target, args)
                 check(alive(copy), f"{what}: it is not there, and ckpt says it is")
-                end(box, copy)
+                box.end_tree(copy)
             else:
                 # Of --pidns the init dies, and ckpt says so.
                 check(res.code == (-9 if how == "kill" and not (args and res.err) else 1), f"{what}: {res}")

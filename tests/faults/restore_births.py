@@ -36,10 +36,7 @@ def body(box):
             begin = time.monotonic()
             ckpt = restore(box, image)
             delay = rng.uniform(0, span)
-            while ckpt not in box.status and time.monotonic() < begin + delay:
-                signal.sigtimedwait({signal.SIGCHLD}, max(0, begin + delay - time.monotonic()))
-                box.reap()
-            if ckpt not in box.status:
+            if not box.ended_by(ckpt, begin + delay):
                 os.kill(ckpt, signal.SIGKILL)
             done = box.wait_pid(ckpt, "end of ckpt") == 0
             if done:            # faster than thought: end what runs

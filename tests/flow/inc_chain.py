@@ -16,15 +16,6 @@ SAMPLES = int(os.environ.get("T_SAMPLES", "6"))
 MUTATE = os.path.join(ROOT, "build/tests/flow/mutate")
 
 
-def end(box, pid):
-    members = tree(pid)
-    for p in members:
-        os.kill(p, signal.SIGKILL)
-    box.wait(lambda: not any(os.path.exists(f"/proc/{p}") for p in members), "end of the original")
-    for p in members:
-        box.status.pop(p, None)
-
-
 def chain(box, name, *options):
     target = box.start(MUTATE, subdir=name).wait_ready()
     images = []

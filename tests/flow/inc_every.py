@@ -59,12 +59,7 @@ def body(box):
 
     # Nothing but the last and its chain is needed.
     os.kill(target.pid, 0)
-    members = tree(target.pid)
-    for p in members:
-        os.kill(p, signal.SIGKILL)
-    box.wait(lambda: not any(os.path.exists(f"/proc/{p}") for p in members), "end of the original")
-    for p in members:
-        box.status.pop(p, None)
+    box.end_tree(target.pid)
     for n in have[-KEEP:][::-1]:
         if not whole(n):
             continue

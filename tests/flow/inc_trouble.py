@@ -20,15 +20,6 @@ def complete(series):
                   if n.isdigit() and os.path.exists(f"{series}/{n}/inventory"))
 
 
-def end_all(box, root):
-    members = tree(root)
-    for p in members:
-        os.kill(p, signal.SIGKILL)
-    box.wait(lambda: not any(os.path.exists(f"/proc/{p}") for p in members), "end of the program")
-    for p in members:
-        box.status.pop(p, None)
-
-
 def restored(box, target, series, what):
     """The newest complete checkpoint is whole, restores and verifies itself."""
     have = complete(series)
@@ -93,7 +84,7 @@ def victim_ends(box, rng, which, nr):
             box.wait(lambda: p.pid in box.status, f"{what}: end of ckpt")
         res = box.run_ckpt("dump", "-t", target.pid, "-D", series, "--every", "1ms", "--keep", 3, "--count", 3)
         check(res.code == 0, f"{what}: {res}")
-    end_all(box, target.pid)
+    box.end_tree(target.pid)
     box.wait(lambda: p.pid in box.status, f"{what}: end of ckpt")
     p.returncode = 0
     if which == "program":

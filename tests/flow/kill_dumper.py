@@ -33,11 +33,7 @@ def body(box):
             p = box.spawn([box.ckpt, "dump", "-t", str(target.pid), "-D", image], null, null)
         p.returncode = 0
         delay = rng.uniform(0, span)
-        end = time.monotonic() + delay
-        while p.pid not in box.status and time.monotonic() < end:
-            signal.sigtimedwait({signal.SIGCHLD}, max(0, end - time.monotonic()))
-            box.reap()
-        if p.pid not in box.status:
+        if not box.ended_by(p.pid, time.monotonic() + delay):
             os.kill(p.pid, signal.SIGKILL)
         status = box.wait_pid(p.pid, "end of ckpt")
         if status == 0:

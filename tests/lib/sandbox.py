@@ -171,6 +171,22 @@ class Sandbox:
         self.wait(lambda: pid in self.status, what, timeout)
         return self.status.pop(pid)
 
+    def ended_by(self, pid, moment):
+        """Has child @pid ended? Known at the latest at @moment of the monotonic clock."""
+        while pid not in self.status and time.monotonic() < moment:
+            signal.sigtimedwait({signal.SIGCHLD}, max(0, moment - time.monotonic()))
+            self.reap()
+        return pid in self.status
+
+    def end_tree(self, root):
+        """Kill @root with all below it, and wait until their numbers are free."""
+        members = tree(root)
+        for p in members:
+            os.kill(p, signal.SIGKILL)
+        self.wait(lambda: not any(os.path.exists(f"/proc/{p}") for p in members), f"end of the tree of {root}")
+        for p in members:
+            self.status.pop(p, None)
+
     def run(self, argv, timeout=None, env=None, session=True, cwd=None, name="run"):
         """Run a command to its end; never raises for its exit status."""
         begin = time.monotonic()

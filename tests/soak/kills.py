@@ -59,10 +59,7 @@ class Soak:
         with open(os.devnull, "w") as null:
             p = self.box.spawn([self.box.ckpt, *map(str, argv)], null, null, env=env)
         p.returncode = 0
-        end = time.monotonic() + aim.delay()
-        while p.pid not in self.box.status and time.monotonic() < end:
-            signal.sigtimedwait({signal.SIGCHLD}, max(0, end - time.monotonic()))
-            self.box.reap()
+        self.box.ended_by(p.pid, time.monotonic() + aim.delay())
         hit = False
         for v in victim(p.pid):
             if v != p.pid or p.pid not in self.box.status:
