@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -30,6 +31,13 @@ int ckpt_fault_hit(const char *point)
 	if (!strcmp(want + n, ":kill")) {
 		raise(SIGKILL);
 		_exit(128 + SIGKILL); /* the init of a pid namespace does not kill itself */
+	}
+	if (!strcmp(want + n, ":orphan")) {
+		static bool once;
+
+		if (!once)
+			(void)kill(getppid(), SIGKILL);
+		once = true;
 	}
 	if (!strcmp(want + n, ":stop"))
 		raise(SIGSTOP);

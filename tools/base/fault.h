@@ -3,6 +3,7 @@
  * Named fault points of test builds (build/ckpt-test):
  *   CKPT_FAULT=dump.frozen:kill   end this process with SIGKILL there
  *   CKPT_FAULT=dump.frozen:stop   stop it with SIGSTOP
+ *   CKPT_FAULT=restore.seized:orphan   in a helper of ckpt: kill ckpt, and go on
  *   CKPT_FAULT=dump.frozen:fail   fail there with -EIO
  * In normal builds they cost nothing. The names of all points are in a section of the test build,
  * so that tests/faults can walk them without a list that could be incomplete.

@@ -224,6 +224,37 @@ static bool next_list(struct ckpt_arena *arena, struct ckpt_slot *slot)
 	}
 }
 
+/*
+ * Wait for the end of the owner, or until it gives up. The kernel wakes one of all that wait, who
+ * wakes the others; at a restore PR_SET_PDEATHSIG may end that one before it did, so there everyone
+ * looks up now and then. Not at dump: a wait with a timeout that is interrupted takes the place of
+ * the call that the kernel is to restart for the program.
+ */
+static void await_owner_end(struct ckpt_arena *arena, const struct ckpt_slot *slot)
+{
+	const int64_t tick[2] = { 0, 500000000 };
+
+	for (;;) {
+		uint32_t seen = __atomic_load_n(&arena->owner, __ATOMIC_ACQUIRE);
+
+		if (owner_gone(arena) ||
+		    (!slot->leave && __atomic_load_n(&arena->abort, __ATOMIC_ACQUIRE))) {
+			wake(&arena->owner);
+			return;
+		}
+		if (!(seen & FUTEX_WAITERS)) {
+			uint32_t want = seen;
+
+			if (!__atomic_compare_exchange_n(&arena->owner, &want, seen | FUTEX_WAITERS,
+							 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+				continue;
+			seen |= FUTEX_WAITERS;
+		}
+		(void)call(__NR_futex, (uint64_t)&arena->owner, FUTEX_WAIT, seen,
+			   slot->leave ? 0 : (uint64_t)tick);
+	}
+}
+
 /* Run the slot's lists, report, and wait for the owner: at dump it stops us by ptrace and puts
  * our registers back. When the owner is dead or lets go, return: entry.S then leaves for good. */
 HIDDEN void blob_main(struct ckpt_slot *slot)
@@ -240,22 +271,5 @@ HIDDEN void blob_main(struct ckpt_slot *slot)
 		if (!next_list(arena, slot))
 			return;
 	}
-	for (;;) {
-		uint32_t seen = __atomic_load_n(&arena->owner, __ATOMIC_ACQUIRE);
-
-		if (owner_gone(arena)) {
-			/* The kernel has woken one of all that wait. */
-			wake(&arena->owner);
-			return;
-		}
-		if (!(seen & FUTEX_WAITERS)) {
-			uint32_t want = seen;
-
-			if (!__atomic_compare_exchange_n(&arena->owner, &want, seen | FUTEX_WAITERS,
-							 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-				continue;
-			seen |= FUTEX_WAITERS;
-		}
-		sleep_on(&arena->owner, seen);
-	}
+	await_owner_end(arena, slot);
 }

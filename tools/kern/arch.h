@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 
@@ -15,6 +16,10 @@ int arch_get_xsave(int tid, unsigned char **ret, size_t *ret_len);
 int arch_set_xsave(int tid, const unsigned char *buf, size_t len);
 /* Bytes of the XSAVE area of this machine. */
 size_t arch_xsave_bytes(void);
+/* clone3() of a process that runs @fn on the stack of @args and ends with what it returns. Its pid,
+ * or -errno. */
+struct clone_args;
+pid_t arch_clone(const struct clone_args *args, int (*fn)(void *), void *arg);
 /* First address that no program can map. */
 #define ARCH_TASK_SIZE 0x7ffffffff000ull
 

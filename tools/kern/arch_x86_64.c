@@ -4,8 +4,10 @@
 #include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
+#include <linux/sched.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #define XSAVE_MAX 65536
@@ -50,4 +52,27 @@ int arch_set_xsave(int tid, const unsigned char *buf, size_t len)
 	struct iovec iov = { (void *)buf, len };
 
 	return ptrace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &iov) ? -errno : 0;
+}
+
+pid_t arch_clone(const struct clone_args *args, int (*fn)(void *), void *arg)
+{
+	long pid;
+
+	__asm__ volatile(
+		"syscall\n\t"
+		"test	%%rax, %%rax\n\t"
+		"jnz	1f\n\t"
+		"xor	%%ebp, %%ebp\n\t"
+		"mov	%[arg], %%rdi\n\t"
+		"call	*%[fn]\n\t"
+		"mov	%%eax, %%edi\n\t"
+		"mov	%[exit], %%eax\n\t"
+		"syscall\n\t"
+		"ud2\n"
+		"1:"
+		: "=a"(pid)
+		: "a"(SYS_clone3), "D"(args),
+		  "S"(sizeof(*args)), [fn] "r"(fn), [arg] "r"(arg), [exit] "i"(SYS_exit_group)
+		: "rcx", "r11", "memory");
+	return (pid_t)pid;
 }

@@ -3,14 +3,20 @@
 #include "kern/guard.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "kern/arch.h"
 
 #define GUARD_STACK (256u * 1024)
 
@@ -55,6 +61,104 @@ int guard_run(int (*fn)(void *), void *arg)
 	(void)sigprocmask(SIG_SETMASK, &old, NULL);
 	free(stack);
 	return rc ? rc : call.ret;
+}
+
+enum { TURN_MAKER, TURN_GUARD };
+
+static void turn_give(struct guard *g, uint32_t whose)
+{
+	__atomic_store_n(&g->turn, whose, __ATOMIC_SEQ_CST);
+	(void)syscall(SYS_futex, &g->turn, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* A process group, a session or a terminal that is ended is not to take both. */
+static int guard_stay(void *arg)
+{
+	struct guard *g = arg;
+
+	(void)setsid();
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != g->maker)
+		return 1;
+	for (;;) {
+		while (__atomic_load_n(&g->turn, __ATOMIC_SEQ_CST) != TURN_GUARD)
+			(void)syscall(SYS_futex, &g->turn, FUTEX_WAIT, TURN_MAKER, NULL, NULL, 0);
+		g->ret = g->fn(g->arg);
+		turn_give(g, TURN_MAKER);
+		if (g->last)
+			return 0;
+	}
+}
+
+int guard_start(struct guard *g, pid_t pid)
+{
+	struct clone_args args = {
+		.flags = CLONE_VM | CLONE_FILES | CLONE_FS,
+		.stack_size = GUARD_STACK,
+		.set_tid = (uintptr_t)&pid,
+		.set_tid_size = pid > 0,
+	};
+	sigset_t all, old;
+	int rc;
+
+	*g = (struct guard) { .stack = malloc(GUARD_STACK), .maker = getpid() };
+	if (!g->stack)
+		return -ENOMEM;
+	sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &old);
+	args.stack = (uintptr_t)g->stack;
+	if (!args.set_tid_size)
+		args.set_tid = 0;
+	rc = arch_clone(&args, guard_stay, g);
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	if (rc < 0)
+		free(g->stack);
+	else
+		g->pid = rc;
+	return rc < 0 ? rc : 0;
+}
+
+int guard_call(struct guard *g, int (*fn)(void *), void *arg)
+{
+	const struct timespec tick = { .tv_nsec = 20000000 };
+	sigset_t all, old;
+
+	if (!g->pid)
+		return -ECHILD;
+	g->fn = fn;
+	g->arg = arg;
+	sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &old);
+	turn_give(g, TURN_GUARD);
+	while (__atomic_load_n(&g->turn, __ATOMIC_SEQ_CST) != TURN_MAKER) {
+		(void)syscall(SYS_futex, &g->turn, FUTEX_WAIT, TURN_GUARD, &tick, NULL, 0);
+		if (waitpid(g->pid, NULL, WNOHANG | __WALL) != g->pid)
+			continue;
+		if (__atomic_load_n(&g->turn, __ATOMIC_SEQ_CST) == TURN_GUARD)
+			g->ret = -ECHILD;
+		g->pid = 0;
+		free(g->stack);
+		break;
+	}
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	return g->ret;
+}
+
+int guard_survive(struct guard *g)
+{
+	g->last = true;
+	if (prctl(PR_SET_PDEATHSIG, 0))
+		return -errno;
+	return getppid() == g->maker ? 0 : -ESRCH;
+}
+
+void guard_end(struct guard *g)
+{
+	if (!g->pid)
+		return;
+	(void)kill(g->pid, SIGKILL);
+	(void)reap(g->pid, &(int) { 0 });
+	g->pid = 0;
+	free(g->stack);
 }
 
 static pid_t clone_as(pid_t pid)

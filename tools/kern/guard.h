@@ -3,6 +3,8 @@
 #ifndef CKPT_KERN_GUARD_H
 #define CKPT_KERN_GUARD_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /*
@@ -18,6 +20,33 @@ int guard_run(int (*fn)(void *), void *arg);
  * kernel remembers this pid as the maker of a socket. Returns what @fn returned (0 or -errno).
  */
 int guard_run_as(pid_t pid, int (*fn)(void *), void *arg);
+
+/*
+ * A guard that stays: it runs one thing after another, and what it holds by ptrace goes on being
+ * held in between. Shares memory and descriptors with ckpt, as above; ckpt sleeps while it runs, so
+ * the two never run at once. It is killed when ckpt dies, until guard_survive().
+ */
+struct guard {
+	pid_t pid; /* 0: there is none */
+	char *stack;
+	pid_t maker;
+	uint32_t turn; /* whose it is; a futex */
+	bool last;     /* it ends after this */
+	int (*fn)(void *);
+	void *arg;
+	int ret;
+};
+
+/* With this pid, or (0) any. 0 or -errno. */
+int guard_start(struct guard *g, pid_t pid);
+/* Run @fn in it. Returns what @fn returned, or -ECHILD: the guard has died, and what it held by
+ * ptrace was let go of as its options say. */
+int guard_call(struct guard *g, int (*fn)(void *), void *arg);
+/* In @fn: from here on a kill of ckpt does not reach it; it ends after @fn. -ESRCH: ckpt is dead
+ * already. */
+int guard_survive(struct guard *g);
+/* End it, if there is one. What it held by ptrace is let go of as its options say. */
+void guard_end(struct guard *g);
 
 /* In @fn: take these effective ids, or come back to those of ckpt with (-1, -1). 0 or -errno. */
 int guard_ids(uid_t uid, gid_t gid);

@@ -2,7 +2,11 @@
 /*
  * The last stage: every thread waits in the interpreter. Take all of them by
  * ptrace, give each its registers, take the arena out of every process, let go.
- * Until the last line PTRACE_O_EXITKILL ends everything if ckpt dies.
+ * Until it lets go PTRACE_O_EXITKILL ends everything if whoever traces dies.
+ *
+ * Letting go is many calls. So that a kill in between leaves no part of a tree, not ckpt traces but
+ * a guard: it dies with ckpt until it begins to let go, and goes on without it from there. When the
+ * guard is killed, ckpt ends what there is.
  */
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -28,12 +32,35 @@ static int fail_thread(struct ckpt_err *err, const struct task_slot *ts, int rc,
 	return ckpt_fail_errno(err, E_RESTORE, rc, "thread %d: cannot %s", ts->slot->tid, what);
 }
 
-int restore_hold_confined(struct restore_ctx *r, struct ckpt_err *err)
+struct tracing {
+	struct restore_ctx *r;
+	struct ckpt_err *err;
+	int (*fn)(struct restore_ctx *r, struct ckpt_err *err);
+};
+
+static int trace_guarded(void *arg)
+{
+	struct tracing *t = arg;
+
+	return t->fn(t->r, t->err);
+}
+
+/* Run @fn in the process that traces. */
+static int trace(struct restore_ctx *r, int (*fn)(struct restore_ctx *r, struct ckpt_err *err),
+		 struct ckpt_err *err)
+{
+	struct tracing t = { r, err, fn };
+	int rc = r->guard.pid ? guard_call(&r->guard, trace_guarded, &t) : fn(r, err);
+
+	if (rc < 0 && !err->code)
+		return ckpt_fail(err, E_RESTORE, rc, "the helper of ckpt that holds them died");
+	return rc;
+}
+
+static int hold_confined(struct restore_ctx *r, struct ckpt_err *err)
 {
 	uint32_t *word = r->barrier[BARRIER_HELD];
 
-	if (__atomic_load_n(word, __ATOMIC_ACQUIRE) < r->confined)
-		return 0;
 	for (size_t i = 0; i < r->slots.n; i++) {
 		struct task_slot *ts = &r->slots.v[i];
 
@@ -45,6 +72,13 @@ int restore_hold_confined(struct restore_ctx *r, struct ckpt_err *err)
 	(void)__atomic_add_fetch(word, 1, __ATOMIC_SEQ_CST);
 	(void)syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 	return 1;
+}
+
+int restore_hold_confined(struct restore_ctx *r, struct ckpt_err *err)
+{
+	if (__atomic_load_n(r->barrier[BARRIER_HELD], __ATOMIC_ACQUIRE) < r->confined)
+		return 0;
+	return trace(r, hold_confined, err);
 }
 
 static int seize_all(struct restore_ctx *r, struct ckpt_err *err)
@@ -183,7 +217,7 @@ static int drop_arena(struct restore_ctx *r, struct task_slot *ts, struct ckpt_e
 	return rc ? fail_thread(err, ts, rc, "unmap the arena") : 0;
 }
 
-int restore_take(struct restore_ctx *r, struct ckpt_err *err)
+static int take(struct restore_ctx *r, struct ckpt_err *err)
 {
 	int rc = seize_all(r, err);
 
@@ -210,6 +244,11 @@ int restore_take(struct restore_ctx *r, struct ckpt_err *err)
 	if (!rc && (rc = ckpt_fault("restore.release")))
 		rc = ckpt_fail_errno(err, E_RESTORE, rc, "fault point restore.release");
 	return rc;
+}
+
+int restore_take(struct restore_ctx *r, struct ckpt_err *err)
+{
+	return trace(r, take, err);
 }
 
 static int stays_stopped(const struct restore_ctx *r, const struct task_slot *ts)
@@ -249,10 +288,28 @@ void restore_release(struct restore_ctx *r)
 			if (stopped && ts->thread == ts->task->threads[0])
 				(void)kill(ts->slot->tid, SIGSTOP);
 			(void)ptrace(PTRACE_DETACH, ts->slot->tid, 0, 0);
+			(void)ckpt_fault("restore.letting_go");
 		}
 		for (size_t i = 0; stopped && i < r->slots.n; i++)
 			if (r->slots.v[i].thread && !r->slots.v[i].thread->ended &&
 			    stays_stopped(r, &r->slots.v[i]))
 				await_state(r->slots.v[i].slot->tid, 'T');
 	}
+}
+
+static int release_guarded(struct restore_ctx *r, struct ckpt_err *err)
+{
+	int rc = guard_survive(&r->guard);
+
+	if (rc)
+		return ckpt_fail_errno(err, E_RESTORE, rc, "cannot outlive ckpt");
+	rc = ckpt_fault_fail("restore.decided", E_RESTORE, err);
+	if (!rc)
+		restore_release(r);
+	return rc;
+}
+
+int restore_let_go(struct restore_ctx *r, struct ckpt_err *err)
+{
+	return trace(r, release_guarded, err);
 }

@@ -18,6 +18,9 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
+#include "kern/procfs.h"
+
+#define LOOK_US 500000u /* how often to see whether tasks-to-be are alive */
 
 const Ckpt__Inventory *restore_inventory(struct restore_ctx *r)
 {
@@ -112,6 +115,29 @@ static bool all_built(const struct restore_ctx *r)
 	return true;
 }
 
+/* Somebody else may have ended a task-to-be; whoever waits for it would do so for ever. */
+static int find_dead(struct restore_ctx *r, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < r->slots.n; i++) {
+		const struct task_slot *ts = &r->slots.v[i];
+		uint32_t state = __atomic_load_n(&ts->slot->state, __ATOMIC_ACQUIRE);
+		struct ckpt_err ignore = { 0 };
+		struct proc_stat st;
+
+		if ((state != CKPT_SLOT_RUNNING && state != CKPT_SLOT_DONE) || !ts->thread ||
+		    ts->thread != ts->task->threads[0])
+			continue;
+		if (!proc_stat_read(ts->task->pid, &st, &ignore) && st.state != 'Z' &&
+		    st.state != 'X')
+			continue;
+		if (slot_failure(r, err))
+			return err->code;
+		return ckpt_fail(err, E_RESTORE, -ECHILD, "task %d was ended while it was built",
+				 ts->task->pid);
+	}
+	return 0;
+}
+
 /* Wait until every task and thread reported. */
 static int wait_built(struct restore_ctx *r, struct ckpt_err *err)
 {
@@ -119,6 +145,7 @@ static int wait_built(struct restore_ctx *r, struct ckpt_err *err)
 	/* Those that wait for us say so by a word of their own. */
 	bool hold = r->confined > 0;
 	struct timespec tick = { .tv_nsec = hold ? 500000 : 20000000 };
+	uint64_t looked = io_now_us();
 
 	for (;;) {
 		uint32_t seen = __atomic_load_n(&a->events, __ATOMIC_ACQUIRE);
@@ -148,6 +175,10 @@ static int wait_built(struct restore_ctx *r, struct ckpt_err *err)
 				pid, WIFSIGNALED(status) ? "signal" : "exit",
 				WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 		}
+		if (io_now_us() - looked > LOOK_US && find_dead(r, err))
+			return err->code;
+		if (io_now_us() - looked > LOOK_US)
+			looked = io_now_us();
 	}
 }
 
@@ -155,7 +186,10 @@ static int wait_built(struct restore_ctx *r, struct ckpt_err *err)
  * clone3(set_tid) gave them to our children. */
 static void kill_built(struct restore_ctx *r)
 {
-	__atomic_store_n(&r->arena.base->abort, 1, __ATOMIC_RELEASE);
+	guard_end(&r->guard);
+	__atomic_store_n(&r->arena.base->abort, 1, __ATOMIC_SEQ_CST);
+	/* Newborns that nobody knows yet, and helpers, end by themselves. */
+	(void)syscall(SYS_futex, &r->arena.base->owner, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 	for (size_t i = r->slots.n; i-- > 0;) {
 		const struct task_slot *ts = &r->slots.v[i];
 
@@ -170,6 +204,25 @@ static void kill_built(struct restore_ctx *r)
 	/* As a subreaper we inherit the rest of the tree. */
 	while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
 		;
+	r->root = 0;
+}
+
+/* End what was let go of, in part, with what it may have made since: orphans come to us. */
+static void kill_released(struct restore_ctx *r)
+{
+	struct ckpt_err ignore = { 0 };
+	struct proc_pids kids;
+
+	guard_end(&r->guard);
+	while (!proc_children(getpid(), &kids, &ignore) && kids.n) {
+		for (size_t i = 0; i < kids.n; i++)
+			(void)kill(kids.v[i], SIGKILL);
+		for (size_t i = 0; i < kids.n; i++)
+			while (waitpid(kids.v[i], NULL, __WALL) < 0 && errno == EINTR)
+				;
+		free(kids.v);
+		kids.v = NULL;
+	}
 	r->root = 0;
 }
 
@@ -278,6 +331,7 @@ void restore_drop(struct restore_ctx *r)
 
 void restore_end(struct restore_ctx *r)
 {
+	guard_end(&r->guard);
 	restore_warm_free(r);
 	restore_births_free(r);
 	restore_arena_unmap(r);
@@ -293,6 +347,14 @@ void restore_end(struct restore_ctx *r)
 		image_free(r->img);
 	free(r->img);
 	r->img = NULL;
+}
+
+static int build_guarded(struct restore_ctx *r, struct ckpt_err *err)
+{
+	int rc = guard_start(&r->guard, restore_spare_tid(r));
+
+	return rc ? ckpt_fail_errno(err, E_RESTORE, rc, "cannot start a helper")
+		  : restore_build(r, err);
 }
 
 int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
@@ -311,9 +373,9 @@ int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 	if (!rc && opts->plan_only)
 		restore_plan_print(&r, plan_line, ui);
 	else if (!rc)
-		rc = restore_build(&r, err);
-	if (!rc && !opts->plan_only)
-		restore_release(&r);
+		rc = build_guarded(&r, err);
+	if (!rc && !opts->plan_only && (rc = restore_let_go(&r, err)))
+		kill_released(&r);
 	if (!rc) {
 		ret->pid = ret->wait_for = r.root;
 		ret->total_us = io_now_us() - begin;

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "image/reader.h"
+#include "kern/guard.h"
 #include "kind/kind.h"
 #include "model/births.h"
 
@@ -80,6 +81,7 @@ struct restore_ctx {
 	struct mm_runs *runs;               /* by mm id - 1 */
 	uint32_t **mm_prot;                 /* by mm id - 1, then mapping: see mm.h */
 	struct netlock netlock;             /* fd -1: nothing is locked */
+	struct guard guard;                 /* holds the threads by ptrace; pid 0: ckpt does */
 	int timens_fd;                      /* the time namespace to enter; 0: ckpt's */
 	int spare_tid;                      /* last number given to a helper thread */
 	struct restore_warm *warm; /* NULL: the root task does not exist before it is built */
@@ -216,9 +218,11 @@ int restore_plan_mm(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Mm *b
 int restore_finish_mm(struct restore_ctx *r, const Ckpt__Mm *mm, struct steps *s,
 		      struct ckpt_err *err) __must_check;
 /* release.c. Take: hold every thread by ptrace with its own registers and signal mask, the arena
- * gone; from here on ckpt's end is the end of them. Release: let them run, without ckpt. */
+ * gone; from here on ckpt's end is the end of them. Release: let them run, without ckpt. Those
+ * whose death would leave a part of the tree do it in a guard: let_go(), all or nothing. */
 int restore_take(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_release(struct restore_ctx *r);
+int restore_let_go(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 
 /* release.c: hold the confined threads by ptrace once all of them have arrived at BARRIER_HELD, and
  * let them pass. 1 done, 0 not all are there, or an error. */
