@@ -8,8 +8,8 @@ from sandbox import ROOT, check, read, state, threads
 COUNTERS = "cpu vector sleep ping pong wait post tick memory threads poll".split()
 
 
-def start(box):
-    return box.start(os.path.join(ROOT, "build/tests/flow/busy")).wait_ready()
+def start(box, subdir=None):
+    return box.start(os.path.join(ROOT, "build/tests/flow/busy"), subdir=subdir).wait_ready()
 
 
 def progress(target):
@@ -20,8 +20,13 @@ def progress(target):
 def lives(box, target, why):
     """Every thread goes on: no tracer, no stop, and each counter moves."""
     before = progress(target)
-    box.wait(lambda: all(a > b for a, b in zip(progress(target), before)), f"all go on {why}", 20,
-             step=0.001)
+
+    def moved():
+        box.reap()
+        check(os.path.exists(f"/proc/{target.pid}"),
+              f"the program ended with {box.status.get(target.pid, -1):#x} {why}{target.why()}")
+        return all(a > b for a, b in zip(progress(target), before))
+    box.wait(moved, f"all go on {why}", 20, step=0.001)
     for tid in threads(target.pid):
         status = read(f"/proc/{target.pid}/task/{tid}/status")
         check(not status or "TracerPid:\t0\n" in status, f"thread {tid} is traced {why}")

@@ -182,7 +182,10 @@ class Sandbox:
         """Kill @root with all below it, and wait until their numbers are free."""
         members = tree(root)
         for p in members:
-            os.kill(p, signal.SIGKILL)
+            try:
+                os.kill(p, signal.SIGKILL)
+            except ProcessLookupError:      # it was ending already
+                pass
         self.wait(lambda: not any(os.path.exists(f"/proc/{p}") for p in members), f"end of the tree of {root}")
         for p in members:
             self.status.pop(p, None)

@@ -205,6 +205,12 @@ static int blame_gone(struct dump_ctx *d, struct ckpt_err *err)
 		return ckpt_fail(err, E_TARGET_GONE, -ESRCH, "task %d ended during the dump",
 				 task->pid);
 	}
+	/* Killed a moment ago: no longer in our hands, not yet on its way out. */
+	if (err->code == -ESRCH) {
+		ckpt_err_clear(err);
+		return ckpt_fail(err, E_TARGET_GONE, -ESRCH,
+				 "a task of process %d was killed during the dump", d->opts->pid);
+	}
 	return err->code;
 }
 

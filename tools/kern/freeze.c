@@ -15,6 +15,7 @@
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
@@ -50,14 +51,48 @@ int thread_set_sigmask(int tid, uint64_t mask)
 	return ptrace(PTRACE_SETSIGMASK, tid, sizeof(mask), &mask) ? -errno : 0;
 }
 
+bool thread_has_ended(int tid)
+{
+	struct ckpt_err gone = { 0 };
+	struct proc_stat st;
+
+	return proc_stat_read(tid, &st, &gone) || st.state == 'Z' || st.state == 'X';
+}
+
+/* Nobody reports a first thread while others that we hold have ended and are not waited for, so a
+ * plain wait for it would last for ever when the program is killed: their SIGCHLD wakes us to look.
+ */
+static pid_t wait_or_see_end(int tid, int *ret_status)
+{
+	const struct timespec look = { .tv_nsec = 20000000 };
+	sigset_t child, old;
+	pid_t r;
+
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	(void)pthread_sigmask(SIG_BLOCK, &child, &old);
+	for (;;) {
+		r = waitpid(tid, ret_status, __WALL | WNOHANG);
+		if (r || (sigtimedwait(&child, NULL, &look) < 0 && thread_has_ended(tid)))
+			break;
+	}
+	/* It may have stopped or ended for good between the two. */
+	if (!r)
+		r = waitpid(tid, ret_status, __WALL | WNOHANG);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return r;
+}
+
 int thread_wait(int tid, int *ret_status)
 {
 	for (;;) {
-		pid_t r = waitpid(tid, ret_status, __WALL);
+		pid_t r = waitpid(tid, ret_status, __WALL | WNOHANG);
 
+		if (!r)
+			r = wait_or_see_end(tid, ret_status);
 		if (r < 0 && errno == EINTR)
 			continue;
-		if (r < 0)
+		if (r <= 0)
 			return -ESRCH;
 		return WIFSTOPPED(*ret_status) ? 0 : -ESRCH;
 	}
@@ -162,15 +197,6 @@ static int thread_seize(int tid)
 	return state && (*state == 'Z' || *state == 'X') ? -ESRCH : rc;
 }
 
-/* A first thread that ends before others of its process is not reported until they have ended. */
-static bool has_ended(int tid)
-{
-	struct ckpt_err gone = { 0 };
-	struct proc_stat st;
-
-	return proc_stat_read(tid, &st, &gone) || st.state == 'Z' || st.state == 'X';
-}
-
 /* Wait for the stop of a seized thread, passing clone and fork events: their newborns are
  * found by the next pass over /proc. 0 stopped, -ESRCH ended. */
 static int thread_settle(struct target_thread *th)
@@ -188,7 +214,7 @@ static int thread_settle(struct target_thread *th)
 				th->settled = true; /* not waited for again */
 				return -ETIMEDOUT;
 			}
-			if (++looks % 64 == 0 && has_ended(th->tid))
+			if (++looks % 64 == 0 && thread_has_ended(th->tid))
 				return -ESRCH;
 			/* Not yet: give it the processor. */
 			usleep(20);
@@ -409,16 +435,21 @@ static int tree_settle(struct target *t, struct ckpt_err *err)
 	return rc;
 }
 
+/* A thread that was killed while we held it is ours to reap, or its parent never hears of its end.
+ * The first thread comes last: it is reported when it is the only one. */
 static void task_release(struct target_task *task)
 {
-	for (size_t k = 0; k < task->threads.n; k++) {
+	int status;
+
+	for (size_t k = task->threads.n; k-- > 0;) {
 		struct target_thread *th = &task->threads.v[k];
 
 		/* When the freeze failed half-way, what its stop interrupted is to be made good. */
 		if (th->seized && !th->settled)
 			(void)thread_settle(th);
-		if (th->seized)
-			(void)ptrace(PTRACE_DETACH, th->tid, 0, 0);
+		if (th->seized && ptrace(PTRACE_DETACH, th->tid, 0, 0) && errno == ESRCH)
+			while (!thread_wait(th->tid, &status))
+				(void)ptrace(PTRACE_DETACH, th->tid, 0, 0);
 		th->seized = false;
 	}
 }

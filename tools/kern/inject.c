@@ -348,6 +348,8 @@ static int slot_wait(struct ckpt_slot *slot, int tid, const uint32_t *lent)
 			     WSTOPSIG(status) == SIGBUS || WSTOPSIG(status) == SIGSYS))
 				return -EFAULT;
 			(void)ptrace(PTRACE_CONT, tid, 0, 0);
+		} else if (thread_has_ended(tid)) {
+			return -ESRCH;
 		}
 	}
 }

@@ -23,6 +23,7 @@
 struct birth {
 	int helper, copy; /* as ckpt sees them; 0 not born, helper -1 ended */
 	bool copy_stopped;
+	unsigned int looks; /* at the task, without news */
 };
 
 static void add_clone(struct steps *s, const struct ckpt_slot *who, uint64_t flags,
@@ -89,7 +90,7 @@ static int step_task(struct birth *b, int tid)
 	int status;
 
 	if (waitpid(tid, &status, __WALL | WNOHANG) != tid)
-		return 0;
+		return ++b->looks % 256 == 0 && thread_has_ended(tid) ? -ESRCH : 0;
 	if (!WIFSTOPPED(status))
 		return -ESRCH;
 	if (!b->helper)

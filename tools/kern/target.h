@@ -82,6 +82,9 @@ int thread_get_sigmask(int tid, uint64_t *ret);
 int thread_set_sigmask(int tid, uint64_t mask);
 /* Wait until @tid stops. 0 and the wait status, or -ESRCH when it ended. */
 int thread_wait(int tid, int *ret_status);
+/* Asked of /proc: a first thread that ends before others of its process is not reported until they
+ * have ended, and those that we hold until they are waited for. */
+bool thread_has_ended(int tid);
 /* Go on from another stop than the one that was asked for, with signal @sig. Any stop takes the
  * pending request away, so it is made again, and before the thread runs, lest it be left over when
  * it is met already. */
