@@ -295,7 +295,7 @@ static void check_vmas(struct checker *c, int pid)
 	struct ckpt_err gone = { 0 };
 	struct proc_vmas vmas;
 
-	if (proc_vmas_read(pid, &vmas, &gone))
+	if (proc_vmas_read(pid, &c->d.iter, &vmas, &gone))
 		return;
 	for (size_t i = 0; i < vmas.n; i++) {
 		const struct proc_vma *v = &vmas.v[i];
@@ -474,11 +474,12 @@ static void check_external(struct checker *c)
  * the dump itself looks once more while all stand still. */
 #define LOOKS 3
 
-static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui)
+static void look(struct checker *c, const struct ckpt_dump_opts *opts, const struct vma_iter *iter,
+		 struct ckpt_ui *ui)
 {
 	struct ckpt_err family = { 0 }, own_ns = { 0 };
 
-	*c = (struct checker) { .d = { .opts = opts, .ui = ui } };
+	*c = (struct checker) { .d = { .opts = opts, .ui = ui, .iter = *iter } };
 	if (opts->tcp == CKPT_TCP_KEEP)
 		check_lock(c);
 	c->root = proc_live(opts->pid);
@@ -504,16 +505,17 @@ static bool has(const struct findings *f, const struct ckpt_err *why)
 	return false;
 }
 
-static void find(struct findings *ret, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui)
+static void find(struct findings *ret, const struct ckpt_dump_opts *opts,
+		 const struct vma_iter *iter, struct ckpt_ui *ui)
 {
 	struct checker c;
 
-	look(&c, opts, ui);
+	look(&c, opts, iter, ui);
 	*ret = c.found;
 	for (int again = 1; ret->n && again < LOOKS; again++) {
 		size_t n = 0;
 
-		look(&c, opts, ui);
+		look(&c, opts, iter, ui);
 		for (size_t i = 0; i < ret->n; i++)
 			if (has(&c.found, &ret->v[i]))
 				ret->v[n++] = ret->v[i];
@@ -522,9 +524,9 @@ static void find(struct findings *ret, const struct ckpt_dump_opts *opts, struct
 	}
 }
 
-int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
-		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
-		    struct ckpt_err *err)
+int dump_check(const struct ckpt_dump_opts *opts, const struct vma_iter *iter, struct ckpt_ui *ui,
+	       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+	       struct ckpt_err *err)
 {
 	struct findings f = { 0 };
 	struct ckpt_err root = { 0 };
@@ -538,7 +540,7 @@ int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		found(arg, &root);
 		return 1;
 	}
-	find(&f, opts, ui);
+	find(&f, opts, iter, ui);
 	n = (int)f.n;
 	for (size_t i = 0; found && i < f.n; i++)
 		found(arg, &f.v[i]);
@@ -554,4 +556,13 @@ int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		n = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory for all that stops this dump");
 	vec_free(&f);
 	return n;
+}
+
+int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
+		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+		    struct ckpt_err *err)
+{
+	const struct vma_iter none = { .prog_fd = -1 };
+
+	return dump_check(opts, &none, ui, found, arg, err);
 }

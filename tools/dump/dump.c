@@ -110,6 +110,7 @@ void dump_end(struct dump_ctx *d)
 	dump_session_end(d);
 	dump_net_free(d);
 	target_free(&d->target);
+	vma_iter_close(&d->iter);
 	free(d->boot_id);
 	d->boot_id = NULL;
 }
@@ -173,6 +174,22 @@ static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
 	return rc ? rc : dump_in_time(d, 0, err);
 }
 
+/* Of a program with little memory smaps is quicker than a way around it. */
+#define ITER_PAGES (512u << 8)
+
+static void find_iter(struct dump_ctx *d)
+{
+	auto_free char *text = NULL;
+	struct ckpt_err ignore = { 0 };
+	unsigned long long size, resident;
+
+	if (d->opts->track || d->opts->parent)
+		dump_session_iter(d->opts, &d->iter);
+	else if (!proc_read(d->opts->pid, "statm", &text, NULL, &ignore) &&
+		 sscanf(text, "%llu %llu", &size, &resident) == 2 && resident >= ITER_PAGES)
+		(void)vma_iter_open(&d->iter);
+}
+
 int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 	       struct ckpt_err *err)
 {
@@ -184,8 +201,10 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	ckpt__stats__init(&d->stats);
 	d->writer.dir_fd = d->writer.pages_fd = d->writer.records_fd = -1;
 	d->target.ui = ui;
+	d->iter.prog_fd = -1;
 	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &d->boot_id) < 0)
 		return ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read the boot id");
+	find_iter(d);
 	return 0;
 }
 
@@ -254,7 +273,7 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 	int rc = dump_begin(&d, opts, ui, err);
 
 	if (!rc)
-		rc = ckpt_dump_check(opts, ui, NULL, NULL, err);
+		rc = dump_check(opts, &d.iter, ui, NULL, NULL, err);
 	d.stats.check_us = io_now_us() - begin;
 	if (!rc)
 		rc = image_create(&d.writer, opts->dir, ui, err);

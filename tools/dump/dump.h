@@ -59,6 +59,7 @@ struct dump_ctx {
 	const struct ckpt_dump_opts *opts;
 	struct ckpt_ui *ui;
 	struct target target;
+	struct vma_iter iter; /* tells flags of mappings, or says that smaps must */
 	struct image_writer writer;
 	struct {
 		struct dump_object *v;
@@ -150,6 +151,10 @@ void dump_end(struct dump_ctx *d);
 int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		    struct ckpt_err *err) __must_check;
+/* The same with what dump_begin() found. */
+int dump_check(const struct ckpt_dump_opts *opts, const struct vma_iter *iter, struct ckpt_ui *ui,
+	       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+	       struct ckpt_err *err) __must_check;
 
 /* ns.c. Enter the namespaces of @pid that are not ours, for the rest of ckpt's life; before
  * anything else. */
@@ -201,6 +206,8 @@ int dump_put_pagemaps(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* Make a session of the tree below @pid and attach its trackers; the first checkpoint arms them. */
 int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui,
 		     struct ckpt_err *err) __must_check;
+/* What tells the flags of mappings: the keeper has it from the first checkpoint on. */
+void dump_session_iter(const struct ckpt_dump_opts *opts, struct vma_iter *ret);
 int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* The checkpoint is on disk: the next one may be relative to it. Warns when it cannot be. */
 void dump_session_commit(struct dump_ctx *d);

@@ -210,7 +210,7 @@ static int collect_one(struct dump_pre *p, struct tracker *t, int pid)
 	int rc = tracker_begin(t);
 
 	if (!rc)
-		rc = proc_vmas_read(pid, &vmas, &gone);
+		rc = proc_vmas_read(pid, &p->d->iter, &vmas, &gone);
 	for (size_t i = 0, next; !rc && i < vmas.n; i = next) {
 		const struct proc_vma *v = &vmas.v[i];
 

@@ -152,6 +152,19 @@ static void hex_id(const unsigned char *id, char *ret)
 	ret[12] = 0;
 }
 
+void dump_session_iter(const struct ckpt_dump_opts *opts, struct vma_iter *ret)
+{
+	struct ckpt_err ignore = { 0 };
+	int sock = -1, rc = keeper_connect(opts->pid, &sock, &ignore);
+
+	if (!rc && keeper_iter(sock, ret, &ignore))
+		ret->prog_fd = -1;
+	else if (rc == -ENOENT)
+		(void)vma_iter_open(ret);
+	if (sock >= 0)
+		(void)close(sock);
+}
+
 static int read_parent(struct dump_ctx *d, struct dump_session *s, struct ckpt_err *err)
 {
 	struct ckpt_err why = { 0 };
@@ -204,7 +217,7 @@ static int session_open(struct dump_ctx *d, struct dump_session *s, struct ckpt_
 		s->ops = track_choose(o->tracker, false, err);
 		if (!s->ops)
 			return err->code;
-		rc = keeper_start(o->pid, s->ops->name, err);
+		rc = keeper_start(o->pid, s->ops->name, &d->iter, err);
 		if (!rc)
 			rc = keeper_connect(o->pid, &s->sock, err);
 	}
@@ -368,6 +381,7 @@ int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui, struct ck
 	struct keeper_state state;
 	struct keeper_tasks none = { 0 };
 	struct ckpt_err ignore = { 0 };
+	struct vma_iter iter = { .prog_fd = -1 };
 	int sock = -1, rc = ckpt_dump_check(&opts, ui, NULL, NULL, err);
 
 	if (rc)
@@ -375,7 +389,9 @@ int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui, struct ck
 	ops = track_choose(tracker, false, err);
 	if (!ops)
 		return err->code;
-	rc = keeper_start(pid, ops->name, err);
+	(void)vma_iter_open(&iter);
+	rc = keeper_start(pid, ops->name, &iter, err);
+	vma_iter_close(&iter);
 	if (!rc)
 		rc = keeper_connect(pid, &sock, err);
 	if (!rc)

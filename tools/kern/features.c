@@ -22,6 +22,7 @@
 #include "base/cleanup.h"
 #include "kern/netlock.h"
 #include "kern/pagemap.h"
+#include "kern/vmaiter.h"
 
 static bool have_cap(int cap)
 {
@@ -106,6 +107,15 @@ static bool probe_scan(void)
 	return ok;
 }
 
+static bool probe_vma_iter(void)
+{
+	struct vma_iter it;
+	bool ok = vma_iter_open(&it) == 0;
+
+	vma_iter_close(&it);
+	return ok;
+}
+
 static bool probe_soft_dirty(void)
 {
 	/* The bit of a page that was just written. */
@@ -175,6 +185,8 @@ static const struct {
 	  "needs Linux 5.5 and CAP_CHECKPOINT_RESTORE" },
 	{ "pagemap_scan", probe_scan, false, "finds pages quickly, tracks writes",
 	  "pages are found more slowly (Linux 6.7)" },
+	{ "vma_iterator", probe_vma_iter, false, "tells flags of mappings without counting pages",
+	  "smaps is read instead, 12 ms per GiB (BPF and CONFIG_DEBUG_INFO_BTF)" },
 	{ "soft_dirty", probe_soft_dirty, false, "tracks writes without the module",
 	  "not in this kernel" },
 	{ "module", probe_module, false, "ckpt.ko is loaded",

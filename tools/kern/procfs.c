@@ -17,6 +17,8 @@
 #include "base/vec.h"
 
 #define MANY_THREADS 64
+#define PAGE_KB 4
+#define GATE_START 0xffffffff00000000ull /* vsyscall: in every address space, and no mapping */
 
 static int fail_proc(struct ckpt_err *err, int pid, const char *name, int rc)
 {
@@ -169,7 +171,12 @@ static bool parse_map_line(const char *line, struct proc_vma *v)
 	return true;
 }
 
-int proc_vmas_read(int pid, struct proc_vmas *ret, struct ckpt_err *err)
+bool proc_vma_is_gate(const struct proc_vma *v)
+{
+	return v->start >= GATE_START;
+}
+
+static int read_smaps(int pid, struct proc_vmas *ret, struct ckpt_err *err)
 {
 	struct proc_vmas vmas = { 0 };
 	char path[64];
@@ -205,6 +212,66 @@ int proc_vmas_read(int pid, struct proc_vmas *ret, struct ckpt_err *err)
 	}
 	*ret = vmas;
 	return 0;
+}
+
+/* The lines of maps, which look at no page; without flags. */
+static int read_maps(int pid, struct proc_vmas *ret, struct ckpt_err *err)
+{
+	struct proc_vmas vmas = { 0 };
+	auto_free char *text = NULL;
+	char *save = NULL;
+	int rc = proc_read(pid, "maps", &text, NULL, err);
+
+	for (char *l = rc ? NULL : strtok_r(text, "\n", &save); l;
+	     l = strtok_r(NULL, "\n", &save)) {
+		struct proc_vma *v = vec_push(&vmas);
+
+		if (v && parse_map_line(l, v)) {
+			v->page_kb = PAGE_KB;
+			continue;
+		}
+		proc_vmas_free(&vmas);
+		return ckpt_fail(err, E_INTERNAL, v ? -EPROTO : -ENOMEM,
+				 "/proc/%d/maps cannot be read", pid);
+	}
+	*ret = vmas;
+	return rc;
+}
+
+/* The flags of all of them, or -errno: smaps must tell. */
+static int iterate_flags(const struct vma_iter *it, int pid, struct proc_vmas *vmas)
+{
+	auto_free struct vma_iter_entry *e = NULL;
+	uint64_t n = 0, k = 0;
+	int rc = vma_iter_read(it, pid, &e, &n);
+
+	for (size_t i = 0; !rc && i < vmas->n; i++) {
+		struct proc_vma *v = &vmas->v[i];
+
+		if (proc_vma_is_gate(v))
+			continue;
+		/* Also what changed between the two looks, of a program that runs. */
+		if (k == n || e[k].start != v->start || e[k].end != v->end ||
+		    !vma_iter_flags(it, e[k].vm_flags, &v->flags) || (v->flags & PROC_VMF(ht)))
+			return -ESTALE;
+		k++;
+	}
+	return !rc && k != n ? -ESTALE : rc;
+}
+
+int proc_vmas_read(int pid, const struct vma_iter *it, struct proc_vmas *ret, struct ckpt_err *err)
+{
+	struct ckpt_err ignore = { 0 };
+	struct proc_vmas vmas = { 0 };
+
+	if (it && it->prog_fd >= 0) {
+		if (!read_maps(pid, &vmas, &ignore) && !iterate_flags(it, pid, &vmas)) {
+			*ret = vmas;
+			return 0;
+		}
+		proc_vmas_free(&vmas);
+	}
+	return read_smaps(pid, ret, err);
 }
 
 void proc_vmas_free(struct proc_vmas *v)

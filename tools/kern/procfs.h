@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "kern/vmaiter.h"
 
 /* /proc/PID/stat, proc(5) */
 struct proc_stat {
@@ -25,7 +26,7 @@ struct proc_stat {
 #define PROC_PF_KTHREAD 0x00200000u
 #define PROC_PF_EXITING 0x00000004u
 
-/* One mapping from /proc/PID/smaps. */
+/* One mapping, as /proc/PID/smaps tells it. */
 struct proc_vma {
 	uint64_t start, end, pgoff;
 	uint32_t prot; /* PROT_* */
@@ -59,7 +60,10 @@ struct proc_vmas {
 
 /* All return 0 or -errno with *err set; -ESRCH and E_TARGET_GONE when the task is gone. */
 int proc_stat_read(int pid, struct proc_stat *ret, struct ckpt_err *err) __must_check;
-int proc_vmas_read(int pid, struct proc_vmas *ret, struct ckpt_err *err) __must_check;
+/* With @it (may be NULL) no page is looked at, unless a flag is not known that way. */
+int proc_vmas_read(int pid, const struct vma_iter *it, struct proc_vmas *ret,
+		   struct ckpt_err *err) __must_check;
+bool proc_vma_is_gate(const struct proc_vma *v);
 void proc_vmas_free(struct proc_vmas *v);
 /* /proc/PID/NAME whole; the caller frees. */
 int proc_read(int pid, const char *name, char **ret_buf, size_t *ret_len,

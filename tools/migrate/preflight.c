@@ -78,7 +78,7 @@ static int offer_memory(Ckpt__MigOffer *o, int pid, struct ckpt_err *err)
 	struct proc_vmas vmas = { 0 };
 	auto_free char *status = NULL;
 	uint64_t kb = 0;
-	int rc = proc_vmas_read(pid, &vmas, err);
+	int rc = proc_vmas_read(pid, NULL, &vmas, err);
 
 	for (size_t i = 0; !rc && i < vmas.n; i++) {
 		rc = add_file(o, pid, &vmas.v[i], err);

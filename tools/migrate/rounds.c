@@ -176,7 +176,7 @@ static int collect_task(struct rounds *r, struct round_task *t, bool frozen)
 	proc_vmas_free(&t->vmas);
 	store_see_none(&r->sent, (uint32_t)t->vpid);
 	if (!rc)
-		rc = proc_vmas_read(t->pid, &t->vmas, &gone);
+		rc = proc_vmas_read(t->pid, NULL, &t->vmas, &gone);
 	vmas_clip(&t->vmas);
 	for (size_t i = 0, next; !rc && i < t->vmas.n; i = next) {
 		const struct proc_vma *v = &t->vmas.v[i];

@@ -29,6 +29,7 @@ struct keeper {
 	int pidfd, listener;
 	struct keeper_msg state; /* without tasks */
 	struct keeper_tasks tasks;
+	struct vma_iter iter;
 	struct client clients[CLIENTS];
 	struct keeper_msg msg;
 	bool stop;
@@ -166,10 +167,22 @@ static int do_rebase(struct keeper *k, struct client *c)
 	return reply_state(k, c, 0, false);
 }
 
+static int do_iter(struct keeper *k, struct client *c)
+{
+	struct keeper_msg *m = &k->msg;
+
+	memset(m, 0, sizeof(*m));
+	m->op = KEEPER_ITER;
+	m->count = 1;
+	m->tasks[0].fd = k->iter.prog_fd;
+	memcpy(m->path, &k->iter, sizeof(k->iter));
+	return keeper_send(c->fd, m);
+}
+
 static int (*const ops[])(struct keeper *k, struct client *c) = {
 	[KEEPER_STATUS] = do_status, [KEEPER_BEGIN] = do_begin,     [KEEPER_TASKS] = do_tasks,
 	[KEEPER_COMMIT] = do_commit, [KEEPER_RELEASE] = do_release, [KEEPER_STOP] = do_stop,
-	[KEEPER_REBASE] = do_rebase,
+	[KEEPER_REBASE] = do_rebase, [KEEPER_ITER] = do_iter,
 };
 
 static void client_serve(struct keeper *k, struct client *c)
@@ -230,24 +243,25 @@ static void keeper_run(struct keeper *k)
 }
 
 /* Nothing of the caller may stay open: a pipe that never ends would be noticed. */
-static void leave_caller(int *pidfd, int *listener)
+static void leave_caller(int *pidfd, int *listener, int *prog)
 {
 	struct rlimit rl;
 	int null;
 
 	(void)setsid();
 	(void)chdir("/");
-	if (*pidfd < 5)
-		*pidfd = fcntl(*pidfd, F_DUPFD_CLOEXEC, 5);
-	if (*listener < 5)
-		*listener = fcntl(*listener, F_DUPFD_CLOEXEC, 5);
+	*pidfd = fcntl(*pidfd, F_DUPFD_CLOEXEC, 6);
+	*listener = fcntl(*listener, F_DUPFD_CLOEXEC, 6);
+	*prog = fcntl(*prog, F_DUPFD_CLOEXEC, 6);
 	if (*pidfd < 0 || *listener < 0)
 		_exit(1);
 	(void)dup3(*pidfd, 3, O_CLOEXEC);
 	(void)dup3(*listener, 4, O_CLOEXEC);
+	(void)dup3(*prog, 5, O_CLOEXEC);
 	*pidfd = 3;
 	*listener = 4;
-	(void)close_range(5, ~0u, 0);
+	(void)close_range(*prog < 0 ? 5 : 6, ~0u, 0);
+	*prog = *prog < 0 ? -1 : 5;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int fd = 0; fd < 3; fd++)
 		(void)dup2(null, fd);
@@ -262,14 +276,16 @@ static void leave_caller(int *pidfd, int *listener)
 	(void)prctl(PR_SET_NAME, "ckpt-keeper");
 }
 
-_Noreturn void keeper_main(int pidfd, int listener, const char *socket_path, const char *backend)
+_Noreturn void keeper_main(int pidfd, int listener, const char *socket_path, const char *backend,
+			   const struct vma_iter *iter)
 {
 	struct keeper *k = calloc(1, sizeof(*k));
 	struct timespec now;
 
 	if (!k)
 		_exit(1);
-	leave_caller(&pidfd, &listener);
+	k->iter = *iter;
+	leave_caller(&pidfd, &listener, &k->iter.prog_fd);
 	k->path = socket_path;
 	k->pidfd = pidfd;
 	k->listener = listener;

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "kern/vmaiter.h"
 #include "track/track.h"
 
 #define KEEPER_ID_BYTES 16
@@ -49,11 +50,14 @@ struct keeper_state {
 };
 
 /* Make a session of process @pid with the back end @name; the keeper is a child of nobody when
- * this returns. E_TRACK when there is one already. */
-int keeper_start(int pid, const char *backend, struct ckpt_err *err) __must_check;
+ * this returns, and keeps a copy of @iter for the dumps. E_TRACK when there is one already. */
+int keeper_start(int pid, const char *backend, const struct vma_iter *iter,
+		 struct ckpt_err *err) __must_check;
 /* -ENOENT without an error when there is no session; else a socket to its keeper. */
 int keeper_connect(int pid, int *ret_sock, struct ckpt_err *err) __must_check;
 int keeper_status(int sock, struct keeper_state *ret, struct ckpt_err *err) __must_check;
+/* What keeper_start() was given; the caller closes it. */
+int keeper_iter(int sock, struct vma_iter *ret, struct ckpt_err *err) __must_check;
 /* Take the session: its state and its tasks, whose descriptors are ours to close. E_TRACK when
  * another dump has it. */
 int keeper_begin(int sock, struct keeper_state *ret, struct keeper_tasks *ret_tasks,

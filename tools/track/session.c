@@ -121,7 +121,7 @@ static int listen_at(int pid, struct sockaddr_un *a, int *ret, struct ckpt_err *
 	return 0;
 }
 
-int keeper_start(int pid, const char *backend, struct ckpt_err *err)
+int keeper_start(int pid, const char *backend, const struct vma_iter *iter, struct ckpt_err *err)
 {
 	struct sockaddr_un a;
 	auto_fd lock = -1;
@@ -160,7 +160,7 @@ int keeper_start(int pid, const char *backend, struct ckpt_err *err)
 
 		if (keeper)
 			_exit(keeper < 0);
-		keeper_main(pidfd, listener, a.sun_path, backend);
+		keeper_main(pidfd, listener, a.sun_path, backend, iter);
 	}
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
@@ -229,6 +229,25 @@ int keeper_status(int sock, struct keeper_state *ret, struct ckpt_err *err)
 	if (!rc)
 		state_take(ret, m);
 	return rc;
+}
+
+int keeper_iter(int sock, struct vma_iter *ret, struct ckpt_err *err)
+{
+	auto_free struct keeper_msg *m = msg_new(KEEPER_ITER, err);
+	int rc = m ? keeper_send(sock, m) : err->code;
+
+	if (!rc)
+		rc = keeper_recv(sock, m);
+	if (!rc && (m->op != KEEPER_ITER || m->count != 1))
+		rc = -EPROTO;
+	if (rc)
+		return fail_keeper(err, rc);
+	memcpy(ret, m->path, sizeof(*ret));
+	ret->prog_fd = m->tasks[0].fd;
+	if (ret->learnt_n <= VMA_ITER_LEARNT)
+		return 0;
+	vma_iter_close(ret);
+	return fail_keeper(err, -EPROTO);
 }
 
 int keeper_begin(int sock, struct keeper_state *ret, struct keeper_tasks *ret_tasks,

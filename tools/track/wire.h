@@ -7,7 +7,7 @@
 
 #include "track/keeper.h"
 
-#define KEEPER_VERSION 1u
+#define KEEPER_VERSION 2u
 #define KEEPER_BATCH 200u /* tasks in one message; below SCM_MAX_FD */
 
 enum keeper_op {
@@ -19,6 +19,7 @@ enum keeper_op {
 	KEEPER_STOP,       /* → STATE, and the socket closes */
 	KEEPER_REBASE,     /* → STATE; refused unless old_id is what is armed */
 	KEEPER_STATE,
+	KEEPER_ITER, /* → ITER: a struct vma_iter in path, its descriptor that of the one task */
 };
 
 struct keeper_msg {
@@ -40,6 +41,8 @@ _Static_assert(sizeof(struct keeper_task) == 16, "no holes");
 _Static_assert(__builtin_offsetof(struct keeper_msg, tasks) == 56 + 48 + KEEPER_PATH_MAX,
 	       "no holes");
 
+_Static_assert(sizeof(struct vma_iter) <= KEEPER_PATH_MAX, "fits");
+
 /* The descriptors of tasks with fd >= 0 travel with it. 0 or -errno. */
 int keeper_send(int sock, struct keeper_msg *m);
 /* The tasks' fd are received ones, or -1. -ECONNRESET when the other side is gone. */
@@ -47,6 +50,7 @@ int keeper_recv(int sock, struct keeper_msg *m);
 /* Socket name of the session of @pid, in its pid namespace. */
 void keeper_socket_path(int pid, char *buf, size_t len);
 /* The keeper itself; never returns. */
-_Noreturn void keeper_main(int pidfd, int listener, const char *socket_path, const char *backend);
+_Noreturn void keeper_main(int pidfd, int listener, const char *socket_path, const char *backend,
+			   const struct vma_iter *iter);
 
 #endif

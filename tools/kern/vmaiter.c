@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A BPF program of twenty instructions, attached to the iterator "task_vma" of
+ * one task, writes start, end and vm_flags of each mapping. Where these lie in
+ * the kernel's struct is looked up in the kernel's own description of its types.
+ */
+#include "kern/vmaiter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/btf.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/vec.h"
+#include "kern/procfs.h"
+
+#define BTF_PATH "/sys/kernel/btf/vmlinux"
+#define BTF_MAX (64u << 20)
+#define PAGE 4096u
+#define KERNEL_BUF (8 * PAGE)
+
+/* ---- the kernel's types --------------------------------------------------------------------- */
+
+struct btf {
+	char *data;
+	const char *strings;
+	uint32_t strings_len;
+	struct {
+		const struct btf_type **v;
+		size_t n, cap;
+	} types; /* by number; 0 is void */
+};
+
+/* Bytes behind a struct btf_type, or -1: a kind that is not known. */
+static int64_t btf_tail(const struct btf_type *t)
+{
+	static const struct {
+		uint8_t once, each;
+	} tails[] = {
+		[BTF_KIND_INT] = { .once = 4 },
+		[BTF_KIND_ARRAY] = { .once = sizeof(struct btf_array) },
+		[BTF_KIND_STRUCT] = { .each = sizeof(struct btf_member) },
+		[BTF_KIND_UNION] = { .each = sizeof(struct btf_member) },
+		[BTF_KIND_ENUM] = { .each = sizeof(struct btf_enum) },
+		[BTF_KIND_FUNC_PROTO] = { .each = sizeof(struct btf_param) },
+		[BTF_KIND_VAR] = { .once = sizeof(struct btf_var) },
+		[BTF_KIND_DATASEC] = { .each = sizeof(struct btf_var_secinfo) },
+		[BTF_KIND_DECL_TAG] = { .once = sizeof(struct btf_decl_tag) },
+		[BTF_KIND_ENUM64] = { .each = 12 },
+	};
+	uint32_t kind = BTF_INFO_KIND(t->info);
+
+	if (kind > BTF_KIND_ENUM64)
+		return -1;
+	return kind < ARRAY_SIZE(tails)
+		       ? tails[kind].once + (int64_t)tails[kind].each * BTF_INFO_VLEN(t->info)
+		       : 0;
+}
+
+static const char *btf_name(const struct btf *b, uint32_t off)
+{
+	return off < b->strings_len ? b->strings + off : "";
+}
+
+static int btf_index(struct btf *b, const char *at, const char *end)
+{
+	const struct btf_type **slot = vec_push(&b->types);
+
+	if (slot)
+		*slot = NULL;
+	while (slot && end - at >= (ptrdiff_t)sizeof(struct btf_type)) {
+		const struct btf_type *t = (const struct btf_type *)(const void *)at;
+		int64_t tail = btf_tail(t);
+
+		if (tail < 0 || tail > end - at - (ptrdiff_t)sizeof(*t))
+			return -EPROTO;
+		slot = vec_push(&b->types);
+		if (slot)
+			*slot = t;
+		at += sizeof(*t) + (size_t)tail;
+	}
+	return slot ? 0 : -ENOMEM;
+}
+
+static void btf_free(struct btf *b)
+{
+	vec_free(&b->types);
+	free(b->data);
+}
+
+static int btf_load(struct btf *b)
+{
+	ssize_t len = io_read_file(AT_FDCWD, BTF_PATH, &b->data);
+	const struct btf_header *h;
+	uint64_t types, strings;
+
+	if (len < 0)
+		return (int)len;
+	h = (const struct btf_header *)(const void *)b->data;
+	if ((size_t)len < sizeof(*h) || len > (ssize_t)BTF_MAX || h->magic != BTF_MAGIC)
+		return -EPROTO;
+	types = (uint64_t)h->hdr_len + h->type_off;
+	strings = (uint64_t)h->hdr_len + h->str_off;
+	if (types + h->type_len > (uint64_t)len || strings + h->str_len > (uint64_t)len ||
+	    !h->str_len || b->data[strings + h->str_len - 1])
+		return -EPROTO;
+	b->strings = b->data + strings;
+	b->strings_len = h->str_len;
+	return btf_index(b, b->data + types, b->data + types + h->type_len);
+}
+
+static uint32_t btf_find(const struct btf *b, uint32_t kind, const char *name)
+{
+	for (size_t i = 1; i < b->types.n; i++)
+		if (BTF_INFO_KIND(b->types.v[i]->info) == kind &&
+		    !strcmp(btf_name(b, b->types.v[i]->name_off), name))
+			return (uint32_t)i;
+	return 0;
+}
+
+/* Byte offset of a member of struct @id, also of one in an unnamed part of it; -1: none. */
+static int btf_offset(const struct btf *b, uint32_t id, const char *name, unsigned int depth)
+{
+	const struct btf_type *t = id && id < b->types.n ? b->types.v[id] : NULL;
+	const struct btf_member *m = (const struct btf_member *)(const void *)(t + 1);
+	uint32_t kind = t ? BTF_INFO_KIND(t->info) : 0;
+
+	if (depth > 4 || (kind != BTF_KIND_STRUCT && kind != BTF_KIND_UNION))
+		return -1;
+	for (uint32_t i = 0; i < BTF_INFO_VLEN(t->info); i++) {
+		uint32_t bits =
+			BTF_INFO_KFLAG(t->info) ? BTF_MEMBER_BIT_OFFSET(m[i].offset) : m[i].offset;
+		int in;
+
+		if (!strcmp(btf_name(b, m[i].name_off), name))
+			return (int)(bits / 8);
+		if (*btf_name(b, m[i].name_off))
+			continue;
+		in = btf_offset(b, m[i].type, name, depth + 1);
+		if (in >= 0)
+			return (int)(bits / 8) + in;
+	}
+	return -1;
+}
+
+/* ---- the program ---------------------------------------------------------------------------- */
+
+struct layout {
+	uint32_t func;         /* what the iterator calls */
+	int start, end, flags; /* in struct vm_area_struct */
+};
+
+static int layout_find(struct layout *ret)
+{
+	struct btf b = { 0 };
+	int rc = btf_load(&b);
+	uint32_t vma = rc ? 0 : btf_find(&b, BTF_KIND_STRUCT, "vm_area_struct");
+
+	if (!rc) {
+		ret->func = btf_find(&b, BTF_KIND_FUNC, "bpf_iter_task_vma");
+		ret->start = btf_offset(&b, vma, "vm_start", 0);
+		ret->end = btf_offset(&b, vma, "vm_end", 0);
+		ret->flags = btf_offset(&b, vma, "vm_flags", 0);
+		if (!ret->func || ret->start < 0 || ret->end < 0 || ret->flags < 0)
+			rc = -EOPNOTSUPP;
+	}
+	btf_free(&b);
+	return rc;
+}
+
+static int bpf(int cmd, union bpf_attr *attr)
+{
+	long fd = syscall(SYS_bpf, cmd, attr, sizeof(*attr));
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+#define INSN(op, d, s, o, i)                                                                       \
+	{                                                                                          \
+		.code = (op), .dst_reg = (d), .src_reg = (s), .off = (int16_t)(o), .imm = (i)      \
+	}
+#define LOAD(d, s, o) INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
+#define STORE(d, s, o) INSN(BPF_STX | BPF_MEM | BPF_DW, d, s, o, 0)
+#define COPY(d, s) INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
+#define SET(d, i) INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
+#define ADD(d, i) INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
+#define IF_NULL(d, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, 0)
+#define CALL(i) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, i)
+#define EXIT() INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+
+static int program_load(const struct layout *l)
+{
+	/* Its argument: { struct bpf_iter_meta { seq, … } *, task *, vma * }, the last two NULL at
+	 * the end. */
+	const struct bpf_insn insns[] = {
+		COPY(6, 1),
+		LOAD(2, 6, 8),
+		IF_NULL(2, 14),
+		LOAD(7, 6, 16),
+		IF_NULL(7, 12),
+		LOAD(2, 7, l->start),
+		STORE(10, 2, -24),
+		LOAD(2, 7, l->end),
+		STORE(10, 2, -16),
+		LOAD(2, 7, l->flags),
+		STORE(10, 2, -8),
+		LOAD(1, 6, 0),
+		LOAD(1, 1, 0),
+		COPY(2, 10),
+		ADD(2, -24),
+		SET(3, sizeof(struct vma_iter_entry)),
+		CALL(BPF_FUNC_seq_write),
+		SET(0, 0),
+		EXIT(),
+	};
+	union bpf_attr a = {
+		.prog_type = BPF_PROG_TYPE_TRACING,
+		.insns = (uint64_t)insns,
+		.insn_cnt = ARRAY_SIZE(insns),
+		.license = (uint64_t) "GPL",
+		.prog_name = "ckpt_vmas",
+		.expected_attach_type = BPF_TRACE_ITER,
+		.attach_btf_id = l->func,
+	};
+
+	return bpf(BPF_PROG_LOAD, &a);
+}
+
+/* When the mappings do not fit into the kernel's buffer of 32 KiB, the iterator does not end (seen
+ * up to 6.18): behind the last it begins again, somewhere. */
+static bool ascends(const char *buf, size_t len, size_t n)
+{
+	const struct vma_iter_entry *e = (const struct vma_iter_entry *)(const void *)(buf + len);
+
+	return n >= sizeof(*e) && (!len || e[0].start >= e[-1].end);
+}
+
+int vma_iter_read(const struct vma_iter *it, int tid, struct vma_iter_entry **ret, uint64_t *ret_n)
+{
+	/* The kernel takes no more than it knows, and 6.1 knows these 12 bytes. */
+	union bpf_iter_link_info info = { .task = { .tid = (uint32_t)tid } };
+	union bpf_attr a = { .link_create = { .prog_fd = (uint32_t)it->prog_fd,
+					      .attach_type = BPF_TRACE_ITER,
+					      .iter_info = (uint64_t)&info,
+					      .iter_info_len = sizeof(info) } };
+	auto_fd link = bpf(BPF_LINK_CREATE, &a);
+	auto_fd fd = -1;
+	auto_free char *buf = NULL;
+	size_t len = 0, cap = 0;
+
+	if (link < 0)
+		return link;
+	memset(&a, 0, sizeof(a));
+	a.iter_create.link_fd = (uint32_t)link;
+	fd = bpf(BPF_ITER_CREATE, &a);
+	if (fd < 0)
+		return fd;
+	for (bool more = true; more;) {
+		ssize_t n;
+
+		/* Room for all that one read gives, so that none ends amid an entry. */
+		if (cap - len < KERNEL_BUF) {
+			char *larger = realloc(buf, cap = cap ? cap * 2 : 2 * KERNEL_BUF);
+
+			if (!larger)
+				return -ENOMEM;
+			buf = larger;
+		}
+		n = read(fd, buf + len, cap - len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		more = n && ascends(buf, len, (size_t)n);
+		len += more ? (size_t)n : 0;
+	}
+	if (!len || len % sizeof(struct vma_iter_entry))
+		return -ENODATA;
+	*ret = (struct vma_iter_entry *)(void *)buf;
+	*ret_n = len / sizeof(struct vma_iter_entry);
+	buf = NULL;
+	return 0;
+}
+
+/* ---- what the bits mean --------------------------------------------------------------------- */
+
+/* Bits that have been the same in every kernel since 6.1. */
+static const struct {
+	uint64_t vm, proc;
+} fixed[] = {
+	{ 0x77, 0 }, /* READ WRITE EXEC and what they may become */
+	{ 0x8, PROC_VMF(sh) },
+	{ 0x80, 0 }, /* MAYSHARE */
+	{ 0x100, PROC_VMF(gd) },
+	{ 0x200, PROC_VMF(um) },
+	{ 0x400, PROC_VMF(pf) },
+	{ 0x1000, PROC_VMF(uw) },
+	{ 0x2000, PROC_VMF(lo) },
+	{ 0x4000, PROC_VMF(io) },
+	{ 0x8000, PROC_VMF(sr) },
+	{ 0x10000, PROC_VMF(rr) },
+	{ 0x20000, PROC_VMF(dc) },
+	{ 0x40000, PROC_VMF(de) },
+	{ 0x80000, PROC_VMF(lf) },
+	{ 0x100000, PROC_VMF(ac) },
+	{ 0x200000, PROC_VMF(nr) },
+	{ 0x400000, PROC_VMF(ht) },
+	{ 0x800000, PROC_VMF(sf) },
+	{ 0x2000000, PROC_VMF(wf) },
+	{ 0x4000000, PROC_VMF(dd) },
+	{ 0x8000000, PROC_VMF(sd) },
+	{ 0x10000000, PROC_VMF(mm) },
+	{ 0x20000000, PROC_VMF(hg) },
+	{ 0x40000000, PROC_VMF(nh) },
+	{ 0x80000000, PROC_VMF(mg) },
+};
+#define VM_MAYWRITE 0x20u
+
+bool vma_iter_flags(const struct vma_iter *it, uint64_t vm_flags, uint64_t *ret)
+{
+	uint64_t left = vm_flags, proc = vm_flags & VM_MAYWRITE ? PROC_VMF(mw) : 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++) {
+		proc |= left & fixed[i].vm ? fixed[i].proc : 0;
+		left &= ~fixed[i].vm;
+	}
+	for (uint32_t i = 0; i < it->learnt_n; i++) {
+		proc |= left & it->learnt[i].vm ? it->learnt[i].proc : 0;
+		left &= ~it->learnt[i].vm;
+	}
+	*ret = proc;
+	return !left;
+}
+
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08 /* Linux 6.11 */
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
+#endif
+#ifndef SYS_mseal
+#define SYS_mseal 462 /* Linux 6.10 */
+#endif
+
+/* One mapping each of what programs commonly have. What this kernel does not know is left out. */
+static void samples_make(void)
+{
+	static const int advice[] = { MADV_NORMAL,       MADV_DONTFORK, MADV_WIPEONFORK,
+				      MADV_DONTDUMP,     MADV_HUGEPAGE, MADV_NOHUGEPAGE,
+				      MADV_SEQUENTIAL,   MADV_RANDOM,   MADV_MERGEABLE,
+				      MADV_GUARD_INSTALL };
+	static const int map[] = { MAP_PRIVATE, MAP_PRIVATE | MAP_NORESERVE,
+				   MAP_PRIVATE | MAP_GROWSDOWN, MAP_SHARED, MAP_DROPPABLE };
+	/* With gaps, so that none merges with another. */
+	size_t n = ARRAY_SIZE(advice) + ARRAY_SIZE(map) + 3, at = 0;
+	char *p = mmap(NULL, 2 * n * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const int rw = PROT_READ | PROT_WRITE, anon = MAP_ANONYMOUS | MAP_FIXED;
+
+	if (p == MAP_FAILED)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(advice); i++, at += 2 * PAGE)
+		if (mmap(p + at, PAGE, rw, anon | MAP_PRIVATE, -1, 0) != MAP_FAILED)
+			(void)madvise(p + at, PAGE, advice[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(map); i++, at += 2 * PAGE)
+		(void)mmap(p + at, PAGE, rw, anon | map[i], -1, 0);
+	if (mmap(p + at, PAGE, rw, anon | MAP_PRIVATE, -1, 0) != MAP_FAILED)
+		(void)mlock(p + at, PAGE);
+	at += 2 * PAGE;
+	if (mmap(p + at, PAGE, rw, anon | MAP_PRIVATE, -1, 0) != MAP_FAILED)
+		(void)mlock2(p + at, PAGE, MLOCK_ONFAULT);
+	at += 2 * PAGE;
+	if (mmap(p + at, PAGE, rw, anon | MAP_PRIVATE, -1, 0) != MAP_FAILED)
+		(void)syscall(SYS_mseal, p + at, PAGE, 0);
+}
+
+/* Does this bit mean what it seems to? One that has two meanings is left unknown. */
+static void learn(struct vma_iter *it, uint64_t vm, uint64_t proc)
+{
+	for (uint32_t i = 0; i < it->learnt_n; i++)
+		if (it->learnt[i].vm == vm)
+			return;
+	if (it->learnt_n == VMA_ITER_LEARNT)
+		return;
+	it->learnt[it->learnt_n].vm = vm;
+	it->learnt[it->learnt_n++].proc = proc;
+}
+
+static uint64_t unknown_bits(const struct vma_iter *it, uint64_t vm_flags)
+{
+	uint64_t left = vm_flags & ~(uint64_t)VM_MAYWRITE;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+		left &= ~fixed[i].vm;
+	for (uint32_t i = 0; i < it->learnt_n; i++)
+		left &= ~it->learnt[i].vm;
+	return left;
+}
+
+/* Compare what smaps says of the samples with what the program says. */
+static int learn_from(struct vma_iter *it, int pid)
+{
+	struct ckpt_err ignore = { 0 };
+	struct proc_vmas vmas = { 0 };
+	auto_free struct vma_iter_entry *e = NULL;
+	uint64_t n = 0;
+	int rc = vma_iter_read(it, pid, &e, &n);
+
+	if (!rc)
+		rc = proc_vmas_read(pid, NULL, &vmas, &ignore);
+	/* First what one mapping alone teaches, then whether it is true of all. */
+	for (int twice = 0; !rc && twice < 2; twice++) {
+		for (size_t i = 0, k = 0; !rc && i < vmas.n; i++) {
+			const struct proc_vma *v = &vmas.v[i];
+			uint64_t proc, left;
+
+			if (proc_vma_is_gate(v))
+				continue;
+			if (k == n || e[k].start != v->start || e[k].end != v->end) {
+				rc = -EPROTO;
+				break;
+			}
+			left = unknown_bits(it, e[k].vm_flags);
+			(void)vma_iter_flags(it, e[k].vm_flags, &proc);
+			if (!left && proc != v->flags)
+				rc = -EPROTO;
+			else if (!twice && left && !(left & (left - 1)) && !(proc & ~v->flags))
+				learn(it, left, v->flags & ~proc);
+			k++;
+		}
+	}
+	proc_vmas_free(&vmas);
+	return rc;
+}
+
+static int samples_read(struct vma_iter *it)
+{
+	int up[2], down[2], rc;
+	char byte;
+	pid_t child;
+
+	if (pipe2(up, O_CLOEXEC))
+		return -errno;
+	if (pipe2(down, O_CLOEXEC)) {
+		rc = -errno;
+		(void)close(up[0]);
+		(void)close(up[1]);
+		return rc;
+	}
+	child = fork();
+	rc = child < 0 ? -errno : 0;
+	if (!child) {
+		(void)close(down[1]);
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		samples_make();
+		(void)!write(up[1], "", 1);
+		(void)!read(down[0], &byte, 1);
+		_exit(0);
+	}
+	(void)close(up[1]);
+	(void)close(down[0]);
+	if (!rc && read(up[0], &byte, 1) != 1)
+		rc = -ECHILD;
+	if (!rc)
+		rc = learn_from(it, child);
+	(void)close(down[1]);
+	(void)close(up[0]);
+	while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+	return rc;
+}
+
+int vma_iter_open(struct vma_iter *ret)
+{
+	struct vma_iter it = { .prog_fd = -1 };
+	struct layout l = { 0 };
+	int rc = layout_find(&l);
+
+	*ret = it;
+	if (rc)
+		return rc;
+	it.prog_fd = program_load(&l);
+	if (it.prog_fd < 0)
+		return it.prog_fd;
+	rc = samples_read(&it);
+	if (rc)
+		vma_iter_close(&it);
+	*ret = it;
+	return rc;
+}
+
+void vma_iter_close(struct vma_iter *it)
+{
+	if (it->prog_fd >= 0)
+		(void)close(it->prog_fd);
+	*it = (struct vma_iter) { .prog_fd = -1 };
+}
