@@ -40,7 +40,13 @@ def body(box):
     if tracked:
         check(done["rounds"] >= 2, f"rounds: {done}")
         check(done["final_pages"] < 64 * 256 / 8, f"the last part is small: {done}")
-    move("with children", 32, 500, 3)
+    done = move("with children", 32, 500, 3)[-1]
+    box.log(f"with children: {done}")
+    if tracked:
+        check(done["processes"] == done["warm_processes"] == 4, f"all were there before the end: {done}")
+        check(done["final_pages"] < 4 * 32 * 256 / 8, f"the last part is small: {done}")
+        # What comes in the end, and stacks and pages of files.
+        check(done["filled_bytes"] < done["final_pages"] * 4096 + (4 << 20), f"little is filled in: {done}")
     move("packed", 32, 500, 1, "--compress", "lz4")
     move("much is written", 32, 40000, 0, "--max-rounds", "5")
     move("only once, while it stands still", 16, 1000, 1, "--max-rounds", "0")

@@ -66,12 +66,13 @@ class Peer:
 
 
 class Node:
-    def __init__(self, box, name, net=False):
-        self.box, self.name = box, name
+    def __init__(self, box, name, net=False, ipc=False):
+        self.box, self.name, self.ipc = box, name, ipc
         self.run_dir = os.path.join(box.dir, f"run-{name}")
         os.mkdir(self.run_dir, 0o700)
         argv = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
         argv += ["--net"] if net else []
+        argv += ["--ipc"] if ipc else []
         out = os.path.join(box.dir, f"node-{name}.out")
         with open(out, "w") as f:
             self.proc = box.spawn(argv + ["/usr/bin/python3", "-c", INIT], f, f)
@@ -81,7 +82,7 @@ class Node:
         self.count = 0
 
     def enter(self, argv):
-        return ["nsenter", "-t", str(self.init), "-p", "-m", "-n", "--", *argv]
+        return ["nsenter", "-t", str(self.init), "-p", "-m", "-n", *(["-i"] if self.ipc else []), "--", *argv]
 
     def env(self, **more):
         return dict(os.environ, CKPT_RUN_DIR=self.run_dir, **more)
@@ -136,7 +137,7 @@ class Node:
 
 
 FRAMES = {name: i + 1 for i, name in enumerate(
-    "hello error offer answer pages round records inventory restored run running done ask verdict"
+    "hello error offer answer pages round records inventory restored run running done ask verdict space tree"
     .split())}
 
 

@@ -191,6 +191,9 @@ static void print_result(const struct cmd_common *c, const struct migrate_opts *
 		json_object_object_add(j, "pages", json_object_new_uint64(r->pages));
 		json_object_object_add(j, "zero_pages", json_object_new_uint64(r->zero_pages));
 		json_object_object_add(j, "final_pages", json_object_new_uint64(r->final_pages));
+		json_object_object_add(j, "processes", json_object_new_int((int)r->processes));
+		json_object_object_add(j, "warm_processes", json_object_new_int((int)r->warm));
+		json_object_object_add(j, "filled_bytes", json_object_new_uint64(r->filled));
 		json_object_object_add(j, "bytes", json_object_new_uint64(r->bytes));
 		json_object_object_add(j, "saved_zero_bytes",
 				       json_object_new_uint64(r->saved_zero));
@@ -217,9 +220,12 @@ static void print_result(const struct cmd_common *c, const struct migrate_opts *
 		       cmd_human(r->saved_zero, zero), cmd_human(r->saved_lz4, lz4),
 		       cmd_human(r->saved_xor, xor));
 	if (c->verbose)
-		fprintf(stderr, "freeze %llu µs, collect and copy %llu µs, build there %llu µs\n",
+		fprintf(stderr,
+			"freeze %llu µs, collect and copy %llu µs, build there %llu µs; %u of %u "
+			"processes were there before, %s was filled in\n",
 			(unsigned long long)r->freeze_us, (unsigned long long)r->collect_us,
-			(unsigned long long)r->build_us);
+			(unsigned long long)r->build_us, r->warm, r->processes,
+			cmd_human(r->filled, bytes));
 }
 
 static bool parse_num(const char *s, uint64_t max, uint64_t *ret)

@@ -10,6 +10,7 @@
 #include "image/writer.h"
 #include "kern/snapshot.h"
 #include "kind/kind.h"
+#include "model/births.h"
 #include "track/track.h"
 
 /* One open file description or shared thing. */
@@ -173,6 +174,15 @@ int dump_family(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 int dump_lone_sid(int pid);
 /* The same of the running tree below @pid. */
 int dump_family_check(int pid, struct ckpt_err *err) __must_check;
+/* The running tree below @pid as births would make it, and what else was seen of each. The caller
+ * frees both. -EAGAIN: it changed while it was looked at; or it cannot be made. */
+struct family_seen {
+	int pid;        /* as ckpt sees it */
+	uint64_t start; /* clock ticks since boot */
+	bool zombie;
+	bool tty; /* its session has a controlling terminal, and so has it */
+};
+int dump_family_look(int pid, struct births *ret, struct family_seen **ret_seen) __must_check;
 /* fds.c */
 int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
 		     struct ckpt_err *err) __must_check;

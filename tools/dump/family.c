@@ -117,6 +117,10 @@ struct family {
 		struct outer_ids *v;
 		size_t n, cap;
 	} ids;
+	struct {
+		struct family_seen *v;
+		size_t n, cap;
+	} seen;
 	bool changed; /* while it was looked at */
 };
 
@@ -125,12 +129,13 @@ static void family_add(struct family *f, int pid, int ppid)
 	struct ckpt_err gone = { 0 };
 	struct birth *x = vec_push(&f->tasks);
 	struct outer_ids *ids = vec_push(&f->ids);
+	struct family_seen *seen = vec_push(&f->seen);
 	struct proc_pids kids;
 	struct proc_stat st;
 	bool nested = false;
 	int vpid = 0;
 
-	if (!x || !ids || proc_stat_read(pid, &st, &gone) ||
+	if (!x || !ids || !seen || proc_stat_read(pid, &st, &gone) ||
 	    proc_inner_pid(pid, pid, &vpid, &nested, &gone)) {
 		f->changed = true;
 		return;
@@ -141,6 +146,9 @@ static void family_add(struct family *f, int pid, int ppid)
 			      .pgid = st.pgrp,
 			      .sid = st.session,
 			      .exit_signal = st.exit_signal };
+	*seen = (struct family_seen) {
+		.pid = pid, .start = st.start_time, .zombie = !ids->live, .tty = st.tty_nr != 0
+	};
 	inner_family(pid, nested, x);
 	if (!ids->live || proc_children(pid, &kids, &gone))
 		return;
@@ -173,26 +181,57 @@ static int family_sharing(const struct family *f, struct birth *v, struct ckpt_e
 	return rc;
 }
 
+static void family_free(struct family *f)
+{
+	vec_free(&f->tasks);
+	vec_free(&f->ids);
+	vec_free(&f->seen);
+}
+
+/* *@b is planned unless it changed. */
+static int family_look(struct family *f, int pid, struct births *b, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	family_add(f, pid, 0);
+	if (f->changed)
+		return 0;
+	rc = births_init(b, f->tasks.n, err);
+	if (rc)
+		return rc;
+	memcpy(b->v, f->tasks.v, b->n * sizeof(*b->v));
+	rc = family_sharing(f, b->v, err);
+	return rc ? rc : family_find(b, f->ids.v, err);
+}
+
 int dump_family_check(int pid, struct ckpt_err *err)
 {
 	struct family f = { 0 };
 	struct births b = { 0 };
-	int rc = 0;
+	int rc = family_look(&f, pid, &b, err);
 
-	family_add(&f, pid, 0);
-	if (!f.changed)
-		rc = births_init(&b, f.tasks.n, err);
-	if (!f.changed && !rc) {
-		memcpy(b.v, f.tasks.v, b.n * sizeof(*b.v));
-		if (!b.n || family_sharing(&f, b.v, err))
-			rc = err->code;
-	}
-	if (!f.changed && !rc) {
-		rc = family_find(&b, f.ids.v, err);
-	}
 	births_free(&b);
-	vec_free(&f.tasks);
-	vec_free(&f.ids);
+	family_free(&f);
+	return rc;
+}
+
+int dump_family_look(int pid, struct births *ret, struct family_seen **ret_seen)
+{
+	struct ckpt_err err = { 0 };
+	struct family f = { 0 };
+	struct births b = { 0 };
+	int rc = family_look(&f, pid, &b, &err);
+
+	if (!rc && f.changed)
+		rc = -EAGAIN;
+	if (rc) {
+		births_free(&b);
+	} else {
+		*ret = b;
+		*ret_seen = f.seen.v;
+		f.seen.v = NULL;
+	}
+	family_free(&f);
 	return rc;
 }
 

@@ -57,7 +57,9 @@ struct migrate_result {
 	uint64_t pages, zero_pages, final_pages;
 	uint64_t bytes;
 	uint64_t saved_zero, saved_lz4, saved_xor;
-	int pid; /* there */
+	int pid;                  /* there */
+	uint32_t processes, warm; /* there; those that existed when the last part came */
+	uint64_t filled;          /* bytes of private memory that were not in their place by then */
 	const char *tracker;
 	char network_lock[NETLOCK_NAME_MAX]; /* that stays at the source; "": none */
 };

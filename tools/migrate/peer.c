@@ -45,9 +45,12 @@ struct peer {
 	struct restore_ctx restore;
 	struct ckpt_restore_opts restore_opts;
 	char path[64];
-	int root, lone_sid;                       /* as the source said */
-	bool warm;                                /* it exists */
-	bool cold;                                /* it is not made before all is known */
+	int root, lone_sid;  /* as the source said */
+	Ckpt__MigTree *tree; /* as it was said last, not yet followed */
+	struct {
+		Ckpt__Mm **v;
+		size_t n, cap;
+	} spaces;                                 /* the same of address spaces */
 	struct netaddr addrs[MOVE_ADDRESSES_MAX]; /* that come with it */
 	size_t naddrs;
 	int held_fd;   /* while we are at work on held processes */
@@ -81,16 +84,17 @@ static int make_dir(struct peer *p, struct ckpt_err *err)
 /* What the peer has of these pages now. Reading it is no reason to fail: it may have gone. */
 static int base_read(struct peer *p, const struct mig_pages *h, char *to)
 {
+	const struct warm_task *w = restore_warm_find(&p->restore, (int)h->pid);
+
 	for (uint32_t i = 0; i < h->npages; i++) {
 		uint64_t addr = h->addr + (uint64_t)i * CKPT_PAGE;
 		int rc = store_read(&p->store, h->pid, addr, to + (size_t)i * CKPT_PAGE);
 
 		if (rc == 1)
-			rc = !p->warm || (int)h->pid != p->root ||
-					     !restore_warm_has(&p->restore, addr, addr + CKPT_PAGE)
+			rc = !w || !restore_warm_has(w, addr, addr + CKPT_PAGE)
 				     ? -ENODATA
-				     : restore_warm_read(&p->restore, addr,
-							 to + (size_t)i * CKPT_PAGE, CKPT_PAGE);
+				     : restore_warm_read(w, addr, to + (size_t)i * CKPT_PAGE,
+							 CKPT_PAGE);
 		if (rc)
 			return rc;
 	}
@@ -130,6 +134,7 @@ static int take_pages(struct peer *p, size_t len, struct ckpt_err *err)
 {
 	const struct mig_pages *h = p->buf.data;
 	const char *data = (const char *)(h + 1);
+	const struct warm_task *w;
 	uint64_t bytes, sum = 0;
 	size_t head = 0; /* in front of what LZ4 packed */
 	int n;
@@ -158,9 +163,9 @@ static int take_pages(struct peer *p, size_t len, struct ckpt_err *err)
 	if (h->coding == MIG_ZERO)
 		data = NULL;
 	p->memory_bytes += bytes;
-	if (h->pid && data && p->warm && (int)h->pid == p->root &&
-	    restore_warm_has(&p->restore, h->addr, h->addr + bytes)) {
-		int rc = restore_warm_write(&p->restore, h->addr, data, bytes);
+	w = h->pid && data ? restore_warm_find(&p->restore, (int)h->pid) : NULL;
+	if (w && restore_warm_has(w, h->addr, h->addr + bytes)) {
+		int rc = restore_warm_write(w, h->addr, data, bytes);
 
 		return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot write to task %u", h->pid)
 			  : store_note(&p->store, h->pid, h->addr, h->npages, err);
@@ -277,23 +282,138 @@ static int take_round(struct peer *p, size_t len, struct ckpt_err *err)
 	return rc ? wire_fail(p->link, &p->buf, rc, err) : 0;
 }
 
-/* The root comes first; out of the way of its memory and of its children's, so far as known. */
+static int page_of(void *arg, uint64_t addr, void *data, size_t len)
+{
+	const struct warm_task *w = arg;
+
+	return restore_warm_has(w, addr, addr + len) ? restore_warm_read(w, addr, data, len)
+						     : -ENODATA;
+}
+
+static int page_to(void *arg, uint64_t addr, const void *data, size_t len)
+{
+	const struct warm_task *w = arg;
+
+	return restore_warm_has(w, addr, addr + len) ? restore_warm_write(w, addr, data, len)
+						     : -ENODATA;
+}
+
+/* Its memory is to be as the source said. What came before it was made can go there by now. */
+static int place(struct peer *p, struct warm_task *w, const Ckpt__Mm *mm, struct ckpt_err *err)
+{
+	int rc = restore_warm_map(&p->restore, w, mm, err);
+
+	if (rc || w->placed)
+		return rc;
+	w->placed = true;
+	rc = store_heat(&p->store, (uint32_t)w->pid, page_to, w);
+	return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot fill the memory of task %d", w->pid)
+		  : 0;
+}
+
+/* A task-to-be is ended: what it has is kept, if the program's process goes on. */
+static int task_gone(void *arg, const struct warm_task *w, bool lives, struct ckpt_err *err)
+{
+	struct peer *p = arg;
+	int rc = 0;
+
+	if (lives)
+		rc = store_cool(&p->store, (uint32_t)w->pid, page_of, (void *)w);
+	else
+		store_forget_task(&p->store, (uint32_t)w->pid);
+	return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot keep the memory of task %d", w->pid)
+		  : 0;
+}
+
+static int take_tree(struct peer *p, size_t len, struct ckpt_err *err)
+{
+	if (p->tree)
+		ckpt__mig_tree__free_unpacked(p->tree, NULL);
+	p->tree = ckpt__mig_tree__unpack(NULL, len, p->buf.data);
+	return p->tree && p->tree->n_tasks && p->tree->tasks[0]->pid == p->root
+		       ? 0
+		       : fail_frame(p, err, "a broken tree");
+}
+
 static int take_space(struct peer *p, size_t len, struct ckpt_err *err)
 {
 	Ckpt__Mm *mm = ckpt__mm__unpack(NULL, len, p->buf.data);
+	Ckpt__Mm **at = mm ? vec_push(&p->spaces) : NULL;
+
+	if (at)
+		*at = mm;
+	else if (mm)
+		ckpt__mm__free_unpacked(mm, NULL);
+	return at ? 0 : fail_frame(p, err, "a broken address space");
+}
+
+static void spaces_free(struct peer *p)
+{
+	for (size_t i = 0; i < p->spaces.n; i++)
+		ckpt__mm__free_unpacked(p->spaces.v[i], NULL);
+	vec_free(&p->spaces);
+	p->spaces.n = 0;
+	if (p->tree)
+		ckpt__mig_tree__free_unpacked(p->tree, NULL);
+	p->tree = NULL;
+}
+
+static int follow_tree(struct peer *p, struct ckpt_err *err)
+{
+	const Ckpt__MigTree *tree = p->tree;
+	auto_free enum warm_wish *wish = calloc(tree->n_tasks, sizeof(*wish));
+	struct warm_follow f = { .wish = wish, .grow = true, .gone = task_gone, .arg = p };
+	struct births b;
+	int rc = births_init(&b, tree->n_tasks, err);
+
+	if (!rc && !wish)
+		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (size_t i = 0; !rc && i < b.n; i++) {
+		const Ckpt__MigTask *t = tree->tasks[i];
+
+		b.v[i] = (struct birth) { .pid = t->pid,
+					  .ppid = t->ppid,
+					  .pgid = t->pgid,
+					  .sid = t->sid,
+					  .exit_signal = t->exit_signal,
+					  .lone_sid = t->lone_sid && t->sid,
+					  .lone_pgid = t->lone_pgid && t->pgid,
+					  .files = t->files,
+					  .fs = t->fs };
+		wish[i] = t->zombie ? WARM_GONE : t->late && i ? WARM_COLD : WARM_WANTED;
+		if (t->pid <= 0 || t->pid > 1 << 22 || t->exit_signal < 0 || t->exit_signal > 64)
+			rc = fail_frame(p, err, "an impossible process");
+	}
+	if (!rc)
+		rc = births_plan(&b, err);
+	f.b = &b;
+	if (!rc)
+		rc = restore_warm_follow(&p->restore, &f, err);
+	births_free(&b);
+	return rc;
+}
+
+/* Before pages come: be what the source was at the begin of its round. The root comes first, out of
+ * the way of its memory and of its children's, so far as known. */
+static int follow(struct peer *p, struct ckpt_err *err)
+{
+	bool root = p->restore.warm != NULL;
 	int rc = 0;
 
-	if (!mm)
-		return fail_frame(p, err, "a broken address space");
-	if ((int)mm->id == p->root && !p->cold) {
-		if (!p->warm) {
-			p->warm = true;
-			rc = restore_warm_begin(&p->restore, p->root, p->lone_sid, &mm, 1, err);
-		}
-		if (!rc)
-			rc = restore_warm_map(&p->restore, mm, err);
+	for (size_t i = 0; !root && i < p->spaces.n; i++)
+		root = (int)p->spaces.v[i]->id == p->root;
+	if (root && !p->restore.warm)
+		rc = restore_warm_begin(&p->restore, p->root, p->lone_sid, p->spaces.v, p->spaces.n,
+					err);
+	if (!rc && root && p->tree)
+		rc = follow_tree(p, err);
+	for (size_t i = 0; !rc && root && i < p->spaces.n; i++) {
+		struct warm_task *w = restore_warm_find(&p->restore, (int)p->spaces.v[i]->id);
+
+		if (w)
+			rc = place(p, w, p->spaces.v[i], err);
 	}
-	ckpt__mm__free_unpacked(mm, NULL);
+	spaces_free(p);
 	return rc;
 }
 
@@ -307,8 +427,16 @@ static int take_all(struct peer *p, struct ckpt_err *err)
 
 		if (rc)
 			return rc;
+		/* What comes next needs its place. */
+		if (type != MIG_SPACE && type != MIG_TREE && (p->tree || p->spaces.n)) {
+			rc = follow(p, err);
+			if (rc)
+				return rc;
+		}
 		if (type == MIG_PAGES) {
 			rc = take_pages(p, len, err);
+		} else if (type == MIG_TREE) {
+			rc = take_tree(p, len, err);
 		} else if (type == MIG_SPACE) {
 			rc = take_space(p, len, err);
 		} else if (type == MIG_ROUND) {
@@ -328,21 +456,35 @@ static int take_all(struct peer *p, struct ckpt_err *err)
 	}
 }
 
+/* What exists already: its mappings as they are in the end, so that each of them is one. */
+static int settle(struct peer *p, struct ckpt_err *err)
+{
+	struct restore_ctx *r = &p->restore;
+	const Ckpt__Task *root = r->img->tasks.v[0];
+	int rc = 0;
+
+	if (root->pid != p->root || (root->lone_sid ? root->sid : 0) != p->lone_sid)
+		return fail_frame(p, err, "another root than it offered");
+	rc = restore_warm_settle(r, task_gone, p, err);
+	for (size_t i = 0; !rc && i < r->warm->tasks.n; i++) {
+		struct warm_task *w = r->warm->tasks.v[i];
+		const Ckpt__Task *t = image_task(r->img, w->pid, NULL);
+
+		rc = restore_warm_map(r, w, r->img->mms.v[t->mm - 1], err);
+		if (!rc)
+			rc = store_warm_runs(&p->store, (uint32_t)w->pid, &w->pages, err);
+	}
+	return rc;
+}
+
 static int build(struct peer *p, struct ckpt_err *err)
 {
 	struct restore_ctx *r = &p->restore;
 	int rc;
 
 	rc = image_read_kept(r->img, p->path, err);
-	if (!rc && p->warm &&
-	    (r->img->tasks.v[0]->pid != p->root ||
-	     (r->img->tasks.v[0]->lone_sid ? r->img->tasks.v[0]->sid : 0) != p->lone_sid))
-		rc = fail_frame(p, err, "another root than it offered");
-	/* All mappings as they are in the end, so that each of them is one. */
-	if (!rc && p->warm)
-		rc = restore_warm_map(r, r->img->mms.v[r->img->tasks.v[0]->mm - 1], err);
-	if (!rc && p->warm)
-		rc = store_warm_runs(&p->store, (uint32_t)p->root, &r->warm->pages, err);
+	if (!rc && r->warm)
+		rc = settle(p, err);
 	if (!rc)
 		rc = store_resolve(&p->store, r->img, err);
 	if (!rc)
@@ -526,6 +668,9 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 	ret->memory_bytes = p->memory_bytes;
 	ret->build_us = done.build_us = io_now_us() - begin;
 	ret->pid = done.pid = p->restore.root;
+	done.processes = p->restore.procs;
+	done.warm = p->restore.warm ? (uint32_t)p->restore.warm->tasks.n : 0;
+	done.filled_bytes = p->restore.filled;
 	rc = hook_tell(p, "ready", err);
 	if (rc) {
 		restore_drop(&p->restore);
@@ -648,6 +793,7 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 		(void)close(p.dir_fd);
 	store_close(&p.store);
 	lost_free(&p);
+	spaces_free(&p);
 	free(p.raw);
 	free(p.base);
 	wire_buf_free(&p.buf);

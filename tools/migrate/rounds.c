@@ -6,6 +6,7 @@
  * final dump asks the same trackers and names everything else as unchanged.
  */
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,16 +21,20 @@
 #include "base/vec.h"
 #include "kern/directio.h"
 #include "kern/procfs.h"
+#include "kern/sharing.h"
 #include "migrate/delta.h"
 #include "migrate/source.h"
 #include "migrate/store.h"
 #include "migrate/throttle.h"
+#include "migrate/tree.h"
 
 #define NEW_BYTES (16u << 20)
 #define FIXED_US 20000u  /* of a stop, besides memory */
 #define SMALL_PAGES 256u /* so few that another round gains nothing */
 #define XOR_EVERY 64u    /* runs between two looks whether differences pay */
 #define STUCK_ROUNDS 3u  /* without progress: it does not converge */
+#define AGAIN_MAX 4u     /* times that a task is tracked anew */
+#define LATE_ROUNDS 3u   /* more, for the sake of processes that came late */
 
 struct round_run {
 	uint64_t addr;
@@ -39,8 +44,11 @@ struct round_run {
 
 struct round_task {
 	struct tracker tracker;
-	int pid, vpid;
-	bool lost; /* all of it will be sent at the end */
+	int pid, tgid, vpid;
+	uint64_t start; /* clock ticks since boot: another process may get the number */
+	bool lost;      /* all of it will be sent at the end */
+	unsigned int again;
+	uint64_t space; /* sum of the mappings that were sent last */
 	struct proc_vmas vmas;
 	struct {
 		struct round_run *v;
@@ -57,6 +65,10 @@ struct rounds {
 		struct round_task **v;
 		size_t n, cap;
 	} tasks;
+	struct tree tree;      /* as it was at the begin of this round */
+	uint64_t tree_sum;     /* of the one that was sent last */
+	uint64_t late_bytes;   /* of processes that are not tracked yet */
+	unsigned int late;     /* rounds that were made for them */
 	bool direct;           /* pages are written that look unwritten: arm at short stops only */
 	struct round_task *at; /* the task and the kind of mappings being asked about */
 	bool backed;
@@ -83,6 +95,14 @@ static struct round_task *task_find(struct rounds *r, int pid)
 	return NULL;
 }
 
+static uint64_t start_of(int pid)
+{
+	struct ckpt_err gone = { 0 };
+	struct proc_stat st;
+
+	return proc_stat_read(pid, &st, &gone) ? 0 : st.start_time;
+}
+
 /* For the final dump: what it does not get from here it saves whole. */
 static int rounds_tracker(struct dump_tracking *tr, struct target_task *task, bool again,
 			  struct tracker **ret, bool *ret_fresh, struct ckpt_err *err)
@@ -95,7 +115,7 @@ static int rounds_tracker(struct dump_tracking *tr, struct target_task *task, bo
 	*ret_fresh = false;
 	if (!t)
 		return 0;
-	t->lost |= again;
+	t->lost |= again || t->start != start_of(t->tgid);
 	if (!t->lost)
 		*ret = &t->tracker;
 	return 0;
@@ -203,11 +223,28 @@ static int collect_task(struct rounds *r, struct round_task *t, bool frozen)
 	return rc;
 }
 
+/* Begin to track it, or begin anew: nothing of what was sent counts. */
+static void task_attach(struct rounds *r, struct round_task *t, struct target_task *task)
+{
+	struct ckpt_err why = { 0 };
+
+	tracker_detach(&t->tracker);
+	store_forget_task(&r->sent, (uint32_t)task->vpid);
+	t->pid = task->pid;
+	t->tgid = task->tgid;
+	t->vpid = task->vpid;
+	t->start = start_of(task->tgid);
+	t->again++;
+	t->lost = tracker_attach(&t->tracker, r->ops, task, &why) != 0;
+	if (t->lost)
+		ui_note(r->s->ui, 1, "task %d is copied when it stands still: %s", task->pid,
+			why.msg);
+}
+
 static struct round_task *task_new(struct rounds *r, struct target_task *task, struct ckpt_err *err)
 {
 	struct round_task *t = calloc(1, sizeof(*t));
 	struct round_task **slot = t ? vec_push(&r->tasks) : NULL;
-	struct ckpt_err why = { 0 };
 
 	if (!slot) {
 		free(t);
@@ -215,13 +252,32 @@ static struct round_task *task_new(struct rounds *r, struct target_task *task, s
 		return NULL;
 	}
 	*slot = t;
-	t->pid = task->pid;
-	t->vpid = task->vpid;
-	t->lost = tracker_attach(&t->tracker, r->ops, task, &why) != 0;
-	if (t->lost)
-		ui_note(r->s->ui, 1, "task %d is copied when it stands still: %s", task->pid,
-			why.msg);
+	t->tracker.fd = t->tracker.pagemap_fd = -1;
+	task_attach(r, t, task);
 	return t;
+}
+
+/* A child born by vfork that has not come to its exec: its memory is its parent's, and two who ask
+ * what was written would take it from each other. */
+static bool borrows(const struct target *target, const struct target_task *task)
+{
+	return task->parent >= 0 &&
+	       sharing_same(task->pid, target->tasks.v[task->parent].pid, KCMP_VM);
+}
+
+static int collect_one(struct rounds *r, struct target_task *task, struct ckpt_err *err)
+{
+	struct round_task *t = task_find(r, task->pid);
+
+	if (!t)
+		t = task_new(r, task, err);
+	else if (t->start != start_of(task->tgid) || (t->lost && t->again < AGAIN_MAX))
+		task_attach(r, t, task);
+	if (!t)
+		return err->code;
+	if (!t->lost)
+		t->lost = collect_task(r, t, true) != 0;
+	return 0;
 }
 
 /* One short stop: every task gets its tracker, and every mapping is tracked. */
@@ -229,25 +285,16 @@ static int collect_stopped(struct rounds *r, struct ckpt_err *err)
 {
 	struct target target = { .ui = r->s->ui };
 	int rc = target_freeze(&target, r->s->opts->pid, err);
+	bool frozen = !rc;
 
-	if (rc) {
-		target_free(&target);
-		return rc;
-	}
 	for (size_t i = 0; !rc && i < target.tasks.n; i++) {
 		struct target_task *task = &target.tasks.v[i];
-		struct round_task *t = task_find(r, task->pid);
 
-		if (task->zombie)
-			continue;
-		if (!t)
-			t = task_new(r, task, err);
-		if (!t)
-			rc = err->code;
-		else if (!t->lost)
-			t->lost = collect_task(r, t, true) != 0;
+		if (!task->zombie && !borrows(&target, task))
+			rc = collect_one(r, task, err);
 	}
-	target_thaw(&target, TARGET_RUN);
+	if (frozen)
+		target_thaw(&target, TARGET_RUN);
 	target_free(&target);
 	return rc;
 }
@@ -260,6 +307,21 @@ static int collect_frozen(struct rounds *r, struct ckpt_err *err)
 	rc = collect_stopped(r, err);
 	throttle_resume(r->throttle);
 	return rc;
+}
+
+static uint64_t space_sum(const struct proc_vmas *vmas)
+{
+	uint64_t sum = 1;
+
+	for (size_t i = 0; i < vmas->n; i++) {
+		const struct proc_vma *p = &vmas->v[i];
+		const uint64_t now[] = {
+			sum, p->start, p->end, p->prot, p->flags, p->shared, p->ino
+		};
+
+		sum = XXH3_64bits(now, sizeof(now));
+	}
+	return sum;
 }
 
 /* Where the task's memory is, for a peer that builds it meanwhile. 0 or -errno of the link. */
@@ -447,10 +509,51 @@ static int send_task(struct rounds *r, const struct round_task *t)
 
 	if (proc_open(t->pid, "mem", O_RDONLY, &mem, &gone))
 		return 0;
-	rc = send_space(r, t);
 	for (size_t i = 0; !rc && i < t->runs.n; i++)
 		rc = send_run(r, t, mem, &t->runs.v[i]);
 	return rc;
+}
+
+/* What changed of the processes and of where their memory is. 0 or -errno of the link. */
+static int send_places(struct rounds *r)
+{
+	uint64_t sum = tree_sum(&r->tree);
+	int rc = 0;
+
+	if (r->tree.births.n && sum != r->tree_sum) {
+		rc = tree_send(&r->tree, &r->s->link);
+		r->tree_sum = sum;
+		/* Who is made by it knows nothing yet. */
+		for (size_t i = 0; i < r->tasks.n; i++)
+			r->tasks.v[i]->space = 0;
+	}
+	for (size_t i = 0; !rc && i < r->tasks.n; i++) {
+		struct round_task *t = r->tasks.v[i];
+
+		sum = t->lost ? t->space : space_sum(&t->vmas);
+		if (sum != t->space)
+			rc = send_space(r, t);
+		t->space = sum;
+	}
+	return rc;
+}
+
+/* Which processes are there, and how much memory have those that nobody tracks? */
+static void look(struct rounds *r)
+{
+	r->late_bytes = 0;
+	tree_look(&r->tree, r->s->opts->pid);
+	for (size_t i = 0; i < r->tree.births.n; i++) {
+		const struct family_seen *seen = &r->tree.seen[i];
+		const struct round_task *t = NULL;
+
+		for (size_t k = 0; !t && k < r->tasks.n; k++)
+			if (r->tasks.v[k]->tgid == seen->pid)
+				t = r->tasks.v[k];
+		if (!seen->zombie &&
+		    (!t || t->start != seen->start || (t->lost && t->again < AGAIN_MAX)))
+			r->late_bytes += tree_memory(seen->pid);
+	}
 }
 
 /*
@@ -512,17 +615,20 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 	uint64_t sent = s->link.sent;
 	int rc = 0;
 
-	/* New mappings are worth a short stop when they are many. */
-	if (number == 1 || r->new_bytes > NEW_BYTES || direct_io(r)) {
+	/* New mappings and processes are worth a short stop when they are large. */
+	look(r);
+	if (number == 1 || r->new_bytes + r->late_bytes > NEW_BYTES || direct_io(r)) {
 		r->new_bytes = 0;
 		rc = collect_frozen(r, err);
 		if (rc)
 			return rc;
+		look(r);
 	} else {
 		r->new_bytes = 0;
 		collect_running(r);
 	}
 	cache_plan(r, number);
+	rc = send_places(r);
 	for (size_t i = 0; !rc && i < r->tasks.n; i++)
 		if (!r->tasks.v[i]->lost)
 			rc = send_task(r, r->tasks.v[i]);
@@ -605,6 +711,9 @@ static int loop(struct rounds *r, struct ckpt_err *err)
 			e.downtime_us += e.write_bytes_s * e.us / e.link_bytes_s;
 		e.throttle = throttle_get(r->throttle);
 		source_event(r->s, &e);
+		look(r);
+		if (r->late_bytes > NEW_BYTES && r->late++ < LATE_ROUNDS)
+			continue;
 		if (e.pages <= SMALL_PAGES || (n > 1 && e.downtime_us <= o->max_downtime_us))
 			return 0;
 		stuck = n > 2 && e.pages >= before - before / 8 ? stuck + 1 : 0;
@@ -672,6 +781,7 @@ void rounds_end(struct source *s)
 		free(r->tasks.v[i]);
 	}
 	vec_free(&r->tasks);
+	tree_free(&r->tree);
 	store_close(&r->sent);
 	delta_close(r->cache);
 	free(r->xor);

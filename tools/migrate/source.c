@@ -407,6 +407,9 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 	} else {
 		s->res->build_us = done->build_us;
 		s->res->pid = done->pid;
+		s->res->processes = done->processes;
+		s->res->warm = done->warm;
+		s->res->filled = done->filled_bytes;
 		s->res->bytes = s->link.sent;
 		rc = source_hand_over(s, ret_in_doubt, err);
 	}

@@ -207,6 +207,93 @@ void store_forget_unseen(struct store *s, uint32_t pid)
 			s->hash[i]->have[k] &= s->hash[i]->stored[k];
 }
 
+void store_forget_task(struct store *s, uint32_t pid)
+{
+	for (size_t i = 0; i < s->slots; i++) {
+		struct store_chunk *c = s->hash[i];
+
+		if (!c || c->pid != pid)
+			continue;
+		memset(c->have, 0, sizeof(c->have));
+		memset(c->zero, 0, sizeof(c->zero));
+		memset(c->stored, 0, sizeof(c->stored));
+		memset(c->warm, 0, sizeof(c->warm));
+	}
+}
+
+static int cool_chunk(struct store *s, struct store_chunk *c,
+		      int (*read)(void *arg, uint64_t addr, void *data, size_t len), void *arg)
+{
+	char page[CKPT_PAGE];
+
+	for (uint64_t p = 0; p < STORE_CHUNK_PAGES; p++) {
+		uint64_t addr = (c->key - 1) * STORE_CHUNK + p * CKPT_PAGE;
+		int rc;
+
+		if (!bit(c->have, p) || bit(c->stored, p))
+			continue;
+		/* What is not mapped there any more came to nothing at the source, too. */
+		rc = read(arg, addr, page, sizeof(page));
+		if (rc) {
+			c->have[p / 64] &= ~(1ull << (p % 64));
+			continue;
+		}
+		rc = put_part(s, c, addr, 1, page, PLACE_STORE);
+		if (rc)
+			return rc;
+	}
+	memset(c->warm, 0, sizeof(c->warm));
+	return 0;
+}
+
+int store_cool(struct store *s, uint32_t pid,
+	       int (*read)(void *arg, uint64_t addr, void *data, size_t len), void *arg)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < s->slots; i++)
+		if (s->hash[i] && s->hash[i]->pid == pid)
+			rc = cool_chunk(s, s->hash[i], read, arg);
+	return rc;
+}
+
+static int heat_chunk(struct store *s, struct store_chunk *c,
+		      int (*write)(void *arg, uint64_t addr, const void *data, size_t len),
+		      void *arg)
+{
+	char page[CKPT_PAGE];
+
+	for (uint64_t p = 0; p < STORE_CHUNK_PAGES; p++) {
+		uint64_t addr = (c->key - 1) * STORE_CHUNK + p * CKPT_PAGE;
+		int rc;
+
+		if (!bit(c->have, p) || !bit(c->stored, p) || bit(c->zero, p))
+			continue;
+		rc = io_pread_full(s->fd, page, sizeof(page), chunk_off(c, addr));
+		if (rc)
+			return rc;
+		if (write(arg, addr, page, sizeof(page)))
+			continue;
+		rc = put_part(s, c, addr, 1, NULL, PLACE_WARM);
+		if (rc)
+			return rc;
+		(void)fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				(off_t)chunk_off(c, addr), CKPT_PAGE);
+	}
+	return 0;
+}
+
+int store_heat(struct store *s, uint32_t pid,
+	       int (*write)(void *arg, uint64_t addr, const void *data, size_t len), void *arg)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < s->slots; i++)
+		if (s->hash[i] && s->hash[i]->pid == pid)
+			rc = heat_chunk(s, s->hash[i], write, arg);
+	return rc;
+}
+
 void store_forget(struct store *s, uint32_t pid, uint64_t addr, uint64_t npages)
 {
 	for (; npages--; addr += CKPT_PAGE) {

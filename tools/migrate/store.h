@@ -53,6 +53,15 @@ int store_warm_runs(const struct store *s, uint32_t pid, struct mm_runs *ret,
 void store_see_none(struct store *s, uint32_t pid);
 void store_see(struct store *s, uint32_t pid, uint64_t addr, uint64_t npages);
 void store_forget_unseen(struct store *s, uint32_t pid);
+/* Nothing of @pid is there any more. */
+void store_forget_task(struct store *s, uint32_t pid);
+/* What the task-to-be @pid has goes into the store; @read is 0 or -errno. 0 or -errno. */
+int store_cool(struct store *s, uint32_t pid,
+	       int (*read)(void *arg, uint64_t addr, void *data, size_t len), void *arg);
+/* And back: what the store has goes to a task that was just made. @write: 0, or it has no place for
+ * it. 0 or -errno. */
+int store_heat(struct store *s, uint32_t pid,
+	       int (*write)(void *arg, uint64_t addr, const void *data, size_t len), void *arg);
 /* It is not there after all. */
 void store_forget(struct store *s, uint32_t pid, uint64_t addr, uint64_t npages);
 /* The page of @pid at @addr. 0; 1: the task-to-be has it; -ENODATA: nobody; or -errno. */

@@ -8,7 +8,7 @@
  *         ◄───────────────────────── HELLO
  *   OFFER ─────────────────────────►
  *         ◄───────────────────────── ANSWER      what stops it there
- *   SPACE PAGES… ROUND ────────────►             while the program runs, any number of times
+ *   TREE SPACE… PAGES… ROUND ──────►             while the program runs, any number of times
  *         ◄───────────────────────── ROUND
  *   PAGES… RECORDS… INVENTORY ─────►             the program stands still
  *         ◄───────────────────────── RESTORED    whole, stopped, verified
@@ -27,7 +27,7 @@
 #include "migrate.pb-c.h"
 #include "migrate/link.h"
 
-#define MIG_PROTOCOL 2
+#define MIG_PROTOCOL 3
 #define MIG_ID_BYTES 16
 
 enum mig_type {
@@ -46,6 +46,7 @@ enum mig_type {
 	MIG_ASK,
 	MIG_VERDICT,
 	MIG_SPACE, /* Mm of a task that runs, its id the pid: where memory is to go */
+	MIG_TREE,  /* which processes there are */
 	MIG_TYPES
 };
 

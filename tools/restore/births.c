@@ -285,7 +285,7 @@ int restore_plan_births(struct restore_ctx *r, size_t at, enum birth_time when, 
 		struct task_slot *who = &r->slots.v[r->first_slot[b->born[k]]];
 		char label[64];
 
-		if (x->standin != BIRTH_NOBODY || time_of(r, x, c) != when)
+		if (who->warm || x->standin != BIRTH_NOBODY || time_of(r, x, c) != when)
 			continue;
 		who->base = when == BIRTH_WITH_MEMORY ? r->img->mms.v[by->task->mm - 1] : by->base;
 		(void)snprintf(label, sizeof(label), "clone task %d", c->pid);

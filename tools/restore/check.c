@@ -74,7 +74,8 @@ static void check_pid(struct restore_ctx *r, struct checker *c, int id, const ch
 	struct ckpt_err e = { 0 };
 	char owner[128];
 
-	if (r->warm && id == r->root)
+	/* Those that we have made, and the session that a stand-in of ours began for them. */
+	if (restore_warm_find(r, id) || (r->warm && id == r->warm->tasks.v[0]->birth_sid))
 		return;
 	if (kill(id, 0) && errno == ESRCH) {
 		check_group(r, c, id);

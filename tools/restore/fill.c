@@ -225,6 +225,7 @@ int mm_fill_plan(struct restore_ctx *r, struct mm_fill *f, struct steps *s, stru
 	for (size_t i = 0; i < f->huge.n; i++)
 		(void)steps_try(s, "ask for huge pages", SYS_madvise, f->huge.v[i].start,
 				f->huge.v[i].end - f->huge.v[i].start, MADV_HUGEPAGE);
+	r->filled += f->whole.bytes + f->rest.bytes;
 	rc = plan_parts(r, &f->whole, s, err);
 	for (size_t i = 0; i < f->huge.n; i++)
 		if (f->huge.v[i].rest)

@@ -115,7 +115,7 @@ static int cut(struct inherit *in, size_t at, size_t *cursor)
 		rc = piece_add(in, done, v->end, at, false, 0);
 	/* A mapping that came from a parent never merges with another one, so it would stay cut:
 	 * mremap() and others want it whole. In a task of our own making the kernel merges. */
-	if (!rc && in->pieces.n > first + 1 && !(in->r->warm && in->base == &in->r->warm->mm)) {
+	if (!rc && in->pieces.n > first + 1 && !mm_is_warm(in->r, in->base)) {
 		in->pieces.n = first;
 		rc = piece_add(in, v->start, v->end, at, false, 0);
 	}

@@ -137,7 +137,7 @@ int restore_plan_mm(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Mm *b
 		return mm_oom(err);
 	for (size_t i = 0; i < mm->n_vmas; i++)
 		(*prot)[i] = mm->vmas[i]->prot;
-	if (base && ((r->warm && base == &r->warm->mm) || mm_same_specials(mm, base)))
+	if (base && (mm_is_warm(r, base) || mm_same_specials(mm, base)))
 		return mm_inherit(r, mm, base, s, err);
 	if (base)
 		(void)plan_repark(r, base, s);

@@ -18,6 +18,9 @@ bool mm_special(const Ckpt__Vma *v);
 int mm_map(struct restore_ctx *r, const Ckpt__Mm *mm, size_t at, uint64_t start, uint64_t end,
 	   struct steps *s, struct ckpt_err *err) __must_check;
 
+/* Is @base what a task has that was made before the image was known (warm.c)? */
+bool mm_is_warm(const struct restore_ctx *r, const Ckpt__Mm *base);
+
 /* inherit.c: @mm begins as a copy of @base and keeps what is the same. */
 bool mm_same_specials(const Ckpt__Mm *a, const Ckpt__Mm *b);
 int mm_inherit(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Mm *base, struct steps *s,

@@ -205,13 +205,14 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 {
 	const Ckpt__Task *t = r->img->tasks.v[at];
 	const Ckpt__Mm *mm = r->img->mms.v[t->mm - 1];
+	const struct warm_task *warm = r->slots.v[r->first_slot[at]].warm;
 	bool own_files;
 	int rc;
 
 	restore_plan_birth(r, at, s);
-	if (!t->ppid)
+	if (!t->ppid || warm)
 		restore_plan_clocks(r, s);
-	if (!t->ppid && r->warm)
+	if (warm)
 		plan_warm(s);
 	else if (!t->ppid)
 		restore_plan_leave(r, s);
@@ -219,7 +220,8 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 	if (rc)
 		return rc;
 	if (t->sid == t->pid) {
-		(void)steps_call(s, "become a session leader", SYS_setsid, 0);
+		if (!warm || !warm->led)
+			(void)steps_call(s, "become a session leader", SYS_setsid, 0);
 		pty_plan_session(r, t, s);
 	}
 	rc = restore_plan_births(r, at, BIRTH_EARLY, s, err);
@@ -320,7 +322,10 @@ static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
 			ts->thread = t->zombie ? NULL : t->threads[k];
 			ts->confined = ts->thread && thread_confined(ts->thread);
 			r->confined += ts->confined;
-			ts->slot = r->warm && !i && !k ? r->warm->slot : arena_slot(&r->arena);
+			ts->warm = ts->thread && !k ? restore_warm_find(r, t->pid) : NULL;
+			if (ts->warm)
+				ts->base = &ts->warm->mm;
+			ts->slot = ts->warm ? ts->warm->slot : arena_slot(&r->arena);
 			if (!ts->slot)
 				return ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is too small");
 			ts->slot->tid = ts->thread ? ts->thread->tid : t->pid;
@@ -355,11 +360,9 @@ int restore_plan(struct restore_ctx *r, struct ckpt_err *err)
 	bool *seen = calloc(r->img->objects.n + 1, sizeof(*seen));
 	int rc = seen ? make_slots(r, err) : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 
-	/* Its number is behind those of the image; restore_runs_read() has room for it. */
-	if (!rc && r->warm) {
-		r->slots.v[0].base = &r->warm->mm;
+	/* Their numbers are behind those of the image; restore_runs_read() has room for them. */
+	if (!rc && r->warm)
 		rc = restore_warm_base(r, err);
-	}
 
 	/* Whoever clones comes first: its children inherit what it has by then. */
 	for (size_t i = 0; !rc && i < r->births.n; i++) {

@@ -302,7 +302,9 @@ int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
 {
 	int rc = 0;
 
-	rc = restore_births_find(r, err);
+	/* restore_warm_settle() has found them already. */
+	if (!r->births.n)
+		rc = restore_births_find(r, err);
 	if (!rc && !r->opts->plan_only)
 		rc = restore_check_image(r, NULL, NULL, err);
 	if (!rc)

@@ -23,9 +23,10 @@ struct task_slot {
 	size_t index;         /* of the task in the image */
 	Ckpt__Thread *thread; /* NULL: a zombie */
 	struct ckpt_slot *slot;
-	const Ckpt__Mm *base; /* a process: whose memory it finds at its birth; NULL: ckpt's */
-	bool confined;        /* by seccomp: ckpt holds it before its filters come into force */
-	uint32_t *adopted;    /* cloned by a helper: the barrier behind that one's end */
+	const Ckpt__Mm *base;   /* a process: whose memory it finds at its birth; NULL: ckpt's */
+	bool confined;          /* by seccomp: ckpt holds it before its filters come into force */
+	struct warm_task *warm; /* a process that exists already, or NULL */
+	uint32_t *adopted;      /* cloned by a helper: the barrier behind that one's end */
 };
 
 /* Words in the arena at which tasks-to-be wait for each other, and at the last for ckpt. */
@@ -84,7 +85,8 @@ struct restore_ctx {
 	struct guard guard;                 /* holds the threads by ptrace; pid 0: ckpt does */
 	int timens_fd;                      /* the time namespace to enter; 0: ckpt's */
 	int spare_tid;                      /* last number given to a helper thread */
-	struct restore_warm *warm; /* NULL: the root task does not exist before it is built */
+	struct restore_warm *warm;          /* NULL: no task exists before it is built */
+	uint64_t filled; /* bytes of memory that the plan reads from page files */
 };
 
 struct restore_result {
@@ -119,33 +121,71 @@ void restore_drop(struct restore_ctx *r);
 void restore_end(struct restore_ctx *r);
 
 /*
- * warm.c: the root task exists, and gets its anonymous memory, before the rest of the image is
- * known. Between restore_begin() and restore_plan_image(), any number of times: map, then write.
+ * warm.c: processes that exist, and get their anonymous memory, before the rest of the image is
+ * known. Between restore_begin() and restore_plan_image(), any number of times: follow the tree,
+ * map, write.
  */
-struct restore_warm {
-	Ckpt__Mm mm; /* what it has: private anonymous mappings, ascending */
+struct warm_task {
+	int pid, exit_signal;
+	int birth_sid;            /* the session it was born in */
+	bool led;                 /* it leads one of its own by now */
+	bool placed;              /* it was given its mappings once */
+	struct warm_task *parent; /* NULL: the root */
+	Ckpt__Mm mm;              /* what it has: private anonymous mappings, ascending */
 	struct mm_runs
 		pages; /* and the pages in them that came so far; off as in the image's runs */
 	struct ckpt_slot *slot;
-	int mem_fd;
+	int mem_fd, pid_fd;
+};
+struct restore_warm {
+	struct {
+		struct warm_task **v;
+		size_t n, cap;
+	} tasks;       /* parents before children */
 	uint64_t mark; /* of the arena: what is behind it belongs to one list */
 };
-/* Make it, with @pid, out of the way of all mappings of @mms, in session @lone_sid if that has no
- * leader any more. */
+/* Make the root, with @pid, out of the way of all mappings of @mms, in session @lone_sid if that
+ * has no leader any more. */
 int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *const *mms, size_t n,
 		       struct ckpt_err *err) __must_check;
+/* NULL: there is none of that number. */
+struct warm_task *restore_warm_find(const struct restore_ctx *r, int pid);
+/*
+ * warm_tree.c: the tree is as @b says by now. Processes that are gone or come to be born in another
+ * way are ended (@gone is told before: is their memory still wanted?); those that can be made by
+ * now are, if @grow. E_RESTORE when the root would have to be made anew.
+ */
+enum warm_wish {
+	WARM_GONE, /* a zombie */
+	WARM_COLD, /* it is made in the end */
+	WARM_WANTED,
+};
+struct warm_follow {
+	const struct births *b;     /* planned */
+	const enum warm_wish *wish; /* by index in b */
+	bool grow;
+	int (*gone)(void *arg, const struct warm_task *w, bool lives, struct ckpt_err *err);
+	void *arg;
+};
+int restore_warm_follow(struct restore_ctx *r, const struct warm_follow *f,
+			struct ckpt_err *err) __must_check;
+/* The same with the tree of the image, before restore_plan_image(). */
+int restore_warm_settle(struct restore_ctx *r,
+			int (*gone)(void *arg, const struct warm_task *w, bool lives,
+				    struct ckpt_err *err),
+			void *arg, struct ckpt_err *err) __must_check;
 /* Let its mappings be the private anonymous ones of @want; what stays keeps its pages. */
-int restore_warm_map(struct restore_ctx *r, const Ckpt__Mm *want,
+int restore_warm_map(struct restore_ctx *r, struct warm_task *w, const Ckpt__Mm *want,
 		     struct ckpt_err *err) __must_check;
 /* Is all of [start, end) mapped? */
-bool restore_warm_has(const struct restore_ctx *r, uint64_t start, uint64_t end);
+bool restore_warm_has(const struct warm_task *w, uint64_t start, uint64_t end);
 /* Write to such memory, whatever its protection. 0 or -errno. */
-int restore_warm_write(struct restore_ctx *r, uint64_t addr, const void *data, size_t len);
+int restore_warm_write(const struct warm_task *w, uint64_t addr, const void *data, size_t len);
 /* Read it. 0 or -errno. */
-int restore_warm_read(struct restore_ctx *r, uint64_t addr, void *data, size_t len);
-/* As a base for restore_plan_mm(). */
+int restore_warm_read(const struct warm_task *w, uint64_t addr, void *data, size_t len);
+/* As bases for restore_plan_mm(). */
 int restore_warm_base(struct restore_ctx *r, struct ckpt_err *err) __must_check;
-/* The last list, which restore_plan() put into its slot, may run. */
+/* The last lists, which restore_plan() put into their slots, may run. */
 void restore_warm_go(struct restore_ctx *r);
 void restore_warm_free(struct restore_ctx *r);
 

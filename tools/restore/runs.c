@@ -79,10 +79,12 @@ static int add_run(struct restore_ctx *r, struct mm_runs *l, uint32_t mm,
 
 int restore_runs_read(struct restore_ctx *r, struct ckpt_err *err)
 {
+	/* Behind those of the image: what tasks have that exist already. */
+	size_t n = r->img->mms.n + (r->warm ? r->warm->tasks.n : 0) + 1;
 	int rc = 0;
 
-	r->runs = calloc(r->img->mms.n + 1, sizeof(*r->runs));
-	r->mm_prot = calloc(r->img->mms.n + 1, sizeof(*r->mm_prot));
+	r->runs = calloc(n, sizeof(*r->runs));
+	r->mm_prot = calloc(n, sizeof(*r->mm_prot));
 	if (!r->runs || !r->mm_prot)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	/* Sharing points to earlier address spaces only: the reader checked it. */

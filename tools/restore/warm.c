@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A root task that exists before its image is known. It has left ckpt's memory,
- * shares ckpt's descriptors, waits in the interpreter for lists, and its
- * anonymous memory is written from outside as it comes. In the end the ordinary
- * plan runs in it, as in a child that was cloned with memory: what it has that
- * the image has too stays, the rest is mapped, filled or dropped (inherit.c).
+ * Processes that exist before their image is known. Each has left the memory it
+ * was born with, shares ckpt's descriptors, waits in the interpreter for lists,
+ * and its anonymous memory is written from outside as it comes. In the end the
+ * ordinary plan runs in it, as in a child that was cloned with memory: what it
+ * has that the image has too stays, the rest is mapped, filled or dropped
+ * (inherit.c). Which processes there are is warm_tree.c's business.
  */
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,6 +29,7 @@
 #include "base/vec.h"
 #include "kern/pagemap.h"
 #include "restore/mm.h"
+#include "restore/warm.h"
 
 /* Steps for an image that nobody knows yet; untouched pages cost nothing. */
 #define ARENA_MORE (1ull << 30)
@@ -36,13 +39,34 @@ static void wake(uint32_t *word)
 	(void)syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-static int wait_list(struct restore_ctx *r, struct ckpt_err *err)
+static void mm_clear(Ckpt__Mm *mm)
 {
-	struct ckpt_slot *slot = r->warm->slot;
+	for (size_t i = 0; i < mm->n_vmas; i++)
+		ckpt__vma__free_unpacked(mm->vmas[i], NULL);
+	free(mm->vmas);
+	mm->vmas = NULL;
+	mm->n_vmas = 0;
+}
+
+/* Is it dead? The root is ckpt's child and is waited for; the others are somebody else's. */
+static bool warm_died(struct restore_ctx *r, const struct warm_task *w)
+{
+	struct pollfd end = { .fd = w->pid_fd, .events = POLLIN };
+	int status;
+
+	if (waitpid(r->root, &status, WNOHANG) == r->root) {
+		r->root = 0;
+		return true;
+	}
+	return w->parent && w->pid_fd >= 0 && poll(&end, 1, 0) > 0;
+}
+
+static int wait_list(struct restore_ctx *r, const struct warm_task *w, struct ckpt_err *err)
+{
+	struct ckpt_slot *slot = w->slot;
 	const struct ckpt_step *v = arena_local(&r->arena, slot->steps);
 	struct timespec tick = { .tv_nsec = 20000000 };
 	uint32_t pc;
-	int status;
 
 	for (;;) {
 		uint32_t state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
@@ -52,11 +76,9 @@ static int wait_list(struct restore_ctx *r, struct ckpt_err *err)
 		if (state == CKPT_SLOT_FAILED)
 			break;
 		(void)syscall(SYS_futex, &slot->state, FUTEX_WAIT, state, &tick, NULL, 0);
-		if (waitpid(r->root, &status, WNOHANG) == r->root) {
-			r->root = 0;
+		if (warm_died(r, w))
 			return ckpt_fail(err, E_RESTORE, -ECHILD, "task %d died while it was built",
 					 slot->tid);
-		}
 	}
 	for (pc = slot->pc; pc && !v[pc].label; pc--)
 		;
@@ -64,20 +86,104 @@ static int wait_list(struct restore_ctx *r, struct ckpt_err *err)
 			       slot->tid, arena_label(&r->arena, &v[pc]), slot->pc, v[slot->pc].nr);
 }
 
-int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *const *mms, size_t n,
-		       struct ckpt_err *err)
+void warm_steps(struct restore_ctx *r, struct steps *s)
 {
-	struct restore_warm *w = calloc(1, sizeof(*w));
-	sigset_t all, old;
-	struct steps s;
+	r->arena.used = r->warm->mark;
+	steps_init(s, &r->arena);
+}
+
+int warm_run(struct restore_ctx *r, struct warm_task *w, struct steps *s, struct ckpt_err *err)
+{
+	int rc = steps_commit(s, w->slot, err);
+
+	if (rc)
+		return rc;
+	__atomic_store_n(&w->slot->state, CKPT_SLOT_NEXT, __ATOMIC_RELEASE);
+	wake(&w->slot->state);
+	return wait_list(r, w, err);
+}
+
+static void task_free(struct warm_task *w)
+{
+	mm_clear(&w->mm);
+	vec_free(&w->pages);
+	if (w->mem_fd >= 0)
+		(void)close(w->mem_fd);
+	if (w->pid_fd >= 0)
+		(void)close(w->pid_fd);
+	free(w);
+}
+
+struct warm_task *warm_new(struct restore_ctx *r, int pid, struct warm_task *parent,
+			   struct ckpt_err *err)
+{
+	struct warm_task *w = calloc(1, sizeof(*w)), **at = w ? vec_push(&r->warm->tasks) : NULL;
+
+	if (!at) {
+		free(w);
+		(void)mm_oom(err);
+		return NULL;
+	}
+	*at = w;
+	ckpt__mm__init(&w->mm);
+	w->mem_fd = w->pid_fd = -1;
+	w->pid = pid;
+	w->parent = parent;
+	r->arena.used = r->warm->mark;
+	w->slot = arena_slot(&r->arena);
+	if (!w->slot) {
+		r->warm->tasks.n--;
+		free(w);
+		(void)ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is too small");
+		return NULL;
+	}
+	r->warm->mark = r->arena.used;
+	w->slot->tid = pid;
+	w->slot->again = 1;
+	return w;
+}
+
+void warm_forget(struct restore_ctx *r, struct warm_task *w)
+{
+	__typeof__(r->warm->tasks) *l = &r->warm->tasks;
+
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i] == w) {
+			memmove(&l->v[i], &l->v[i + 1], (l->n - i - 1) * sizeof(*l->v));
+			l->n--;
+			break;
+		}
+	task_free(w);
+}
+
+/* It was cloned: wait for its first list, and take hold of its memory. */
+int warm_born(struct restore_ctx *r, struct warm_task *w, struct ckpt_err *err)
+{
 	char path[48];
 	int rc;
 
-	if (!w)
+	w->pid_fd = (int)syscall(SYS_pidfd_open, w->pid, 0);
+	rc = wait_list(r, w, err);
+	if (rc)
+		return rc;
+	(void)snprintf(path, sizeof(path), "/proc/%d/mem", w->pid);
+	w->mem_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (w->mem_fd < 0)
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot open %s", path);
+	return 0;
+}
+
+int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *const *mms, size_t n,
+		       struct ckpt_err *err)
+{
+	struct warm_task *w;
+	sigset_t all, old;
+	struct steps s;
+	int rc;
+
+	r->warm = calloc(1, sizeof(*r->warm));
+	if (!r->warm)
 		return mm_oom(err);
-	r->warm = w;
-	ckpt__mm__init(&w->mm);
-	w->mem_fd = -1;
 	r->arena_more = ARENA_MORE;
 	/* For the layout only: nothing of it is owned by the image. */
 	r->img->mms.v = (Ckpt__Mm **)mms;
@@ -87,13 +193,12 @@ int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *c
 	r->img->mms.n = 0;
 	if (rc)
 		return rc;
-	w->slot = arena_slot(&r->arena);
-	if (!w->slot)
-		return mm_oom(err);
-	w->slot->tid = pid;
-	w->slot->again = 1;
-	w->mark = r->arena.used;
-	steps_init(&s, &r->arena);
+	r->warm->mark = r->arena.used;
+	w = warm_new(r, pid, NULL, err);
+	if (!w)
+		return err->code;
+	w->birth_sid = lone_sid;
+	warm_steps(r, &s);
 	(void)steps_call(&s, "die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
 	/* A huge page for one small one would hold memory that the program does not have. */
 	(void)steps_try(&s, "small pages", SYS_prctl, PR_SET_THP_DISABLE, 1);
@@ -110,14 +215,15 @@ int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *c
 	if (rc < 0)
 		return rc;
 	r->root = rc;
-	rc = wait_list(r, err);
-	if (rc)
-		return rc;
-	(void)snprintf(path, sizeof(path), "/proc/%d/mem", r->root);
-	w->mem_fd = open(path, O_RDWR | O_CLOEXEC);
-	if (w->mem_fd < 0)
-		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot open %s", path);
-	return 0;
+	return warm_born(r, w, err);
+}
+
+struct warm_task *restore_warm_find(const struct restore_ctx *r, int pid)
+{
+	for (size_t i = 0; r->warm && i < r->warm->tasks.n; i++)
+		if (r->warm->tasks.v[i]->pid == pid)
+			return r->warm->tasks.v[i];
+	return NULL;
 }
 
 /* Mappings that are made early: memory of its own, which needs no file. */
@@ -238,37 +344,16 @@ static int plan_map(const Ckpt__Mm *have, const Ckpt__Mm *want, Ckpt__Mm *ret, s
 	return rc;
 }
 
-static void mm_clear(Ckpt__Mm *mm)
-{
-	for (size_t i = 0; i < mm->n_vmas; i++)
-		ckpt__vma__free_unpacked(mm->vmas[i], NULL);
-	free(mm->vmas);
-	mm->vmas = NULL;
-	mm->n_vmas = 0;
-}
-
-static int run_list(struct restore_ctx *r, struct steps *s, struct ckpt_err *err)
-{
-	struct ckpt_slot *slot = r->warm->slot;
-	int rc = steps_commit(s, slot, err);
-
-	if (rc)
-		return rc;
-	__atomic_store_n(&slot->state, CKPT_SLOT_NEXT, __ATOMIC_RELEASE);
-	wake(&slot->state);
-	return wait_list(r, err);
-}
-
 /* Where the kernel's mappings of the task end, ascending. */
 struct ends {
 	uint64_t *v;
 	size_t n, cap;
 };
 
-static int read_ends(struct restore_ctx *r, struct ends *ret, struct ckpt_err *err)
+static int read_ends(const struct warm_task *w, struct ends *ret, struct ckpt_err *err)
 {
 	auto_free char *maps = NULL;
-	int rc = proc_read(r->root, "maps", &maps, NULL, err);
+	int rc = proc_read(w->pid, "maps", &maps, NULL, err);
 
 	for (char *p = maps; !rc && p && *p; p = strchr(p, '\n'), p += p != NULL) {
 		unsigned long start, end;
@@ -315,17 +400,17 @@ static int save_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
  * Mappings that the kernel did not merge, because pages came into parts of them that were mappings
  * of their own then. The program has one there, and may rely on it: made anew in one piece.
  */
-static int mend(struct restore_ctx *r, const Ckpt__Mm *want, struct ckpt_err *err)
+static int mend(struct restore_ctx *r, struct warm_task *w, const Ckpt__Mm *want,
+		struct ckpt_err *err)
 {
-	struct saved saved = { .mem_fd = r->warm->mem_fd };
+	struct saved saved = { .mem_fd = w->mem_fd };
 	struct pagemap pm = { .fd = -1 };
 	struct ends ends = { 0 };
 	struct steps s;
 	size_t k = 0;
-	int rc = read_ends(r, &ends, err), io = 0;
+	int rc = read_ends(w, &ends, err), io = 0;
 
-	r->arena.used = r->warm->mark;
-	steps_init(&s, &r->arena);
+	warm_steps(r, &s);
 	for (size_t i = 0; !rc && !io && i < want->n_vmas; i++) {
 		const Ckpt__Vma *v = want->vmas[i];
 
@@ -334,14 +419,14 @@ static int mend(struct restore_ctx *r, const Ckpt__Mm *want, struct ckpt_err *er
 		if (!early(v) || (k < ends.n && ends.v[k] >= v->end))
 			continue;
 		if (pm.fd < 0)
-			io = pagemap_open(&pm, r->root);
+			io = pagemap_open(&pm, w->pid);
 		if (!io)
 			io = pagemap_anon(&pm, v->start, v->end, save_run, &saved);
 		(void)steps_call(&s, "unmap memory", SYS_munmap, v->start, v->end - v->start);
 		map_new(&s, v, v->start, v->end);
 	}
 	if (!rc && !io && s.n)
-		rc = run_list(r, &s, err);
+		rc = warm_run(r, w, &s, err);
 	for (size_t i = 0; i < saved.n; i++) {
 		if (!rc && !io)
 			io = io_pwrite_full(saved.mem_fd, saved.v[i].data, saved.v[i].len,
@@ -355,9 +440,9 @@ static int mend(struct restore_ctx *r, const Ckpt__Mm *want, struct ckpt_err *er
 	return io && !rc ? ckpt_fail_errno(err, E_RESTORE, io, "cannot make a mapping whole") : rc;
 }
 
-int restore_warm_map(struct restore_ctx *r, const Ckpt__Mm *want, struct ckpt_err *err)
+int restore_warm_map(struct restore_ctx *r, struct warm_task *w, const Ckpt__Mm *want,
+		     struct ckpt_err *err)
 {
-	struct restore_warm *w = r->warm;
 	Ckpt__Mm now = CKPT__MM__INIT;
 	uint64_t last = 0, start = r->arena.remote, end = r->parked.area + r->parked.area_len;
 	struct steps s;
@@ -377,26 +462,25 @@ int restore_warm_map(struct restore_ctx *r, const Ckpt__Mm *want, struct ckpt_er
 					 (unsigned long long)v->start);
 		last = v->end;
 	}
-	r->arena.used = w->mark;
-	steps_init(&s, &r->arena);
+	warm_steps(r, &s);
 	plan_unmap(&w->mm, want, &s);
 	rc = plan_map(&w->mm, want, &now, &s);
 	if (rc)
 		rc = mm_oom(err);
 	if (!rc && s.n)
-		rc = run_list(r, &s, err);
+		rc = warm_run(r, w, &s, err);
 	steps_free(&s);
 	if (!rc)
-		rc = mend(r, want, err);
+		rc = mend(r, w, want, err);
 	mm_clear(&w->mm);
 	w->mm.vmas = now.vmas;
 	w->mm.n_vmas = now.n_vmas;
 	return rc;
 }
 
-bool restore_warm_has(const struct restore_ctx *r, uint64_t start, uint64_t end)
+bool restore_warm_has(const struct warm_task *w, uint64_t start, uint64_t end)
 {
-	const Ckpt__Mm *mm = &r->warm->mm;
+	const Ckpt__Mm *mm = &w->mm;
 	size_t low = 0, high = mm->n_vmas;
 
 	while (low < high) {
@@ -415,64 +499,76 @@ bool restore_warm_has(const struct restore_ctx *r, uint64_t start, uint64_t end)
 	return false;
 }
 
-int restore_warm_read(struct restore_ctx *r, uint64_t addr, void *data, size_t len)
+int restore_warm_read(const struct warm_task *w, uint64_t addr, void *data, size_t len)
 {
-	return io_pread_full(r->warm->mem_fd, data, len, addr);
+	return io_pread_full(w->mem_fd, data, len, addr);
 }
 
-int restore_warm_write(struct restore_ctx *r, uint64_t addr, const void *data, size_t len)
+int restore_warm_write(const struct warm_task *w, uint64_t addr, const void *data, size_t len)
 {
 	struct iovec from = { (void *)data, len }, to = { (void *)(uintptr_t)addr, len };
-	ssize_t n = process_vm_writev(r->root, &from, 1, &to, 1, 0);
+	ssize_t n = process_vm_writev(w->pid, &from, 1, &to, 1, 0);
 
 	if (n == (ssize_t)len)
 		return 0;
 	/* Reservations, which nobody may write to. */
 	n = n < 0 ? 0 : n;
-	return io_pwrite_full(r->warm->mem_fd, (const char *)data + n, len - (size_t)n,
+	return io_pwrite_full(w->mem_fd, (const char *)data + n, len - (size_t)n,
 			      addr + (uint64_t)n);
 }
 
 int restore_warm_base(struct restore_ctx *r, struct ckpt_err *err)
 {
-	struct restore_warm *w = r->warm;
-	uint32_t **prot = &r->mm_prot[r->img->mms.n];
+	for (size_t k = 0; k < r->warm->tasks.n; k++) {
+		struct warm_task *w = r->warm->tasks.v[k];
+		size_t at = r->img->mms.n + k;
+		uint32_t *prot = calloc(w->mm.n_vmas + 1, sizeof(*prot));
 
-	/* The arena of the lists so far is free; slots and what the plan writes come behind. */
-	w->mm.id = (uint32_t)r->img->mms.n + 1;
-	r->runs[r->img->mms.n] = w->pages;
-	*prot = calloc(w->mm.n_vmas + 1, sizeof(**prot));
-	if (!*prot)
-		return mm_oom(err);
-	for (size_t i = 0; i < w->mm.n_vmas; i++)
-		(*prot)[i] = w->mm.vmas[i]->prot;
+		/* The arena of the lists so far is free; slots and what the plan writes come
+		 * behind. */
+		w->mm.id = (uint32_t)at + 1;
+		r->runs[at] = w->pages;
+		r->mm_prot[at] = prot;
+		if (!prot)
+			return mm_oom(err);
+		for (size_t i = 0; i < w->mm.n_vmas; i++)
+			prot[i] = w->mm.vmas[i]->prot;
+	}
 	return 0;
+}
+
+bool mm_is_warm(const struct restore_ctx *r, const Ckpt__Mm *base)
+{
+	return base->id > r->img->mms.n;
 }
 
 void restore_warm_go(struct restore_ctx *r)
 {
-	struct ckpt_slot *slot = r->warm->slot;
-
 	__atomic_store_n(&r->arena.base->events, 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&slot->again, 0, __ATOMIC_RELEASE);
-	__atomic_store_n(&slot->state, CKPT_SLOT_NEXT, __ATOMIC_RELEASE);
-	wake(&slot->state);
+	for (size_t i = 0; i < r->warm->tasks.n; i++) {
+		struct ckpt_slot *slot = r->warm->tasks.v[i]->slot;
+
+		__atomic_store_n(&slot->again, 0, __ATOMIC_RELEASE);
+		__atomic_store_n(&slot->state, CKPT_SLOT_NEXT, __ATOMIC_RELEASE);
+		wake(&slot->state);
+	}
 }
 
 void restore_warm_free(struct restore_ctx *r)
 {
-	struct restore_warm *w = r->warm;
+	struct restore_warm *all = r->warm;
 
-	if (!w)
-		return;
-	if (r->mm_prot && w->mm.id) {
-		free(r->mm_prot[w->mm.id - 1]);
-		r->mm_prot[w->mm.id - 1] = NULL;
+	for (size_t i = 0; all && i < all->tasks.n; i++) {
+		struct warm_task *w = all->tasks.v[i];
+
+		if (r->mm_prot && w->mm.id) {
+			free(r->mm_prot[w->mm.id - 1]);
+			r->mm_prot[w->mm.id - 1] = NULL;
+		}
+		task_free(w);
 	}
-	mm_clear(&w->mm);
-	vec_free(&w->pages);
-	if (w->mem_fd >= 0)
-		(void)close(w->mem_fd);
-	free(w);
+	if (all)
+		vec_free(&all->tasks);
+	free(all);
 	r->warm = NULL;
 }
