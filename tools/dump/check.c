@@ -15,6 +15,7 @@
 #include "base/vec.h"
 #include "dump/dump.h"
 #include "kern/getfd.h"
+#include "kern/mounts.h"
 #include "kern/sharing.h"
 #include "kind/fd/lock.h"
 
@@ -158,21 +159,15 @@ static void check_same_as_root(struct checker *c, const char *pid)
 	}
 }
 
-/* "id parent major:minor root mountpoint options … - type source …": what is mounted, where and
- * how; false for a /proc, of which each pid namespace has its own. */
-static bool mount_key(char *line, char *ret, size_t len)
+/* What is mounted, where and how; NULL when there is no memory. */
+static char *mount_key(const struct mount *m)
 {
-	char *tail = strstr(line, " - ");
-	char dev[32], root[512], at[512], how[256], type[64], source[512];
+	char *key;
 
-	if (!tail || sscanf(line, "%*d %*d %31s %511s %511s %255s", dev, root, at, how) != 4 ||
-	    sscanf(tail, " - %63s %511s", type, source) != 2)
-		(void)snprintf(ret, len, "%s", line);
-	else if (!strcmp(type, "proc"))
-		return false;
-	else
-		(void)snprintf(ret, len, "%s %s %s %s %s %s", dev, root, at, how, type, source);
-	return true;
+	return asprintf(&key, "%llx %s %s %s %s %s", (unsigned long long)m->dev, m->root, m->at,
+			m->how, m->type, m->source) < 0
+		       ? NULL
+		       : key;
 }
 
 struct mounts {
@@ -196,17 +191,19 @@ static bool mounts_read(int pid, struct mounts *m)
 {
 	auto_free char *text = NULL;
 	struct ckpt_err gone = { 0 };
-	char key[2048], *save = NULL;
+	struct mount mount;
+	char *at;
 
 	if (proc_read(pid, "mountinfo", &text, NULL, &gone))
 		return false;
-	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+	at = text;
+	while (mount_next(&at, &mount)) {
 		char **slot;
 
-		if (!mount_key(l, key, sizeof(key)))
-			continue;
+		if (!strcmp(mount.type, "proc"))
+			continue; /* each pid namespace has its own */
 		slot = vec_push(m);
-		if (!slot || !(*slot = strdup(key)))
+		if (!slot || !(*slot = mount_key(&mount)))
 			return false;
 	}
 	if (m->n)

@@ -476,6 +476,7 @@ int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, ui
 	/* A shared mapping that may become writable needs the file open for writing. */
 	int flags = v->shared && (v->flags & PROC_VMF(mw)) ? O_RDWR : O_RDONLY;
 	auto_free char *name = NULL;
+	auto_free char *link = NULL;
 	char path[96];
 	int fd, rc;
 
@@ -492,7 +493,9 @@ int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, ui
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open the mapped file %s",
 				       v->path);
-	rc = object_file(d, pid, v->path, fd, flags, ret_id, err);
+	rc = proc_map_link(pid, v, &link, err);
+	if (!rc)
+		rc = object_file(d, pid, link, fd, flags, ret_id, err);
 	return rc ? rc : name_add(d, name, *ret_id, err);
 }
 

@@ -13,6 +13,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "kern/directio.h"
+#include "kern/mounts.h"
 #include "kern/procfs.h"
 
 /* Here a read without O_DIRECT copies from the page cache, or from memory of the kernel's own. Not
@@ -24,30 +25,43 @@ static const char *const copying[] = {
 	"mqueue", "nfs",     "nfs4",     "hugetlbfs", "nsfs",
 };
 
-static bool type_copies(const char *type, size_t len)
+struct mounts {
+	struct mount *v;
+	size_t n, cap;
+};
+
+static bool type_copies(const char *type)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(copying); i++)
-		if (strlen(copying[i]) == len && !memcmp(copying[i], type, len))
+		if (!strcmp(copying[i], type))
 			return true;
 	return false;
 }
 
-/* Does the mount numbered @id of mountinfo @mounts copy? Not when it is not there. */
-static bool mount_copies(const char *mounts, uint64_t id)
+/* Does the mount numbered @id copy? Not when it is not there. */
+static bool mount_copies(const struct mounts *mounts, uint64_t id)
 {
-	for (const char *line = mounts; line && *line; line = strchr(line, '\n')) {
-		const char *type;
-
-		line += *line == '\n';
-		if (strtoull(line, NULL, 10) != id)
-			continue;
-		type = strstr(line, " - ");
-		return type && type_copies(type + 3, strcspn(type + 3, " \n"));
-	}
+	for (size_t i = 0; i < mounts->n; i++)
+		if (mounts->v[i].id == id)
+			return type_copies(mounts->v[i].type);
 	return false;
 }
 
-static bool fd_bypasses(int fdinfo_dir, const char *name, const char *mounts)
+/* They point into @text. */
+static bool mounts_of(char *text, struct mounts *ret)
+{
+	struct mount m, *slot;
+
+	while (mount_next(&text, &m)) {
+		slot = vec_push(ret);
+		if (!slot)
+			return false;
+		*slot = m;
+	}
+	return true;
+}
+
+static bool fd_bypasses(int fdinfo_dir, const char *name, const struct mounts *mounts)
 {
 	auto_free char *text = NULL;
 	uint64_t flags, mnt;
@@ -62,7 +76,8 @@ static bool fd_bypasses(int fdinfo_dir, const char *name, const char *mounts)
 
 bool directio_possible(int pid)
 {
-	auto_free char *mounts = NULL;
+	auto_free char *text = NULL;
+	struct mounts mounts = { 0 };
 	struct ckpt_err ignore = { 0 };
 	char path[48];
 	auto_fd infos = -1;
@@ -73,7 +88,8 @@ bool directio_possible(int pid)
 	d = opendir(path);
 	(void)snprintf(path, sizeof(path), "/proc/%d/fdinfo", pid);
 	infos = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (!d || infos < 0 || proc_read(pid, "mountinfo", &mounts, NULL, &ignore))
+	if (!d || infos < 0 || proc_read(pid, "mountinfo", &text, NULL, &ignore) ||
+	    !mounts_of(text, &mounts))
 		found = true;
 	for (struct dirent *e; !found && (e = readdir(d));) {
 		char to[2];
@@ -82,9 +98,10 @@ bool directio_possible(int pid)
 			continue;
 		/* Pipes, sockets and the like have no path. Their reads copy. */
 		if (readlinkat(dirfd(d), e->d_name, to, sizeof(to)) > 0 && to[0] == '/')
-			found = fd_bypasses(infos, e->d_name, mounts);
+			found = fd_bypasses(infos, e->d_name, &mounts);
 	}
 	if (d)
 		(void)closedir(d);
+	vec_free(&mounts);
 	return found;
 }

@@ -39,14 +39,10 @@ static int find_vdso_tail(struct target_task *task, const char *maps, uint64_t *
 	auto_free unsigned char *img = NULL;
 	uint64_t start = 0, end = 0, tail = 0;
 	const Elf64_Ehdr *eh;
-	const char *line = strstr(maps, "[vdso]");
 	int rc;
 
-	while (line && line > maps && line[-1] != '\n')
-		line--;
-	if (!line || sscanf(line, "%lx-%lx", &start, &end) != 2)
-		start = 0;
-	if (!start || end - start > VDSO_MAX || end - start < 4096)
+	if (!proc_map_find(maps, "[vdso]", &start, &end) || end - start > VDSO_MAX ||
+	    end - start < 4096)
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "task %d has no vDSO mapping to enter it by", task->pid);
 	img = malloc(end - start);

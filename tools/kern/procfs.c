@@ -82,6 +82,15 @@ int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err)
 	return *ret ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 }
 
+int proc_map_link(int pid, const struct proc_vma *v, char **ret, struct ckpt_err *err)
+{
+	char name[64];
+
+	(void)snprintf(name, sizeof(name), "map_files/%lx-%lx", (unsigned long)v->start,
+		       (unsigned long)v->end);
+	return proc_readlink(pid, name, ret, err);
+}
+
 int proc_stat_read(int pid, struct proc_stat *ret, struct ckpt_err *err)
 {
 	auto_free char *buf = NULL;
@@ -169,6 +178,33 @@ static bool parse_map_line(const char *line, struct proc_vma *v)
 			v->path[strcspn(v->path, "\n")] = 0;
 	}
 	return true;
+}
+
+const char *proc_map_name(const char *line, size_t *ret_len)
+{
+	int at = 0;
+
+	*ret_len = 0;
+	/* Within the line: blanks of a format match newlines as well. */
+	if (sscanf(line, "%*x-%*x %*4s %*x %*x:%*x %*u%n", &at) < 0 || !at)
+		return "";
+	at += (int)strspn(line + at, " ");
+	if (line[at] != '[')
+		return "";
+	*ret_len = strcspn(line + at, "\n");
+	return line + at;
+}
+
+bool proc_map_find(const char *maps, const char *name, uint64_t *ret_start, uint64_t *ret_end)
+{
+	for (const char *p = maps; p && *p; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
+		size_t len;
+		const char *at = proc_map_name(p, &len);
+
+		if (len == strlen(name) && !memcmp(at, name, len))
+			return sscanf(p, "%" SCNx64 "-%" SCNx64, ret_start, ret_end) == 2;
+	}
+	return false;
 }
 
 bool proc_vma_is_gate(const struct proc_vma *v)

@@ -58,6 +58,13 @@ struct proc_vmas {
 	size_t n, cap;
 };
 
+/* What the kernel calls itself behind a line of /proc/PID/maps, like "[vdso]"; "" for everything
+ * else. Names of files begin with a slash, whatever else the program that chose them put into them.
+ */
+const char *proc_map_name(const char *line, size_t *ret_len);
+/* The first mapping in @maps, the text of /proc/PID/maps, that is called @name. */
+bool proc_map_find(const char *maps, const char *name, uint64_t *ret_start, uint64_t *ret_end);
+
 /* All return 0 or -errno with *err set; -ESRCH and E_TARGET_GONE when the task is gone. */
 int proc_stat_read(int pid, struct proc_stat *ret, struct ckpt_err *err) __must_check;
 /* With @it (may be NULL) no page is looked at, unless a flag is not known that way. */
@@ -70,6 +77,9 @@ int proc_read(int pid, const char *name, char **ret_buf, size_t *ret_len,
 	      struct ckpt_err *err) __must_check;
 int proc_open(int pid, const char *name, int flags, int *ret_fd, struct ckpt_err *err) __must_check;
 /* The link behind /proc/PID/NAME, NUL-terminated; the caller frees. */
+/* The name of the file behind a mapping as it is: in smaps a newline looks like a backslash and
+ * digits. */
+int proc_map_link(int pid, const struct proc_vma *v, char **ret, struct ckpt_err *err) __must_check;
 int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err) __must_check;
 /* Value behind "KEY:" in a status-like text; NULL when absent. Points into @text. */
 const char *proc_field(const char *text, const char *key);

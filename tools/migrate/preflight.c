@@ -51,6 +51,7 @@ static int add_file(Ckpt__MigOffer *o, int pid, const struct proc_vma *v, struct
 	Ckpt__MigFile *f;
 	struct stat st;
 	char link[96];
+	int rc;
 
 	if (!v->path || v->path[0] != '/' || !v->ino || strstr(v->path, " (deleted)") ||
 	    !strncmp(v->path, "/memfd:", 7) || !strncmp(v->path, "/dev/", 5) ||
@@ -64,8 +65,11 @@ static int add_file(Ckpt__MigOffer *o, int pid, const struct proc_vma *v, struct
 	if (stat(link, &st))
 		return 0;
 	f = kind_msg_new(&ckpt__mig_file__descriptor);
-	if (!f || kind_push(&o->n_files, &o->files, f) || !(f->path = strdup(v->path)))
+	if (!f || kind_push(&o->n_files, &o->files, f))
 		return oom(err);
+	rc = proc_map_link(pid, v, &f->path, err);
+	if (rc)
+		return rc;
 	f->bytes = (uint64_t)st.st_size;
 	f->mtime_ns = mtime_ns(&st);
 	/* What may be written through the mapping changes on its own. */
@@ -235,15 +239,12 @@ static uint64_t memory_available(void)
 static uint32_t vdso_bytes(void)
 {
 	auto_free char *maps = NULL;
-	unsigned long start, end;
-	char *line;
+	uint64_t start, end;
 
 	if (io_read_file(AT_FDCWD, "/proc/self/maps", &maps) < 0 ||
-	    !(line = strstr(maps, "[vdso]")))
+	    !proc_map_find(maps, "[vdso]", &start, &end))
 		return 0;
-	while (line > maps && line[-1] != '\n')
-		line--;
-	return sscanf(line, "%lx-%lx", &start, &end) == 2 ? (uint32_t)(end - start) : 0;
+	return (uint32_t)(end - start);
 }
 
 int preflight_check(const Ckpt__MigOffer *o, bool hooked, Ckpt__MigAnswer *ret,

@@ -15,6 +15,7 @@
 #include "base/fault.h"
 #include "base/vec.h"
 #include "kern/arch.h"
+#include "kern/procfs.h"
 #include "kern/vdso.h"
 #include "restore/restore.h"
 
@@ -58,18 +59,20 @@ static int add_own(struct restore_ctx *r, struct ranges *l)
 		return -errno;
 	while (getline(&line, &cap, f) > 0) {
 		unsigned long start, end;
-		const char *name = strchr(line, '[');
 		struct parked *p;
+		const char *name;
+		size_t name_len;
 
 		if (sscanf(line, "%lx-%lx", &start, &end) != 2)
 			continue;
 		if (add(l, start, end))
 			return -ENOMEM;
-		if (!name || (strncmp(name, "[vdso]", 6) != 0 && strncmp(name, "[vvar", 5) != 0) ||
+		name = proc_map_name(line, &name_len);
+		if ((strncmp(name, "[vdso]", 6) != 0 && strncmp(name, "[vvar", 5) != 0) ||
 		    r->parked.n == ARRAY_SIZE(r->parked.v))
 			continue;
 		p = &r->parked.v[r->parked.n++];
-		(void)snprintf(p->name, sizeof(p->name), "%.*s", (int)strcspn(name, "\n"), name);
+		(void)snprintf(p->name, sizeof(p->name), "%.*s", (int)name_len, name);
 		p->from = start;
 		p->len = end - start;
 		p->at = r->parked.area_len; /* relative until the area is known */

@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "fd_inotify.pb-c.h"
 #include "kern/getfd.h"
+#include "kern/mounts.h"
 #include "kind/fd/kinds.h"
 
 #define WD_MAX 1000000u /* a gap costs two system calls a number */
@@ -55,20 +56,19 @@ static int open_mount(int pid, dev_t dev)
 {
 	auto_free char *text = NULL;
 	struct ckpt_err ignore = { 0 };
-	char *line, *save = NULL;
+	struct mount m;
+	char *at;
 
 	if (proc_read(pid, "mountinfo", &text, NULL, &ignore))
 		return -1;
-	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		unsigned int major, minor;
-		char path[PATH_MAX];
+	at = text;
+	while (mount_next(&at, &m)) {
 		struct stat st;
 		int fd;
 
-		if (sscanf(line, "%*d %*d %u:%u %*s %4095s", &major, &minor, path) != 3 ||
-		    makedev(major, minor) != dev)
+		if (m.dev != dev)
 			continue;
-		fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		fd = open(m.at, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 		if (fd >= 0 && !fstat(fd, &st) && st.st_dev == dev)
 			return fd;
 		if (fd >= 0)

@@ -16,6 +16,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "fd_nsfs.pb-c.h"
+#include "kern/mounts.h"
 #include "kind/fd/kinds.h"
 
 #define NSFS_MAGIC 0x6e736673
@@ -53,18 +54,18 @@ static bool is_own(struct dump_ctx *d, const struct fd_facts *f, const char *typ
 static bool find_name(const struct fd_facts *f, char *ret, size_t size)
 {
 	auto_free char *text = NULL;
-	char *save = NULL;
+	struct mount m;
+	char *at;
 
 	if (io_read_file(AT_FDCWD, "/proc/self/mountinfo", &text) < 0)
 		return false;
-	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		char root[64], at[PATH_MAX];
+	at = text;
+	while (mount_next(&at, &m)) {
 		struct stat st;
 
-		if (sscanf(line, "%*d %*d %*s %63s %4095s", root, at) == 2 &&
-		    !strcmp(root, f->link) && !stat(at, &st) && st.st_ino == f->st.st_ino &&
+		if (!strcmp(m.root, f->link) && !stat(m.at, &st) && st.st_ino == f->st.st_ino &&
 		    st.st_dev == f->st.st_dev) {
-			(void)snprintf(ret, size, "%s", at);
+			(void)snprintf(ret, size, "%s", m.at);
 			return true;
 		}
 	}

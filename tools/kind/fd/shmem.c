@@ -41,7 +41,7 @@ int shmem_inode_dump(struct dump_ctx *d, int local, const char *link, uint32_t *
 	Ckpt__Object *obj;
 	struct statfs fs;
 	struct stat st;
-	char name[256] = "";
+	char name[300] = ""; /* 249 of its own, and " (deleted)" */
 	bool is_new;
 	int rc, seals;
 

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "kern/mounts.h"
 #include "kind/task/kinds.h"
 #include "task_cgroup.pb-c.h"
 
@@ -95,20 +96,18 @@ static bool has_word(const char *list, const char *word)
 static bool find_mount(const char *controllers, char *ret, size_t size)
 {
 	auto_free char *text = NULL;
-	char *save = NULL;
+	struct mount m;
+	char *at;
 
 	if (io_read_file(AT_FDCWD, "/proc/self/mountinfo", &text) < 0)
 		return false;
-	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		char *tail = strstr(line, " - ");
-		char root[256], at[512], type[32], super[512];
-
-		if (!tail || sscanf(line, "%*d %*d %*s %255s %511s", root, at) != 2 ||
-		    sscanf(tail, " - %31s %*s %511s", type, super) != 2 || strcmp(root, "/") != 0)
+	at = text;
+	while (mount_next(&at, &m)) {
+		if (strcmp(m.root, "/") != 0)
 			continue;
-		if (*controllers ? strcmp(type, "cgroup") == 0 && has_word(super, controllers)
-				 : strcmp(type, "cgroup2") == 0) {
-			(void)snprintf(ret, size, "%s", at);
+		if (*controllers ? !strcmp(m.type, "cgroup") && has_word(m.super, controllers)
+				 : !strcmp(m.type, "cgroup2")) {
+			(void)snprintf(ret, size, "%s", m.at);
 			return true;
 		}
 	}

@@ -137,15 +137,18 @@ static bool shmem_match(const struct proc_vma *v)
 static int shmem_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
 		      Ckpt__Vma *vma, struct ckpt_err *err)
 {
+	auto_free char *link = NULL;
 	char path[96];
 	auto_fd fd = -1;
+	int rc;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", task->pid,
 		       (unsigned long)v->start, (unsigned long)v->end);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot open %s", v->path);
-	return shmem_inode_dump(d, fd, v->path, &vma->object, err);
+	rc = proc_map_link(task->pid, v, &link, err);
+	return rc ? rc : shmem_inode_dump(d, fd, link, &vma->object, err);
 }
 
 static int object_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma,
