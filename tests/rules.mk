@@ -8,7 +8,7 @@
 TEST_CC ?= $(CC)
 TEST_CFLAGS ?= -std=gnu11 -O2 -g -Wall -Wextra -Werror -Wno-missing-field-initializers
 TEST_PY ?= /usr/bin/python3
-TEST_BUILD := build/tests
+TEST_BUILD := $(B)/tests
 TEST_KIND := $(patsubst tests/kind/%.c,$(TEST_BUILD)/kind/%,$(wildcard tests/kind/*.c))
 TEST_UNIT := $(patsubst tests/unit/%.c,$(TEST_BUILD)/unit/%,$(wildcard tests/unit/*.c))
 TEST_PROG := $(patsubst tests/flow/%.c,$(TEST_BUILD)/flow/%,$(wildcard tests/flow/*.c)) \
@@ -16,21 +16,26 @@ TEST_PROG := $(patsubst tests/flow/%.c,$(TEST_BUILD)/flow/%,$(wildcard tests/flo
 TEST_LIB := $(TEST_BUILD)/lib/t.o
 TEST_LIBS := -lpthread -lrt
 TEST_LIBS_reseal := -lxxhash
+# Programs about the very things that AddressSanitizer takes for itself: holes, limits, locks and places of their memory.
+TEST_NO_ASAN := task_limits vma_mlock vma_mremap vma_stack mutate busy
 
-.PHONY: tests check-run check-long check-asan soak
+.PHONY: tests test-programs check-run check-long check-asan soak
 
-tests: $(TEST_KIND) $(TEST_PROG) $(TEST_UNIT)
+tests: test-programs
+test-programs: $(TEST_KIND) $(TEST_PROG) $(TEST_UNIT)
 
 check-run: tests
 	$(TEST_PY) tests/run $(TESTARGS)
 
-# Everything with a ckpt that is built with AddressSanitizer and UndefinedBehaviorSanitizer; the programs it saves are not.
+# Everything, ckpt as well as the programs that it saves, with AddressSanitizer and UndefinedBehaviorSanitizer.
 # Leaks are looked for by the fuzzers: a command that ends leaves its memory to the kernel.
-check-asan: all tests
-	@$(MAKE) --no-print-directory B=build/asan LINK=shared \
-		CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined' build/asan/ckpt
-	CKPT=$(CURDIR)/build/asan/ckpt ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(TEST_PY) tests/run --slow 4 $(if $(TESTARGS),$(TESTARGS),kind flow apps soak)
+ASAN_FLAGS := -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+check-asan:
+	@scripts/deps
+	@$(MAKE) --no-print-directory B=build/asan LINK=shared CFLAGS='-O1 -g $(ASAN_FLAGS)' \
+		TEST_CFLAGS='-std=gnu11 -O1 -g $(ASAN_FLAGS)' all test-programs
+	T_BUILD=$(CURDIR)/build/asan ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(TEST_PY) tests/run --slow 4 $(if $(TESTARGS),$(TESTARGS),unit kind flow faults apps soak)
 
 # The tests of tests/soak for long (tests/soak/_soak.py has the parameters); make check runs them for seconds.
 soak: all tests
@@ -49,7 +54,8 @@ $(TEST_LIB): tests/lib/t.c tests/lib/t.h
 
 $(TEST_KIND) $(TEST_PROG): $(TEST_BUILD)/%: tests/%.c $(TEST_LIB) tests/lib/t.h
 	@mkdir -p $(@D)
-	@echo "  TEST    $@"; $(TEST_CC) $(TEST_CFLAGS) -Itests/lib $(TEST_CFLAGS_$(notdir $*)) -o $@ $< $(TEST_LIB) \
+	@echo "  TEST    $@"; $(TEST_CC) $(TEST_CFLAGS) -Itests/lib $(TEST_CFLAGS_$(notdir $*)) -o $@ $< \
+		$(if $(filter $(notdir $*),$(TEST_NO_ASAN)),-fno-sanitize=address tests/lib/t.c,$(TEST_LIB)) \
 		$(TEST_LIBS) $(TEST_LIBS_$(notdir $*))
 
 $(TEST_UNIT): $(TEST_BUILD)/unit/%: tests/unit/%.c $(TEST_UNIT_OBJS)

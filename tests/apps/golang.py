@@ -13,11 +13,11 @@ CHAINS = 8
 def build(app):
     """Compile once; the result stays in the build tree."""
     source = os.path.join(HERE, "static.go")
-    out = os.path.join(sandbox.ROOT, "build/tests/apps/static-go")
+    out = os.path.join(sandbox.BUILD, "tests/apps/static-go")
     if not os.path.exists(out) or os.path.getmtime(out) < os.path.getmtime(source):
         os.makedirs(os.path.dirname(out), exist_ok=True)
         env = {"PATH": os.environ["PATH"], "HOME": app.dir, "CGO_ENABLED": "0", "GO111MODULE": "off",
-               "GOCACHE": os.path.join(sandbox.ROOT, "build/tests/go-cache"), "GOTOOLCHAIN": "local"}
+               "GOCACHE": os.path.join(sandbox.BUILD, "tests/go-cache"), "GOTOOLCHAIN": "local"}
         res = app.box.run([need_tool("go"), "build", "-o", out + ".new", source], timeout=200, env=env, name="go")
         check(res.code == 0, f"{res}")
         os.rename(out + ".new", out)

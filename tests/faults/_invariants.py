@@ -21,10 +21,10 @@ import re
 import struct
 import subprocess
 
-from sandbox import check, pids, read, state, threads, tree
+from sandbox import BUILD, check, pids, read, state, threads, tree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-TEST_BUILD = os.path.join(ROOT, "build/ckpt-test")
+TEST_BUILD = os.path.join(BUILD, "ckpt-test")
 
 
 # ---- the points, from the program itself ---------------------------------------------------------

@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import busy  # noqa: E402
 from _invariants import Program, World, ckpt_maps, no_half_image, points, points_of, walk_of, SWITCHES  # noqa: E402
 from _walk import HOWS, disturb, one_clear_error, private_world  # noqa: E402
-from sandbox import ROOT, check, describe, main, tree  # noqa: E402
+from sandbox import BUILD, check, describe, main, tree  # noqa: E402
 
 # Threads; a tree of processes that stand still; descriptors in flight; a seccomp filter.
 BETWEEN = "inject.asked"        # a thread has left the arena, the next has not entered it
@@ -56,7 +56,7 @@ def body(box):
     busy.lives(box, target, "after the walk")
     target.finish()
     for name in OTHERS:
-        target = box.start(os.path.join(ROOT, "build/tests/kind", name), subdir=name).wait_ready()
+        target = box.start(os.path.join(BUILD, "tests/kind", name), subdir=name).wait_ready()
         walk(box, target, names, ("fail", "kill"), hit)
         # What was disturbed so often can still be moved, and then verifies itself.
         box.dump(target, "--kill", image=os.path.join(box.dir, f"{name}-last"))

@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import busy  # noqa: E402
 from _invariants import Program, World, points_of  # noqa: E402
 from _walk import HOWS, disturb, one_clear_error, private_world  # noqa: E402
-from sandbox import ROOT, alive, check, main, pids, state, threads, tree  # noqa: E402
+from sandbox import BUILD, alive, check, main, pids, state, threads, tree  # noqa: E402
 
 
 # Nothing can fail there; it can be killed.
@@ -76,7 +76,7 @@ def body(box):
     target.finish()
     for name in OTHERS:
         image = os.path.join(box.dir, f"image-{name}")
-        target = box.start(os.path.join(ROOT, "build/tests/kind", name), subdir=name).wait_ready()
+        target = box.start(os.path.join(BUILD, "tests/kind", name), subdir=name).wait_ready()
         program = Program(box, target)
         box.dump(target, "--kill", image=image)
         walk(box, target, image, ("fail", "kill"), hit)

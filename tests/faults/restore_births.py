@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from _invariants import ckpt_maps  # noqa: E402
-from sandbox import ROOT, check, describe, main, pids, tree  # noqa: E402
+from sandbox import BUILD, check, describe, main, pids, tree  # noqa: E402
 
 ROUNDS = int(os.environ.get("T_ROUNDS", "12"))
 PROGRAMS = ("task_daemon", "task_sharefiles", "task_sharefs", "task_leader")
@@ -26,7 +26,7 @@ def restore(box, image):
 def body(box):
     rng = random.Random(99)
     for name in PROGRAMS:
-        target = box.start(os.path.join(ROOT, "build/tests/kind", name), subdir=name).wait_ready()
+        target = box.start(os.path.join(BUILD, "tests/kind", name), subdir=name).wait_ready()
         image = f"{box.image}-{name}"
         members = sorted(tree(target.pid))
         before = set(pids()) - set(members)

@@ -8,7 +8,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from _invariants import Program, World  # noqa: E402
 from _walk import disturb, one_clear_error, private_world  # noqa: E402
-from sandbox import ROOT, check, main, pids, tree  # noqa: E402
+from sandbox import BUILD, check, main, pids, tree  # noqa: E402
 
 PROGRAMS = ("task_tree", "task_daemon", "task_seccomp")
 BEFORE = ("restore.seized", "restore.unmapped", "restore.release")
@@ -19,7 +19,7 @@ def body(box):
     private_world()
     for name in PROGRAMS:
         image = os.path.join(box.dir, f"image-{name}")
-        target = box.start(os.path.join(ROOT, "build/tests/kind", name), subdir=name).wait_ready()
+        target = box.start(os.path.join(BUILD, "tests/kind", name), subdir=name).wait_ready()
         program = Program(box, target)
         members = sorted(tree(target.pid))
         box.dump(target, "--kill", image=image)

@@ -10,9 +10,9 @@ import shutil
 import signal
 import subprocess
 
-from sandbox import ROOT, check, main, pids, read, state
+from sandbox import BUILD, check, main, pids, read, state
 
-SIMPLE = os.path.join(ROOT, "build/tests/kind/task_simple")
+SIMPLE = os.path.join(BUILD, "tests/kind/task_simple")
 
 
 def expect(res, code, error, *texts):

@@ -5,7 +5,7 @@ restore makes; a program in one of its own keeps it on the same boot. Twice in a
 import os
 import time
 
-from sandbox import ROOT, Skip, alive, check, main, read
+from sandbox import BUILD, Skip, alive, check, main, read
 
 OFFSETS = {"task_clock": 0, "task_timens": 1000000}
 
@@ -20,7 +20,7 @@ def body(box):
     if not os.path.exists("/proc/self/ns/time"):
         raise Skip("time namespaces")
     for name, shift in OFFSETS.items():
-        target = box.start(os.path.join(ROOT, "build/tests/kind", name), subdir=name)
+        target = box.start(os.path.join(BUILD, "tests/kind", name), subdir=name)
         target.wait_ready()
         was = shift
         for turn in range(2):
@@ -29,7 +29,7 @@ def body(box):
             box.dump(target, "--kill", image=image)
             # The test program takes any boot for another one at this point: then no time has passed.
             env = dict(os.environ, CKPT_FAULT="restore.boot:fail")
-            res = box.run([os.path.join(ROOT, "build/ckpt-test"), "restore", "-D", image, "--detach"],
+            res = box.run([os.path.join(BUILD, "ckpt-test"), "restore", "-D", image, "--detach"],
                           env=env, name="restore")
             passed = time.clock_gettime(time.CLOCK_MONOTONIC) - begin
             check(res.code == 0 and alive(target.pid), f"{res}")

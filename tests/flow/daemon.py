@@ -4,7 +4,7 @@ taken, and groups that belong to others, are named."""
 import os
 import signal
 
-from sandbox import ROOT, Target, check, main, read
+from sandbox import BUILD, Target, check, main, read
 
 OTHERS = """
 import os, signal, sys
@@ -32,7 +32,7 @@ def start_daemon(box, name):
     """A program whose parent was a session leader and has ended."""
     directory = os.path.join(box.dir, name)
     os.mkdir(directory)
-    prog = os.path.join(ROOT, "build/tests/kind/task_thread")
+    prog = os.path.join(BUILD, "tests/kind/task_thread")
     box.run(["sh", "-c", f"exec >{directory}/log 2>&1; '{prog}' {directory} & echo $! $$ >{directory}/ids"])
     pid, sid = map(int, read(directory + "/ids").split())
     target = Target(box, pid, directory, name).wait_ready()

@@ -9,7 +9,7 @@ import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from sandbox import ROOT, check, main, read  # noqa: E402
+from sandbox import BUILD, ROOT, check, main, read  # noqa: E402
 
 # The address is that of whoever makes the packages.
 NOT_OURS = "bogus-mail-host,bogus-mail-host-in-debian-changelog"
@@ -22,7 +22,7 @@ def body(box):
         path = os.path.join(ROOT, name)
         (shutil.copytree if os.path.isdir(path) else shutil.copy2)(path, os.path.join(copy, name))
     os.mkdir(copy + "/build")
-    shutil.copy2(os.path.join(ROOT, "build/ckpt"), copy + "/build/ckpt")
+    shutil.copy2(os.path.join(BUILD, "ckpt"), copy + "/build/ckpt")
     # Built already: only packed here.
     text = read(copy + "/Makefile")
     with open(copy + "/Makefile", "w") as f:
@@ -49,7 +49,7 @@ def body(box):
     # The installed program is the one that works.
     box.ckpt = root + "/usr/sbin/ckpt"
     check(version in box.run_ckpt("--version").out, "its version")
-    target = box.start(os.path.join(ROOT, "build/tests/kind/task_simple")).wait_ready()
+    target = box.start(os.path.join(BUILD, "tests/kind/task_simple")).wait_ready()
     box.dump(target, "--kill")
     box.restore()
     target.finish()

@@ -8,14 +8,14 @@ import shutil
 import signal
 import time
 
-from sandbox import ROOT, check, main, state, threads
+from sandbox import BUILD, check, main, state, threads
 
 ROUNDS = int(os.environ.get("T_ROUNDS", "20"))
 
 
 def body(box):
     rng = random.Random(4711)
-    target = box.start(os.path.join(ROOT, "build/tests/flow/restless")).wait_ready()
+    target = box.start(os.path.join(BUILD, "tests/flow/restless")).wait_ready()
     span = max(box.dump(target, image=os.path.join(box.dir, f"first{i}")).seconds for i in range(2))
     for i in range(ROUNDS):
         image = os.path.join(box.dir, f"image{i}")

@@ -11,10 +11,10 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from sandbox import ROOT, check, main, read  # noqa: E402
+from sandbox import BUILD, ROOT, check, main, read  # noqa: E402
 
 WHERE, PID = "/mnt/golden", 4242
-RESEAL = os.path.join(ROOT, "build/tests/flow/reseal")
+RESEAL = os.path.join(BUILD, "tests/flow/reseal")
 
 
 def restored(box, name):

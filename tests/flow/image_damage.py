@@ -8,13 +8,13 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, Sandbox, check, pids  # noqa: E402
+from sandbox import BUILD, Sandbox, check, pids  # noqa: E402
 
-CKPT = os.path.join(ROOT, "build/ckpt")
+CKPT = os.path.join(BUILD, "ckpt")
 rng = random.Random(20)
 
 box = Sandbox()
-target = box.start(os.path.join(ROOT, "build/tests/kind/task_simple"))
+target = box.start(os.path.join(BUILD, "tests/kind/task_simple"))
 target.wait_ready()
 image = os.path.join(box.dir, "image")
 copy = os.path.join(box.dir, "copy")

@@ -5,13 +5,13 @@ are copied after the program was let go on (the module keeps them)."""
 import os
 import signal
 
-from sandbox import ROOT, check, main
+from sandbox import BUILD, check, main
 
 TURNS = 6
 
 
 def body(box):
-    target = box.start(os.path.join(ROOT, "build/tests/flow/snapshot_writer"), "1500")
+    target = box.start(os.path.join(BUILD, "tests/flow/snapshot_writer"), "1500")
     target.wait_ready()
     module = os.path.exists("/sys/kernel/ckpt/cow_pool_pages")
     for turn in range(TURNS):

@@ -9,11 +9,11 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, check, main, read, tree  # noqa: E402
+from sandbox import BUILD, check, main, read, tree  # noqa: E402
 
 LENGTH = int(os.environ.get("T_CHAIN", "40"))
 SAMPLES = int(os.environ.get("T_SAMPLES", "6"))
-MUTATE = os.path.join(ROOT, "build/tests/flow/mutate")
+MUTATE = os.path.join(BUILD, "tests/flow/mutate")
 
 
 def chain(box, name, *options):

@@ -8,13 +8,13 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, check, main, tree  # noqa: E402
+from sandbox import BUILD, check, main, tree  # noqa: E402
 
 KEEP = 3
 
 
 def body(box):
-    target = box.start(os.path.join(ROOT, "build/tests/flow/mutate")).wait_ready()
+    target = box.start(os.path.join(BUILD, "tests/flow/mutate")).wait_ready()
     series = os.path.join(box.dir, "series")
     rng = random.Random(5)
 

@@ -6,11 +6,11 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, Failure, Skip, check, main, read  # noqa: E402
+from sandbox import BUILD, ROOT, Failure, Skip, check, main, read  # noqa: E402
 
 
 def one(box, name):
-    target = box.start(os.path.join(ROOT, "build/tests/kind", name), subdir=name)
+    target = box.start(os.path.join(BUILD, "tests/kind", name), subdir=name)
     try:
         target.wait_ready()
     except Skip as e:

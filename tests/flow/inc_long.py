@@ -10,7 +10,7 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, Skip, check, main, pids, read, tree  # noqa: E402
+from sandbox import BUILD, Skip, check, main, pids, read, tree  # noqa: E402
 
 COUNT = int(os.environ.get("T_LONG", "20"))
 KEEP = min(10, COUNT // 4)
@@ -28,7 +28,7 @@ def used(pid):
 
 
 def body(box):
-    target = box.start(os.path.join(ROOT, "build/tests/flow/mutate")).wait_ready()
+    target = box.start(os.path.join(BUILD, "tests/flow/mutate")).wait_ready()
     series = os.path.join(box.dir, "series")
     rng = random.Random(COUNT)
     tracker = os.environ.get("T_TRACKER")

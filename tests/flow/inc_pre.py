@@ -8,9 +8,9 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, check, main, tree  # noqa: E402
+from sandbox import BUILD, check, main, tree  # noqa: E402
 
-MUTATE = os.path.join(ROOT, "build/tests/flow/mutate")
+MUTATE = os.path.join(BUILD, "tests/flow/mutate")
 
 
 def body(box):

@@ -8,13 +8,13 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, check, main, read, tree  # noqa: E402
+from sandbox import BUILD, check, main, read, tree  # noqa: E402
 
 FULL = "this is a full checkpoint"
 
 
 def body(box):
-    target = box.start(os.path.join(ROOT, "build/tests/flow/mutate")).wait_ready()
+    target = box.start(os.path.join(BUILD, "tests/flow/mutate")).wait_ready()
     plain, faulty = box.ckpt, os.path.join(os.path.dirname(box.ckpt), "ckpt-test")
     count = 0
 

@@ -9,14 +9,14 @@ import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, check, main  # noqa: E402
+from sandbox import BUILD, check, main  # noqa: E402
 
 PAGE, PAGES, AT = 4096, 2048, 0x620000000000
 FDS = (50, 51, 52)
 
 
 def body(box):
-    target = box.start(os.path.join(ROOT, "build/tests/flow/shared_pages")).wait_ready()
+    target = box.start(os.path.join(BUILD, "tests/flow/shared_pages")).wait_ready()
     want = {}   # (descriptor or "anon", page) -> first word
     last = [None]
 

@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, check, main, pids, read, tree  # noqa: E402
+from sandbox import BUILD, check, main, pids, read, tree  # noqa: E402
 
-MUTATE = os.path.join(ROOT, "build/tests/flow/mutate")
+MUTATE = os.path.join(BUILD, "tests/flow/mutate")
 ROUNDS = 2
 
 

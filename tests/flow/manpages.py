@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, read  # noqa: E402
+from sandbox import BUILD, ROOT, read  # noqa: E402
 
-CKPT = os.path.join(ROOT, "build/ckpt")
+CKPT = os.path.join(BUILD, "ckpt")
 
 
 def text_of(*argv):

@@ -7,13 +7,13 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from node import Node  # noqa: E402
-from sandbox import ROOT, check, main  # noqa: E402
+from sandbox import BUILD, check, main  # noqa: E402
 
 PROGRAMS = ("task_simple", "task_thread", "vma_shmem", "vma_many", "task_timers", "fd_epoll")
 
 
 def move(box, node, prog, to, *args):
-    target = box.start(os.path.join(ROOT, "build/tests/kind", prog), subdir=f"{prog}-{len(os.listdir(box.dir))}")
+    target = box.start(os.path.join(BUILD, "tests/kind", prog), subdir=f"{prog}-{len(os.listdir(box.dir))}")
     target.wait_ready()
     res = box.run_ckpt("migrate", "-t", target.pid, "--to", to, *args, env=node.env())
     check(res.code == 0, f"{prog}: {res}")
@@ -28,7 +28,7 @@ def refused(box, node, psk, pair):
     res = box.run_ckpt("receive", "--listen", "127.0.0.1:0", "--key", other + ".none", env=node.env())
     check(res.code == 2 and "cannot open the key" in res.err, f"a missing key is said at once: {res}")
     peer = node.receive("--listen", "127.0.0.1:0", "--key", psk)
-    target = box.start(os.path.join(ROOT, "build/tests/kind/task_simple"), subdir="refused")
+    target = box.start(os.path.join(BUILD, "tests/kind/task_simple"), subdir="refused")
     target.wait_ready()
     for args in (("--key", other), ("--key", f"{pair}/source.pem"), ("--insecure",)):
         res = box.run_ckpt("migrate", "-t", target.pid, "--to", peer.where, *args, env=node.env())

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from node import Node  # noqa: E402
-from sandbox import ROOT, check, main, read  # noqa: E402
+from sandbox import BUILD, check, main, read  # noqa: E402
 
 HOLD = """
 import os, signal, sys
@@ -24,7 +24,7 @@ def body(box):
     node = Node(box, "b")
     sock = os.path.join(box.dir, "sock")
     to = f"unix:{sock}"
-    target = box.start(os.path.join(ROOT, "build/tests/kind/task_simple"), subdir="free")
+    target = box.start(os.path.join(BUILD, "tests/kind/task_simple"), subdir="free")
     target.wait_ready()
 
     res = box.run_ckpt("check", "-t", target.pid, "--to", to, env=node.env())

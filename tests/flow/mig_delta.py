@@ -9,9 +9,9 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from node import Node  # noqa: E402
-from sandbox import ROOT, check, main  # noqa: E402
+from sandbox import BUILD, check, main  # noqa: E402
 
-TEST_BUILD = os.path.join(ROOT, "build/ckpt-test")
+TEST_BUILD = os.path.join(BUILD, "ckpt-test")
 
 
 def body(box):
@@ -24,7 +24,7 @@ def body(box):
         """(pages, bytes) of its rounds but the first, and the report."""
         nonlocal moves
         moves += 1
-        t = box.start(os.path.join(ROOT, "build/tests/flow/mig_sparse"), str(pages), str(rate), str(anew),
+        t = box.start(os.path.join(BUILD, "tests/flow/mig_sparse"), str(pages), str(rate), str(anew),
                       subdir=f"sparse{moves}")
         t.wait_ready()
         res = box.run_ckpt("migrate", "-t", t.pid, "--to", f"unix:{sock}", "--json", "--max-downtime", "1",

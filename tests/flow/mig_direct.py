@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from fuse import Slow  # noqa: E402
 from node import Node  # noqa: E402
-from sandbox import ROOT, Skip, check, main  # noqa: E402
+from sandbox import BUILD, Skip, check, main  # noqa: E402
 
 
 def body(box):
@@ -24,7 +24,7 @@ def body(box):
     sock = os.path.join(box.dir, "sock")
     peer = node.receive("--unix", sock)
     for i in range(3):
-        t = box.start(os.path.join(ROOT, "build/tests/flow/mig_direct"), os.path.join(folder, "data"),
+        t = box.start(os.path.join(BUILD, "tests/flow/mig_direct"), os.path.join(folder, "data"),
                       subdir=f"t{i}").wait_ready()
         res = box.run_ckpt("migrate", "-t", t.pid, "--to", f"unix:{sock}", "--json", "--max-rounds", "6",
                            env=node.env())

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from node import Node  # noqa: E402
-from sandbox import ROOT, check, main  # noqa: E402
+from sandbox import BUILD, check, main  # noqa: E402
 
 
 def body(box):
@@ -20,7 +20,7 @@ def body(box):
     def move(what, mib, rate, children, *args, code=0):
         nonlocal moves
         moves += 1
-        t = box.start(os.path.join(ROOT, "build/tests/flow/mig_mem"), str(mib), str(rate), str(children),
+        t = box.start(os.path.join(BUILD, "tests/flow/mig_mem"), str(mib), str(rate), str(children),
                       subdir=f"mem{moves}")
         t.wait_ready()
         res = box.run_ckpt("migrate", "-t", t.pid, "--to", f"unix:{sock}", "--json", *args, env=node.env())

@@ -13,12 +13,12 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from _invariants import TEST_BUILD  # noqa: E402
 from _walk import stopped_ckpt  # noqa: E402
 from node import Node  # noqa: E402
-from sandbox import ROOT, check, main, read, tree  # noqa: E402
+from sandbox import BUILD, check, main, read, tree  # noqa: E402
 
 
 def moved(box, node, peer_at, what, mib, steps):
     """Migrate; after each round but the last of @steps the tree makes a step. The last event."""
-    t = box.start(os.path.join(ROOT, "build/tests/flow/mig_tree"), str(mib), subdir=what.replace(" ", "-"))
+    t = box.start(os.path.join(BUILD, "tests/flow/mig_tree"), str(mib), subdir=what.replace(" ", "-"))
     t.wait_ready()
     out, err = t.file("out"), t.file("err")
     env = node.env(CKPT_FAULT="migrate.round:stop") if steps else node.env()

@@ -7,7 +7,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from sandbox import ROOT, check, main  # noqa: E402
+from sandbox import BUILD, check, main  # noqa: E402
 
 PROGRAMS = ("task_simple", "task_thread", "vma_shmem", "vma_many", "vma_cow")
 
@@ -25,7 +25,7 @@ def differences(box, a, b):
 
 def round_trip(box, prog, how):
     image = os.path.join(box.dir, f"{prog}-{how}")
-    target = box.start(os.path.join(ROOT, "build/tests/kind", prog), subdir=f"{prog}-{how}-run")
+    target = box.start(os.path.join(BUILD, "tests/kind", prog), subdir=f"{prog}-{how}-run")
     target.wait_ready()
     box.dump(target, "--kill", "--compress", how, image=image)
     res = box.run_ckpt("verify", "-D", image)
@@ -36,7 +36,7 @@ def round_trip(box, prog, how):
 
 def chain(box):
     """A chain of packed and plain checkpoints, folded in each way, is the same checkpoint."""
-    target = box.start(os.path.join(ROOT, "build/tests/kind/task_simple"), subdir="chain")
+    target = box.start(os.path.join(BUILD, "tests/kind/task_simple"), subdir="chain")
     target.wait_ready()
     names = [os.path.join(box.dir, f"chain{i}") for i in range(4)]
     for i, how in enumerate(("lz4", "none", "zstd", "lz4")):

@@ -5,7 +5,7 @@ again; its pids are those it had. The init of such a namespace is refused by nam
 import os
 import re
 
-from sandbox import ROOT, check, main, read, tree
+from sandbox import BUILD, check, main, read, tree
 
 
 def inner(pid):
@@ -13,7 +13,7 @@ def inner(pid):
 
 
 def body(box):
-    target = box.start(os.path.join(ROOT, "build/tests/kind/task_tree")).wait_ready()
+    target = box.start(os.path.join(BUILD, "tests/kind/task_tree")).wait_ready()
     was = sorted(tree(target.pid))
     pid = target.pid
     for turn in range(3):

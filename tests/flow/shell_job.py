@@ -11,9 +11,9 @@ import termios
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import ROOT, Sandbox, check, read  # noqa: E402
+from sandbox import BUILD, Sandbox, check, read  # noqa: E402
 
-CKPT = os.path.join(ROOT, "build/ckpt")
+CKPT = os.path.join(BUILD, "ckpt")
 box = Sandbox()
 image = os.path.join(box.dir, "image")
 

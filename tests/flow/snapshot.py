@@ -4,7 +4,7 @@
 import os
 import signal
 
-from sandbox import ROOT, check, main, pids, read
+from sandbox import BUILD, check, main, pids, read
 
 
 def copies(box, target):
@@ -13,7 +13,7 @@ def copies(box, target):
 
 
 def body(box):
-    target = box.start(os.path.join(ROOT, "build/tests/flow/snapshot_writer"))
+    target = box.start(os.path.join(BUILD, "tests/flow/snapshot_writer"))
     target.wait_ready()
     for turn in range(4):
         image = box.image + str(turn)
@@ -26,7 +26,7 @@ def body(box):
         box.wait_pid(target.pid, "end of the target")
         box.restore(image=box.image + str(turn))
     # ckpt dies at the worst moments: nothing is left, the program goes on.
-    test = os.path.join(ROOT, "build/ckpt-test")
+    test = os.path.join(BUILD, "ckpt-test")
     for point in ("dump.snapshot", "dump.pages", "dump.thawed"):
         image = box.image + point
         res = box.run([test, "dump", "-t", str(target.pid), "-D", image],

@@ -4,11 +4,11 @@ image, also when its directory is gone."""
 import os
 import shutil
 
-from sandbox import ROOT, check, main
+from sandbox import BUILD, check, main
 
 
 def body(box):
-    prog = os.path.join(ROOT, "build/tests/kind/vma_stored")
+    prog = os.path.join(BUILD, "tests/kind/vma_stored")
     target = box.start(prog)
     target.wait_ready()
     plain, stored = box.image + "-plain", box.image + "-stored"

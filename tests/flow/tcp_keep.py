@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 
-from sandbox import ROOT, Target, alive, check, main, read
+from sandbox import BUILD, Target, alive, check, main, read
 
 SERVER = """
 import socket, os, sys
@@ -27,7 +27,7 @@ c.recv(1)
 """
 BYTES = 32 << 20      # what is left after each dump is more than all queues hold, so the server is there
 CLONE_NEWNET = 0x40000000
-TEST_PROGRAM = os.path.join(ROOT, "build/ckpt-test")
+TEST_PROGRAM = os.path.join(BUILD, "ckpt-test")
 
 
 def tables():

@@ -18,10 +18,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../lib"), os.path.join(HERE, "../faults")]
 from _invariants import World, cgroups  # noqa: E402
 from _walk import private_world  # noqa: E402
-from sandbox import ROOT, Failure, check, main, pids, read  # noqa: E402
+from sandbox import BUILD, Failure, check, main, pids, read  # noqa: E402
 
 COUNT = int(os.environ.get("SOAK_IMAGES") or "24")
-RESEAL = os.path.join(ROOT, "build/tests/flow/reseal")
+RESEAL = os.path.join(BUILD, "tests/flow/reseal")
 PROGRAMS = ("task_simple", "task_timers", "task_tree", "fd_epoll", "fd_unix_pair", "fd_reg", "fd_pty", "vma_private")
 NUMBERS = (0, 1, 2, 3, 7, 8, 127, 128, 4095, 4096, 4097, 65535, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 40, 1 << 47,
            (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
@@ -170,7 +170,7 @@ def body(box):
     known, files = set(pids()), forbidden(box)
     for n, name in enumerate(PROGRAMS):
         inner = os.path.join(box.dir, name)
-        target = box.start(os.path.join(ROOT, "build/tests/kind", name), subdir=name).wait_ready()
+        target = box.start(os.path.join(BUILD, "tests/kind", name), subdir=name).wait_ready()
         image = os.path.join(box.dir, f"image-{name}")
         box.dump(target, "--kill", image=image)
         end_of(box, known)

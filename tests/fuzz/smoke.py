@@ -4,7 +4,7 @@
 import glob
 import os
 
-from sandbox import ROOT, check, main
+from sandbox import BUILD, ROOT, check, main
 
 
 def body(box):
@@ -17,7 +17,7 @@ def body(box):
         found = os.path.join(box.dir, name)
         os.mkdir(found)
         os.chmod(found, 0o777)
-        res = box.run([os.path.join(ROOT, "build/tests/fuzz", name), "-runs=3000", "-max_total_time=2", "-seed=1",
+        res = box.run([os.path.join(BUILD, "tests/fuzz", name), "-runs=3000", "-max_total_time=2", "-seed=1",
                        "-timeout=60", f"-artifact_prefix={found}/", found, corpus], timeout=120)
         check(res.code == 0, f"{name}: {res}")
 

@@ -49,7 +49,7 @@ int main(int argc, char **argv)
 {
 	struct pair cooked, rawp, packet, lines, hung, half;
 	struct winsize ws = { .ws_row = 33, .ws_col = 111, .ws_xpixel = 3, .ws_ypixel = 4 }, got;
-	struct termios t_cooked, t_raw, t;
+	struct termios t_cooked = { 0 }, t_raw = { 0 }, t = { 0 };
 	int locked, lock, ptn_now, slave2;
 	char path[64], buf[64];
 	struct stat st;

@@ -65,7 +65,7 @@ int main(int argc, char **argv)
 			continue;
 		sigemptyset(&sa.sa_mask);
 		for (int m = 1; m < 65; m++)
-			if (t_pattern((uint64_t)s) >> m & 1)
+			if (t_pattern((uint64_t)s) >> (m - 1) & 1)
 				sigaddset(&sa.sa_mask, m);
 		if (s % 7 == 1)
 			sa.sa_handler = SIG_IGN;

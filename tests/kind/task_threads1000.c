@@ -31,7 +31,7 @@ int main(int argc, char **argv)
 
 	t_init(argc, argv);
 	t_zero(pthread_attr_init(&attr));
-	t_zero(pthread_attr_setstacksize(&attr, PTHREAD_STACK_MIN + 16384));
+	t_zero(pthread_attr_setstacksize(&attr, PTHREAD_STACK_MIN + 65536));
 	for (uintptr_t i = 0; i < N; i++)
 		t_zero(pthread_create(&th[i], &attr, run, (void *)i));
 	t_until(running == N, "all threads run");

@@ -3,13 +3,13 @@
 import os
 import struct
 
-from sandbox import ROOT, check, read, state, threads
+from sandbox import BUILD, check, read, state, threads
 
 COUNTERS = "cpu vector sleep ping pong wait post tick memory threads poll".split()
 
 
 def start(box, subdir=None):
-    return box.start(os.path.join(ROOT, "build/tests/flow/busy"), subdir=subdir).wait_ready()
+    return box.start(os.path.join(BUILD, "tests/flow/busy"), subdir=subdir).wait_ready()
 
 
 def progress(target):

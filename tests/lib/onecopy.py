@@ -3,7 +3,7 @@
 import os
 
 import busy
-from sandbox import ROOT, Failure, alive, check, state
+from sandbox import BUILD, Failure, alive, check, state
 
 
 class OneCopy:
@@ -16,7 +16,7 @@ class OneCopy:
         if self.target:
             return self.target
         self.n += 1
-        self.target = self.box.start(os.path.join(ROOT, "build/tests/flow/busy"), subdir=f"busy{self.n}")
+        self.target = self.box.start(os.path.join(BUILD, "tests/flow/busy"), subdir=f"busy{self.n}")
         return self.target.wait_ready()
 
     def every_thread_lives(self, what):

@@ -6,7 +6,7 @@ tests/flow and tests/apps. A test has one private directory; the protocol with a
 (files ready, skip, failures, result; SIGTERM means go) is the one of tests/lib/t.h.
 
     box = Sandbox()                       # directory from the environment
-    target = box.start("build/tests/kind/task_simple")
+    target = box.start(os.path.join(BUILD, "tests/kind/task_simple"))
     target.wait_ready()
     box.dump(target, "--kill")            # fails the test when ckpt fails
     box.restore()
@@ -22,6 +22,8 @@ import time
 
 PR_SET_CHILD_SUBREAPER = 36
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# Where what is tested was built: another place for builds with sanitizers.
+BUILD = os.environ.get("T_BUILD") or os.path.join(ROOT, "build")
 
 
 class Failure(Exception):
@@ -117,7 +119,7 @@ class Sandbox:
         # Restored programs are orphans of ckpt: they come to us, not to pid 1.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.dir = directory or os.environ["T_DIR"]
-        self.ckpt = os.environ.get("CKPT", os.path.join(ROOT, "build/ckpt"))
+        self.ckpt = os.environ.get("CKPT") or os.path.join(BUILD, "ckpt")
         self.image = os.path.join(self.dir, "image")
         self.status = {}        # pid -> wait status of everything reaped
         self.started = time.monotonic()
