@@ -29,6 +29,7 @@ enum {
 	OPT_HOOK,
 	OPT_HOOK_TIME,
 	OPT_DELTA,
+	OPT_TRACK,
 };
 
 static const struct cmd_opt opts[] = {
@@ -49,6 +50,7 @@ static const struct cmd_opt opts[] = {
 	{ OPT_HOOK, "hook", "SCRIPT", "run at prepare, leave, left and back" },
 	{ OPT_HOOK_TIME, "hook-timeout", "S", "kill it and count it as failed (default 10)" },
 	{ OPT_TRACKER, "tracker", "NAME", "how written pages are found" },
+	{ OPT_TRACK, "track", NULL, "go on with increments there (receive --keep-image)" },
 	{ OPT_CHECK, "check", NULL, "say what stops it, on both nodes, and do nothing" },
 	{ OPT_DOUBT, "resolve-time", "S", "ask this long after a cut (default 10)" },
 	{ OPT_RESOLVE, "resolve", "ID|all", "settle a migration that was cut" },
@@ -201,6 +203,9 @@ static void print_result(const struct cmd_common *c, const struct migrate_opts *
 		json_object_object_add(j, "saved_xor_bytes", json_object_new_uint64(r->saved_xor));
 		json_object_object_add(j, "tracker",
 				       json_object_new_string(r->tracker ? r->tracker : "none"));
+		if (*r->checkpoint)
+			json_object_object_add(j, "checkpoint",
+					       json_object_new_string(r->checkpoint));
 		if (*r->network_lock)
 			json_object_object_add(j, "network_lock",
 					       json_object_new_string(r->network_lock));
@@ -219,6 +224,8 @@ static void print_result(const struct cmd_common *c, const struct migrate_opts *
 		printf("not sent: %s of zero pages, %s by LZ4, %s by differences\n",
 		       cmd_human(r->saved_zero, zero), cmd_human(r->saved_lz4, lz4),
 		       cmd_human(r->saved_xor, xor));
+	if (*r->checkpoint)
+		printf("its first checkpoint there is %s\n", r->checkpoint);
 	if (c->verbose)
 		fprintf(stderr,
 			"freeze %llu µs, collect and copy %llu µs, build there %llu µs; %u of %u "
@@ -309,6 +316,8 @@ static const char *take_opt(int key, const char *arg, struct migrate_opts *o,
 	}
 	if (key == OPT_TRACKER)
 		o->tracker = arg;
+	if (key == OPT_TRACK)
+		o->track = true;
 	if (key == OPT_CHECK)
 		o->check_only = true;
 	if (key == OPT_RESOLVE)

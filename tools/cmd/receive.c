@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,10 +13,20 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "dump/dump.h"
 #include "migrate/hook.h"
 #include "migrate/migrate.h"
 
-enum { OPT_LISTEN = 256, OPT_UNIX, OPT_STDIO, OPT_KEY, OPT_INSECURE, OPT_HOOK, OPT_HOOK_TIME };
+enum {
+	OPT_LISTEN = 256,
+	OPT_UNIX,
+	OPT_STDIO,
+	OPT_KEY,
+	OPT_INSECURE,
+	OPT_HOOK,
+	OPT_HOOK_TIME,
+	OPT_KEEP
+};
 
 static const struct cmd_opt opts[] = {
 	{ OPT_LISTEN, "listen", "ADDR[:PORT]",
@@ -26,6 +37,8 @@ static const struct cmd_opt opts[] = {
 	{ OPT_INSECURE, "insecure", NULL, "plain TCP: whoever reaches the port becomes root here" },
 	{ OPT_HOOK, "hook", "SCRIPT", "run at prepare, ready, enter and drop" },
 	{ OPT_HOOK_TIME, "hook-timeout", "S", "kill it and count it as failed (default 10)" },
+	{ OPT_KEEP, "keep-image", "DIR",
+	  "checkpoints of programs that come with --track go below it" },
 	{ '1', "once", NULL, "end when one program has moved here" },
 	{ 0 },
 };
@@ -56,6 +69,44 @@ static void print_moved(const struct cmd_common *c, const struct link *l,
 	fflush(stdout);
 }
 
+/* The first checkpoint of a program that is tracked from here on: while it runs, but for a short
+ * stop.
+ */
+static void keep_image(struct cmd_common *c, const struct receive_result *r)
+{
+	struct ckpt_dump_opts o = {
+		.pid = r->pid,
+		.dir = r->checkpoint,
+		.track = true,
+		.end = TARGET_RUN,
+		.tcp = CKPT_TCP_KEEP,
+		.ghost_limit = 64u << 20,
+		.threads = (int)sysconf(_SC_NPROCESSORS_ONLN),
+	};
+	struct ckpt_err err = { 0 };
+	Ckpt__Stats st;
+
+	if (ckpt_dump(&o, &c->ui, &st, &err)) {
+		(void)cmd_fail(c, &err);
+		return;
+	}
+	if (c->quiet)
+		return;
+	if (c->json) {
+		struct json_object *j = json_object_new_object();
+
+		json_object_object_add(j, "event", json_object_new_string("tracked"));
+		json_object_object_add(j, "pid", json_object_new_int(r->pid));
+		json_object_object_add(j, "checkpoint", json_object_new_string(r->checkpoint));
+		json_object_object_add(j, "pause_us", json_object_new_uint64(st.pause_us));
+		cmd_print_json(j);
+	} else {
+		printf("process %d is tracked; the next checkpoint: ckpt dump -t %d --parent %s\n",
+		       r->pid, r->pid, r->checkpoint);
+	}
+	fflush(stdout);
+}
+
 static int serve(struct cmd_common *c, struct link *l, const struct receive_opts *o)
 {
 	static const int ends[] = {
@@ -73,6 +124,8 @@ static int serve(struct cmd_common *c, struct link *l, const struct receive_opts
 	else if (res.pid)
 		print_moved(c, l, &res);
 	link_close(l);
+	if (!rc && res.pid && *res.checkpoint)
+		keep_image(c, &res);
 	return rc ? END_FAILED : ends[res.outcome];
 }
 
@@ -136,8 +189,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	struct receive_opts o = { .hook_timeout_ms = HOOK_TIMEOUT_MS };
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
-	const char *at = NULL, *sock = NULL;
-	char where[512];
+	const char *at = NULL, *sock = NULL, *keep = NULL;
+	char where[512], dir[PATH_MAX];
 	bool use_stdio = false, once = false;
 	struct link l;
 	int key, fd = -1;
@@ -157,14 +210,20 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.hook = optarg;
 		if (key == OPT_HOOK_TIME)
 			o.hook_timeout_ms = (uint32_t)atoi(optarg) * 1000;
+		if (key == OPT_KEEP)
+			keep = optarg;
 		if (key == '1')
 			once = true;
 	}
+	if (keep)
+		o.keep_image = realpath(keep, dir);
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (o.hook && (*o.hook != '/' || access(o.hook, X_OK)))
 		return cmd_usage(cmd, "--hook takes the full path of a program, not \"%s\"",
 				 o.hook);
+	if (keep && !o.keep_image)
+		return cmd_usage(cmd, "--keep-image takes a directory, not \"%s\"", keep);
 	if (!o.hook_timeout_ms)
 		return cmd_usage(cmd, "--hook-timeout takes seconds");
 	if (!!at + !!sock + use_stdio != 1)

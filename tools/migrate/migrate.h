@@ -37,6 +37,7 @@ struct migrate_opts {
 	enum ckpt_tcp tcp;
 	const char *tracker; /* NULL: the best there is */
 	bool check_only;
+	bool track; /* its increments go on there */
 	enum migrate_pack pack;
 	uint64_t delta_cache;        /* bytes of pages kept to send differences to; 0 none */
 	const struct netaddr *addrs; /* that move with it; .dev is the peer's device */
@@ -58,6 +59,7 @@ struct migrate_result {
 	uint64_t bytes;
 	uint64_t saved_zero, saved_lz4, saved_xor;
 	int pid;                  /* there */
+	char checkpoint[256];     /* there, the first of its increments; "": it is not tracked */
 	uint32_t processes, warm; /* there; those that existed when the last part came */
 	uint64_t filled;          /* bytes of private memory that were not in their place by then */
 	const char *tracker;
@@ -80,6 +82,7 @@ int ckpt_migrate_resolve(const char *id, const char *to, const struct link_auth 
 struct receive_opts {
 	struct link_auth auth;
 	const char *hook;
+	const char *keep_image; /* where checkpoints of tracked programs go; NULL nowhere */
 	uint32_t hook_timeout_ms;
 	void (*note)(void *arg, const char *text);
 	void *arg;
@@ -96,6 +99,7 @@ struct receive_result {
 	enum receive_outcome outcome;
 	int pid;
 	uint64_t build_us, memory_bytes;
+	char checkpoint[256]; /* to be made now, the first of a tracking session; "": none */
 };
 
 /* One connection of a source. */

@@ -54,6 +54,7 @@ struct peer {
 	struct netaddr addrs[MOVE_ADDRESSES_MAX]; /* that come with it */
 	size_t naddrs;
 	int held_fd;   /* while we are at work on held processes */
+	bool track;    /* a tracking session begins here */
 	bool prepared; /* the script was told, and has not heard the end */
 };
 
@@ -244,7 +245,8 @@ static int answer_offer(struct peer *p, const Ckpt__MigOffer *offer, struct ckpt
 	decision_id(offer->id.data, p->id);
 	p->root = offer->root;
 	p->lone_sid = offer->lone_sid;
-	rc = preflight_check(offer, p->opts->hook != NULL, &a, err);
+	p->track = offer->track;
+	rc = preflight_check(offer, p->opts->hook != NULL, p->opts->keep_image, &a, err);
 	if (!rc && offer_prepare(p, offer, &a))
 		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	if (rc)
@@ -671,6 +673,10 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 	done.processes = p->restore.procs;
 	done.warm = p->restore.warm ? (uint32_t)p->restore.warm->tasks.n : 0;
 	done.filled_bytes = p->restore.filled;
+	if (p->track)
+		(void)snprintf(ret->checkpoint, sizeof(ret->checkpoint), "%s/%d-%.8s",
+			       p->opts->keep_image, ret->pid, p->id);
+	done.checkpoint = ret->checkpoint;
 	rc = hook_tell(p, "ready", err);
 	if (rc) {
 		restore_drop(&p->restore);

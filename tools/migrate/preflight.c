@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -159,6 +160,7 @@ Ckpt__MigOffer *preflight_offer(const struct migrate_opts *opts, const uint8_t *
 		rc = proc_inner_pid(pid, pid, &o->root, NULL, err);
 		o->lone_sid = dump_lone_sid(pid);
 		o->check_only = opts->check_only;
+		o->track = opts->track;
 	}
 	if (!rc)
 		rc = offer_task(o, pid, err);
@@ -247,8 +249,26 @@ static uint32_t vdso_bytes(void)
 	return (uint32_t)(end - start);
 }
 
-int preflight_check(const Ckpt__MigOffer *o, bool hooked, Ckpt__MigAnswer *ret,
-		    struct ckpt_err *err)
+/* Its first checkpoint needs a place, on a file system that is there to stay. */
+static int check_track(const char *dir, Ckpt__MigAnswer *ret)
+{
+	struct ckpt_err e = { 0 };
+
+	if (!dir) {
+		(void)ckpt_fail(&e, E_TRACK, -ENOENT, "there is no place for checkpoints here");
+		(void)ckpt_remedy(&e, "name one: ckpt receive --keep-image DIR");
+	} else if (access(dir, W_OK | X_OK)) {
+		(void)ckpt_fail_errno(&e, E_TRACK, -errno, "cannot keep a checkpoint below %s",
+				      dir);
+		(void)ckpt_remedy(&e, "make the directory");
+	} else {
+		return 0;
+	}
+	return preflight_blocker(ret, &e);
+}
+
+int preflight_check(const Ckpt__MigOffer *o, bool hooked, const char *keep_image,
+		    Ckpt__MigAnswer *ret, struct ckpt_err *err)
 {
 	uint64_t missing = o->xfeatures & ~arch_xfeatures();
 	struct ckpt_err e = { 0 };
@@ -277,6 +297,8 @@ int preflight_check(const Ckpt__MigOffer *o, bool hooked, Ckpt__MigAnswer *ret,
 				(unsigned long long)(ret->memory_bytes >> 20));
 		rc = preflight_blocker(ret, &e);
 	}
+	if (!rc && o->track)
+		rc = check_track(keep_image, ret);
 	for (size_t i = 0; !rc && i < o->n_pids; i++)
 		rc = check_pid(ret, o->pids[i]);
 	for (size_t i = 0; !rc && i < o->n_files; i++)

@@ -16,9 +16,10 @@ Ckpt__MigOffer *preflight_offer(const struct migrate_opts *opts, const uint8_t *
 int preflight_network(const struct migrate_opts *opts, Ckpt__MigOffer *offer,
 		      void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		      struct ckpt_err *err) __must_check;
-/* The peer: everything that stops it here. @hooked: a script moves addresses, too. */
-int preflight_check(const Ckpt__MigOffer *offer, bool hooked, Ckpt__MigAnswer *ret,
-		    struct ckpt_err *err) __must_check;
+/* The peer: everything that stops it here. @hooked: a script moves addresses, too. @keep_image:
+ * where checkpoints go, or NULL. */
+int preflight_check(const Ckpt__MigOffer *offer, bool hooked, const char *keep_image,
+		    Ckpt__MigAnswer *ret, struct ckpt_err *err) __must_check;
 /* Its part about addresses and ports. 0 or -ENOMEM. */
 int preflight_check_network(const Ckpt__MigOffer *offer, bool hooked, Ckpt__MigAnswer *ret);
 /* One more. 0 or -ENOMEM. */

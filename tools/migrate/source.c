@@ -410,6 +410,8 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 		s->res->processes = done->processes;
 		s->res->warm = done->warm;
 		s->res->filled = done->filled_bytes;
+		(void)snprintf(s->res->checkpoint, sizeof(s->res->checkpoint), "%s",
+			       done->checkpoint);
 		s->res->bytes = s->link.sent;
 		rc = source_hand_over(s, ret_in_doubt, err);
 	}
@@ -441,6 +443,8 @@ int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct mig
 		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	else
 		rc = prepare(&s, err);
+	if (!rc && !opts->check_only)
+		rc = source_untrack(&s, err);
 	if (!rc && !opts->check_only)
 		rc = rounds_run(&s, err);
 	if (!rc && !opts->check_only)

@@ -41,6 +41,8 @@ int source_send_delta(struct source *s, uint32_t pid, uint64_t addr, const void 
 		      uint32_t npages);
 /* handover.c: all is there, whole and stopped. Who runs it? On success it is gone here. */
 int source_hand_over(struct source *s, char *ret_in_doubt, struct ckpt_err *err) __must_check;
+/* tracked.c: end the tracking sessions of the program. */
+int source_untrack(struct source *s, struct ckpt_err *err) __must_check;
 /* rounds.c: copy while it runs; then, for the final dump, who knows what was written. */
 int rounds_run(struct source *s, struct ckpt_err *err) __must_check;
 struct dump_tracking *rounds_tracking(struct source *s);
