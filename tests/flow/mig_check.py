@@ -20,6 +20,47 @@ signal.pause()
 """
 
 
+PORTS = """
+import signal, socket, sys
+two = [int(a) for a in sys.argv[2:]] or [0, 0]
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(('0.0.0.0', two[0]))
+tcp = socket.socket(socket.AF_INET6 if sys.argv[1] == 'dual' else socket.AF_INET, socket.SOCK_STREAM)
+if sys.argv[1] == 'dual':
+    tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+tcp.bind(('::' if sys.argv[1] == 'dual' else '0.0.0.0', two[1]))
+tcp.listen()
+print(udp.getsockname()[1], tcp.getsockname()[1], flush=True)
+signal.pause()
+"""
+
+
+def ports(box):
+    """Ports of UDP, and one that listens for both families, are taken there by somebody else."""
+    node = Node(box, "n", net=True)
+    sock, outs = os.path.join(box.dir, "nsock"), [os.path.join(box.dir, f"ports{i}") for i in range(2)]
+
+    def start(out, *argv, enter=lambda argv: argv):
+        with open(out, "w") as f:
+            p = box.spawn(enter(["/usr/bin/python3", "-c", PORTS, *argv]), f, f)
+        p.returncode = 0
+        box.wait(lambda: read(out).endswith("\n"), f"ports are open: {read(out)}")
+        check(len(read(out).split()) == 2, read(out))
+        return p.pid, read(out).split()
+    pid, have = start(outs[0], "dual")
+    peer = node.receive("--unix", sock)
+    ask = ("check", "-t", pid, "--to", f"unix:{sock}", "--json")
+    res = box.run_ckpt(*ask, env=node.env())
+    check(not [p for p in json.loads(res.out)["problems"] if p["id"] == "E-ADDRESS"], f"they are free there: {res}")
+    start(outs[1], "four", *have, enter=node.enter)
+    res = box.run_ckpt(*ask, env=node.env())
+    said = sorted(p["message"] for p in json.loads(res.out)["problems"] if p["id"] == "E-ADDRESS" and p["node"] == "peer")
+    check(said == [f"the UDP port 0.0.0.0:{have[0]} is taken", f"the port [::]:{have[1]} is taken"], f"both are taken: {res}")
+    peer.stop()
+    box.end_tree(pid)
+    node.down()
+
+
 def body(box):
     node = Node(box, "b")
     sock = os.path.join(box.dir, "sock")
@@ -49,6 +90,7 @@ def body(box):
     check(res.code == 3 and "peer: E-PID-TAKEN" in res.out, f"in words: {res}")
     peer.stop()
     target.finish()
+    ports(box)
 
 
 main(body)

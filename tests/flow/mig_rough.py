@@ -175,16 +175,27 @@ def far(box, node, prog, peer):
 
 def no_memory(box, node, prog):
     """The peer may not use as much as the program has."""
+    patient = os.path.join(box.dir, "patient")      # it is not killed for that, but told
+    with open(patient, "w") as f:
+        f.write(f"#!/bin/bash\ntrap '' XFSZ\nexec {box.ckpt} \"$@\"\n")
+    os.chmod(patient, 0o755)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))      # of the files that hold what comes
     try:
-        peer = node.receive("--listen", "127.0.0.1:0", "--insecure")
+        peer = node.receive("--listen", "127.0.0.1:0", "--insecure", program=patient)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     target = prog.start()
     res = box.run_ckpt("migrate", "-t", target.pid, "--to", peer.where, "--insecure", env=node.env())
     check(res.code == 1 and "E-" in res.err, f"the peer has no room: {res}")
     check(prog.verify("the peer has no room") == "here", "it stays")
+    # It says so while the source is still sending; what it said is what the source says.
+    t = box.start(os.path.join(ROOT, "build/tests/flow/mig_mem"), "48", "1", "0", subdir="large").wait_ready()
+    for how in (("--tracker", "none"), ("--max-rounds", "0")):
+        res = box.run_ckpt("migrate", "-t", t.pid, "--to", peer.where, "--insecure", "--compress", "none", *how,
+                           env=node.env())
+        check(res.code == 1 and "E-NOMEM: peer" in res.err and "cut" not in res.err, f"what the peer said: {res}")
+    t.finish()
     peer.stop()
 
 

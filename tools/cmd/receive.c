@@ -37,8 +37,7 @@ static const struct cmd_opt opts[] = {
 	{ OPT_INSECURE, "insecure", NULL, "plain TCP: whoever reaches the port becomes root here" },
 	{ OPT_HOOK, "hook", "SCRIPT", "run at prepare, ready, enter and drop" },
 	{ OPT_HOOK_TIME, "hook-timeout", "S", "kill it and count it as failed (default 10)" },
-	{ OPT_KEEP, "keep-image", "DIR",
-	  "checkpoints of programs that come with --track go below it" },
+	{ OPT_KEEP, "keep-image", "DIR", "checkpoints of tracked programs go below it" },
 	{ '1', "once", NULL, "end when one program has moved here" },
 	{ 0 },
 };

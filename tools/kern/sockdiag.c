@@ -171,6 +171,16 @@ void sockdiag_unix_free(struct unix_diags *all)
 	vec_free(all);
 }
 
+static bool has_v6only(const struct nlmsghdr *h, const struct inet_diag_msg *m)
+{
+	int left = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(*m)));
+
+	for (const struct rtattr *a = (const void *)(m + 1); RTA_OK(a, left); a = RTA_NEXT(a, left))
+		if (a->rta_type == INET_DIAG_SKV6ONLY && RTA_PAYLOAD(a) >= 1)
+			return *(const uint8_t *)RTA_DATA(a) != 0;
+	return false;
+}
+
 /* Returns 1 at the end of the answer. */
 static int tcp_parse(const char *buf, size_t left, struct tcp_diags *ret)
 {
@@ -194,6 +204,7 @@ static int tcp_parse(const char *buf, size_t left, struct tcp_diags *ret)
 		d->ino = m->idiag_inode;
 		d->family = m->idiag_family;
 		d->state = m->idiag_state;
+		d->v6only = has_v6only(h, m);
 		memcpy(d->local, m->id.idiag_src, sizeof(d->local));
 		memcpy(d->remote, m->id.idiag_dst, sizeof(d->remote));
 		d->lport = m->id.idiag_sport;
@@ -202,7 +213,8 @@ static int tcp_parse(const char *buf, size_t left, struct tcp_diags *ret)
 	return 0;
 }
 
-static int tcp_family_read(int fd, int family, uint32_t states, char *buf, struct tcp_diags *ret)
+static int inet_family_read(int fd, int family, int protocol, uint32_t states, char *buf,
+			    struct tcp_diags *ret)
 {
 	struct {
 		struct nlmsghdr h;
@@ -212,7 +224,7 @@ static int tcp_family_read(int fd, int family, uint32_t states, char *buf, struc
 		       .nlmsg_type = SOCK_DIAG_BY_FAMILY,
 		       .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
 		.r = { .sdiag_family = (uint8_t)family,
-		       .sdiag_protocol = IPPROTO_TCP,
+		       .sdiag_protocol = (uint8_t)protocol,
 		       .idiag_states = states },
 	};
 	int rc = send(fd, &req, sizeof(req), 0) < 0 ? -errno : 0;
@@ -232,7 +244,7 @@ static int tcp_cmp(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-int sockdiag_tcp_read(uint32_t states, struct tcp_diags *ret, struct ckpt_err *err)
+static int inet_read(int protocol, uint32_t states, struct tcp_diags *ret, struct ckpt_err *err)
 {
 	auto_fd fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 	auto_free char *buf = malloc(ANSWER_MAX);
@@ -241,15 +253,31 @@ int sockdiag_tcp_read(uint32_t states, struct tcp_diags *ret, struct ckpt_err *e
 	memset(ret, 0, sizeof(*ret));
 	if (!buf)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	rc = fd < 0 ? -errno : tcp_family_read(fd, AF_INET, states, buf, ret);
+	rc = fd < 0 ? -errno : inet_family_read(fd, AF_INET, protocol, states, buf, ret);
 	if (!rc)
-		rc = tcp_family_read(fd, AF_INET6, states, buf, ret);
-	if (rc) {
+		rc = inet_family_read(fd, AF_INET6, protocol, states, buf, ret);
+	if (rc)
 		vec_free(ret);
-		(void)ckpt_fail_errno(err, E_KERNEL, rc, "sock_diag does not tell of TCP sockets");
-		return rc == -ENOENT ? ckpt_remedy(err, "load the kernel module tcp_diag") : rc;
-	}
-	if (ret->n)
+	else if (ret->n)
 		qsort(ret->v, ret->n, sizeof(*ret->v), tcp_cmp);
-	return 0;
+	return rc;
+}
+
+int sockdiag_tcp_read(uint32_t states, struct tcp_diags *ret, struct ckpt_err *err)
+{
+	int rc = inet_read(IPPROTO_TCP, states, ret, err);
+
+	if (!rc || err->code)
+		return rc;
+	(void)ckpt_fail_errno(err, E_KERNEL, rc, "sock_diag does not tell of TCP sockets");
+	return rc == -ENOENT ? ckpt_remedy(err, "load the kernel module tcp_diag") : rc;
+}
+
+int sockdiag_udp_read(struct tcp_diags *ret, struct ckpt_err *err)
+{
+	int rc = inet_read(IPPROTO_UDP, ~0u, ret, err);
+
+	if (!rc || rc == -ENOENT || err->code)
+		return rc;
+	return ckpt_fail_errno(err, E_KERNEL, rc, "sock_diag does not tell of UDP sockets");
 }

@@ -38,10 +38,11 @@ int sockdiag_unix_read(struct unix_diags *ret, struct ckpt_err *err) __must_chec
 const struct unix_diag *sockdiag_unix_find(const struct unix_diags *all, uint64_t ino);
 void sockdiag_unix_free(struct unix_diags *all);
 
-/* A TCP socket: addresses as in the packets, 16 bytes for IPv6 (also mapped), 4 for IPv4. */
+/* A TCP or UDP socket: addresses as in the packets, 16 bytes for IPv6 (also mapped), 4 for IPv4. */
 struct tcp_diag {
 	uint32_t ino; /* 0: no descriptor, like a connection that is not accepted yet */
 	uint8_t family, state;
+	bool v6only; /* known of those that are not connected */
 	uint8_t local[16], remote[16];
 	uint16_t lport, rport; /* network order */
 };
@@ -53,5 +54,7 @@ struct tcp_diags {
 
 /* All TCP sockets of this network namespace whose state is in @states (1 << TCP_ESTABLISHED …). */
 int sockdiag_tcp_read(uint32_t states, struct tcp_diags *ret, struct ckpt_err *err) __must_check;
+/* All UDP sockets. -ENOENT without an error: this kernel does not tell. */
+int sockdiag_udp_read(struct tcp_diags *ret, struct ckpt_err *err) __must_check;
 
 #endif

@@ -111,6 +111,31 @@ static int link_wait(struct link *l, bool writing)
 	return n ? 0 : -ETIMEDOUT;
 }
 
+bool link_readable(const struct link *l)
+{
+	struct pollfd p = { .fd = l->rfd, .events = POLLIN };
+
+	return l->pending || l->in_at < l->in_len || poll(&p, 1, 0) > 0;
+}
+
+#define LINGER_MS 5000
+
+void link_linger(struct link *l)
+{
+	uint64_t end = io_now_us() + LINGER_MS * 1000u, now;
+	char waste[4096];
+
+	if (!l->ops || link_flush(l) || shutdown(l->wfd, SHUT_WR))
+		return;
+	while ((now = io_now_us()) < end) {
+		struct pollfd p = { .fd = l->rfd, .events = POLLIN };
+
+		if (poll(&p, 1, (int)((end - now) / 1000) + 1) <= 0 ||
+		    (read(l->rfd, waste, sizeof(waste)) <= 0 && errno != EAGAIN && errno != EINTR))
+			return;
+	}
+}
+
 static int write_now(struct link *l, const char *p, size_t len)
 {
 	while (len) {

@@ -41,6 +41,7 @@ struct link {
 	char *out, *in;
 	size_t out_len, in_at, in_len;
 	int out_failed;
+	bool said; /* the other end has said why it is over: wire.c */
 };
 
 /* How the other end is known. */
@@ -64,6 +65,11 @@ int link_accept(int fd, const struct link_auth *auth, struct link *ret,
 /* Standard input and output, the other end of an ssh:// link. */
 int link_stdio(struct link *ret, struct ckpt_err *err) __must_check;
 void link_close(struct link *l);
+/* Is there anything to read, be it the end of the stream? */
+bool link_readable(const struct link *l);
+/* No more is said. Take in what still comes, for a while: to close a socket with something unread
+ * would take away from the other end what it has not read either. */
+void link_linger(struct link *l);
 
 /* All bytes or -errno (-ENODATA: the other end closed; -ETIMEDOUT). What is written may wait for
  * link_flush() or the next read. */

@@ -803,5 +803,7 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 	free(p.raw);
 	free(p.base);
 	wire_buf_free(&p.buf);
+	if (rc)
+		link_linger(l);
 	return rc;
 }

@@ -46,7 +46,7 @@ static bool has_both_ends(struct dump_ctx *d, const struct tcp_diags *all, const
 	return false;
 }
 
-static int add_port(Ckpt__MigOffer *o, const struct tcp_diag *t)
+static int add_port(Ckpt__MigOffer *o, const struct tcp_diag *t, bool udp)
 {
 	Ckpt__MigPort *p = kind_msg_new(&ckpt__mig_port__descriptor);
 	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = t->lport };
@@ -59,8 +59,25 @@ static int add_port(Ckpt__MigOffer *o, const struct tcp_diag *t)
 		return -ENOMEM;
 	memcpy(p->name.data, t->family == AF_INET ? (void *)&in : (void *)&in6, len);
 	p->name.len = len;
-	p->connected = t->state != TCP_LISTEN;
+	p->connected = !udp && t->state != TCP_LISTEN;
+	p->udp = udp;
+	p->v6only = t->v6only;
 	return 0;
+}
+
+static int offer_udp(struct dump_ctx *d, Ckpt__MigOffer *o, struct ckpt_err *err)
+{
+	struct tcp_diags all = { 0 };
+	int rc = sockdiag_udp_read(&all, err);
+
+	if (rc == -ENOENT)
+		return 0;
+	for (size_t i = 0; !rc && i < all.n && o->n_ports < PORTS_MAX; i++)
+		if (all.v[i].lport && all.v[i].ino && dump_tree_anon(d, all.v[i].ino) &&
+		    add_port(o, &all.v[i], true))
+			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	vec_free(&all);
+	return rc;
 }
 
 static int offer_ports(const struct migrate_opts *opts, Ckpt__MigOffer *o,
@@ -79,7 +96,7 @@ static int offer_ports(const struct migrate_opts *opts, Ckpt__MigOffer *o,
 		if (!t->ino || !dump_tree_anon(&d, t->ino) ||
 		    (t->state != TCP_LISTEN && opts->tcp != CKPT_TCP_KEEP))
 			continue;
-		if (add_port(o, t))
+		if (add_port(o, t, false))
 			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 		if (rc || t->state == TCP_LISTEN || !on_loopback(t) || has_both_ends(&d, &all, t))
 			continue;
@@ -92,6 +109,8 @@ static int offer_ports(const struct migrate_opts *opts, Ckpt__MigOffer *o,
 		found(arg, &why);
 	}
 	vec_free(&all);
+	if (!rc)
+		rc = offer_udp(&d, o, err);
 	dump_tree_free(&d);
 	return rc;
 }
@@ -205,10 +224,10 @@ static bool comes_along(const struct sockaddr_storage *ss, const struct netaddr 
 }
 
 /* Who wants to listen there as well? Sockets that share ports are not told apart. */
-static bool port_taken(const struct sockaddr_storage *ss, size_t len)
+static bool port_taken(const struct sockaddr_storage *ss, const Ckpt__MigPort *p)
 {
-	auto_fd fd = socket(ss->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int one = 1;
+	auto_fd fd = socket(ss->ss_family, (p->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+	int one = 1, v6only = p->v6only;
 
 	if (fd < 0)
 		return false;
@@ -216,8 +235,8 @@ static bool port_taken(const struct sockaddr_storage *ss, size_t len)
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
 	(void)setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one));
 	if (ss->ss_family == AF_INET6)
-		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	return bind(fd, (const void *)ss, (socklen_t)len) && errno == EADDRINUSE;
+		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
+	return bind(fd, (const void *)ss, (socklen_t)p->name.len) && errno == EADDRINUSE;
 }
 
 static int check_port(const Ckpt__MigPort *p, bool hooked, bool together, const struct netaddr *v,
@@ -237,15 +256,19 @@ static int check_port(const Ckpt__MigPort *p, bool hooked, bool together, const 
 	if (!hooked && !comes_along(&ss, v, n) && !inet_is_here(&p->name)) {
 		(void)ckpt_fail(&e, E_ADDRESS, -EADDRNOTAVAIL,
 				"the program %s %s, which is no address of this node",
-				p->connected ? "is connected from" : "listens on", text);
+				p->connected ? "is connected from"
+				: p->udp     ? "receives at"
+					     : "listens on",
+				text);
 		(void)ckpt_remedy(&e, "let it move with the program: --move-address or --hook");
 		return preflight_blocker(ret, &e);
 	}
-	if (p->connected || !port_taken(&ss, p->name.len))
+	if (p->connected || !port_taken(&ss, p))
 		return 0;
-	(void)ckpt_fail(&e, E_ADDRESS, -EADDRINUSE, "the port %s is taken%s", text,
+	(void)ckpt_fail(&e, E_ADDRESS, -EADDRINUSE, "the %sport %s is taken%s",
+			p->udp ? "UDP " : "", text,
 			together ? ": both nodes are in one network namespace" : "");
-	(void)ckpt_remedy(&e, "see who has it: ss -ltnp");
+	(void)ckpt_remedy(&e, "see who has it: ss -%snp", p->udp ? "lu" : "lt");
 	return preflight_blocker(ret, &e);
 }
 

@@ -38,7 +38,12 @@ static uint64_t link_rate(const struct source *s)
 static int send_measured(struct source *s, const struct mig_pages *h, const void *data)
 {
 	uint64_t begin = io_now_us();
-	int rc = wire_send(&s->link, MIG_PAGES, h, sizeof(*h), data, h->bytes);
+	int rc;
+
+	/* Nothing is due from the peer: it has failed, or is gone. wire_fail() asks. */
+	if (link_readable(&s->link))
+		return -EPIPE;
+	rc = wire_send(&s->link, MIG_PAGES, h, sizeof(*h), data, h->bytes);
 
 	s->wire_bytes += h->bytes + sizeof(*h);
 	s->wire_us += io_now_us() - begin;
@@ -152,8 +157,10 @@ static int sink_pages(struct image_sink *sink, const void *buf, size_t len, uint
 		size_t n = len < MIG_PAGES_MAX * CKPT_PAGE ? len : MIG_PAGES_MAX * CKPT_PAGE;
 		int rc = source_send_pages(s, 0, off, buf, (uint32_t)(n / CKPT_PAGE));
 
-		if (rc)
+		if (rc) {
+			__atomic_store_n(&s->pages_failed, rc, __ATOMIC_RELAXED);
 			return rc;
+		}
 		buf = (const char *)buf + n;
 		off += n;
 		len -= n;
@@ -376,6 +383,17 @@ static int freeze_patiently(struct source *s, struct ckpt_err *err)
 	return rc;
 }
 
+/* A writer knows only that it could not write. The peer may have said why. */
+static int final_failed(struct source *s, int rc, struct ckpt_err *err)
+{
+	int failed = __atomic_load_n(&s->pages_failed, __ATOMIC_RELAXED);
+
+	if (!failed || err->id != E_IMAGE_WRITE)
+		return rc;
+	ckpt_err_clear(err);
+	return wire_fail(&s->link, &s->buf, failed, err);
+}
+
 static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 {
 	struct dump_ctx *d = &s->dump;
@@ -387,7 +405,7 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 	s->sink = (struct image_sink) { sink_records, sink_pages, sink_commit };
 	rc = freeze_patiently(s, err);
 	if (rc)
-		return rc;
+		return final_failed(s, rc, err);
 	rc = ckpt_fault_fail("migrate.frozen", E_PEER, err);
 	if (!rc)
 		rc = dump_commit(d, begin, err);
@@ -404,6 +422,7 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 	if (rc) {
 		dump_net_unlock(d);
 		target_thaw(&d->target, TARGET_RUN);
+		rc = final_failed(s, rc, err);
 	} else {
 		s->res->build_us = done->build_us;
 		s->res->pid = done->pid;

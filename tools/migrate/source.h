@@ -26,6 +26,7 @@ struct source {
 	struct rounds *rounds; /* rounds.c; NULL: all is copied while it stands still */
 	uint64_t lz4_try;      /* frames until the next look whether packing pays */
 	bool lz4_pays;
+	int pages_failed;             /* -errno with which pages of the last part did not go out */
 	uint64_t wire_bytes, wire_us; /* of late: what the link takes */
 	bool prepared;                /* the hook was told of a migration that is not over */
 	bool dump_over;               /* dump_end() was called */

@@ -141,6 +141,7 @@ int wire_recv(struct link *l, struct wire_buf *b, enum mig_type *ret_type, size_
 			return ckpt_fail(err, E_PEER, -EBADMSG, "%s sends a malformed error",
 					 l->peer);
 		wire_error_from(m, l->peer, err);
+		l->said = true;
 		ckpt__mig_error__free_unpacked(m, NULL);
 		return err->code;
 	}
@@ -172,6 +173,9 @@ void *wire_expect(struct link *l, struct wire_buf *b, enum mig_type type,
 	return m;
 }
 
+/* Whoever says why does so before the connection ends. */
+#define SAID_MS 2000
+
 int wire_fail(struct link *l, struct wire_buf *b, int rc, struct ckpt_err *err)
 {
 	struct ckpt_err said = { 0 };
@@ -179,10 +183,10 @@ int wire_fail(struct link *l, struct wire_buf *b, int rc, struct ckpt_err *err)
 	size_t len;
 
 	/* What it said last may still be there. */
-	l->timeout_ms = 200;
+	l->timeout_ms = SAID_MS;
 	while (!wire_recv(l, b, &type, &len, &said))
 		;
-	if (said.id != E_NONE && said.id != E_PEER) {
+	if (l->said || (said.id != E_NONE && said.id != E_PEER)) {
 		*err = said;
 		return err->code;
 	}
