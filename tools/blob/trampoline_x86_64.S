@@ -6,7 +6,7 @@
  * instructions unmaps the arena and ends with the target's own registers.
  */
 	.section .rodata
-	.globl ckpt_tramp, ckpt_tramp_safe, ckpt_tramp_leave, ckpt_tramp_data, ckpt_tramp_end
+	.globl ckpt_tramp, ckpt_tramp_safe, ckpt_tramp_leave, ckpt_tramp_unmapped, ckpt_tramp_data, ckpt_tramp_end
 	.balign 16
 ckpt_tramp:				/* mmap: all registers set by ckpt */
 	syscall
@@ -25,6 +25,7 @@ ckpt_tramp_safe:			/* rsp: the target's own, so that signals may come */
 ckpt_tramp_leave:			/* rdi, rsi: the arena */
 	mov	$11, %eax		/* munmap */
 	syscall
+ckpt_tramp_unmapped:			/* registers and mask are all that is left to do */
 	lea	d_flags(%rip), %rsp	/* read only: a pop writes nothing */
 	popfq
 	mov	d_rsp(%rip), %rsp

@@ -19,17 +19,8 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "kern/procfs.h"
+#include "kern/tramp.h"
 
-extern const unsigned char ckpt_tramp[], ckpt_tramp_safe[], ckpt_tramp_leave[], ckpt_tramp_data[],
-	ckpt_tramp_end[];
-
-/* The words behind ckpt_tramp_data, in the order of trampoline_x86_64.S. */
-struct tramp_data {
-	uint64_t len, arena, arena_len, all, mask, flags, rip, rsp;
-	uint64_t rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15;
-};
-
-#define ALL_SIGNALS (~0ull)
 #define VDSO_MAX (64u * 1024)
 
 /* The vDSO of the task and the offset behind the last byte that its segments use. */
@@ -254,8 +245,9 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 	auto_free char *maps = NULL;
 	struct target_thread *th = &task->threads.v[0];
 	struct user_regs_struct r;
+	uint64_t tail = 0;
 	int64_t addr = 0;
-	size_t room;
+	size_t room = 0;
 	int rc;
 
 	memset(in, 0, sizeof(*in));
@@ -263,7 +255,9 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 	in->arena.size = size;
 	rc = proc_read(task->pid, "maps", &maps, NULL, err);
 	if (!rc)
-		rc = find_vdso_tail(task, maps, &in->tramp, &room, err);
+		rc = find_vdso_tail(task, maps, &tail, &room, err);
+	if (!rc)
+		rc = tramp_place(task, tail, room, &in->tramp, err);
 	if (rc)
 		return rc;
 	in->tramp_len = (size_t)(ckpt_tramp_end - ckpt_tramp);
@@ -315,10 +309,12 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 	return rc;
 }
 
-/* Wait until the slot's state is final. The interpreter wakes us; a dead target does not. */
+/* Wait until the slot's state is final. The interpreter wakes us; a dead target does not, nor one
+ * that stops on the way, as every thread of a stopped program does at first. */
 static int slot_wait(struct ckpt_slot *slot, int tid, const uint32_t *lent)
 {
 	struct timespec tick = { .tv_nsec = 50000000 };
+	bool looked = false;
 	uint32_t state;
 
 	for (int spins = 0;; spins++) {
@@ -334,8 +330,9 @@ static int slot_wait(struct ckpt_slot *slot, int tid, const uint32_t *lent)
 			(void)sched_yield();
 			continue;
 		}
-		(void)syscall(SYS_futex, lent ? lent : &slot->state, FUTEX_WAIT, lent ? 0 : state,
-			      &tick, NULL, 0);
+		if (looked)
+			(void)syscall(SYS_futex, lent ? lent : &slot->state, FUTEX_WAIT,
+				      lent ? 0 : state, &tick, NULL, 0);
 		if (waitpid(tid, &status, __WALL | WNOHANG) == tid) {
 			if (!WIFSTOPPED(status))
 				return -ESRCH;
@@ -344,9 +341,10 @@ static int slot_wait(struct ckpt_slot *slot, int tid, const uint32_t *lent)
 			     WSTOPSIG(status) == SIGBUS || WSTOPSIG(status) == SIGSYS))
 				return -EFAULT;
 			(void)ptrace(PTRACE_CONT, tid, 0, 0);
-		} else if (thread_has_ended(tid)) {
+		} else if (looked && thread_has_ended(tid)) {
 			return -ESRCH;
 		}
+		looked = true;
 	}
 }
 
