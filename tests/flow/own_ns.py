@@ -4,8 +4,11 @@ the System V segments come back in new ones, and the network is one that the cal
 import json
 import os
 import socket
+import sys
 
-from sandbox import check, main, read
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from node import Node  # noqa: E402
+from sandbox import check, main, read  # noqa: E402
 
 PROGRAM = r"""
 import ctypes, json, os, socket, sys
@@ -41,20 +44,53 @@ def ns(pid, name):
     return os.readlink(f"/proc/{pid}/ns/{name}")
 
 
-def body(box):
-    sock = os.path.join(box.dir, "sock")
-    log = open(os.path.join(box.dir, "log"), "w")
-    pid = box.spawn(["unshare", "--net", "--uts", "--ipc", "--", "sh", "-c", "ip link set lo up && exec /usr/bin/python3 -c "
-                     '"$0" "$1"', PROGRAM, sock], log, log).pid
+def moved(box, pid):
+    """A migration is refused from outside; both ends inside do it, as the remedy says."""
+    node = Node(box, "b", net=True, ipc=True)
+    inside = os.path.join(box.dir, "inside")
+    with open(inside, "w") as f:
+        f.write(f"#!/bin/sh\nip link set lo up\nexec unshare --uts sh -c 'hostname inner; exec \"$@\"' - {box.ckpt} \"$@\"\n")
+    os.chmod(inside, 0o755)
+    at = os.path.join(box.dir, "receive")
+    # The name that its socket is bound to is free there.
+    res = box.run(node.enter(["mount", "-t", "tmpfs", "tmpfs", os.path.join(box.dir, "names")]))
+    check(res.code == 0, f"{res}")
+    peer = node.receive("--unix", at, program=inside)
+    args = ("migrate", "-t", str(pid), "--to", f"unix:{at}")
+    res = box.run_ckpt(*args, env=node.env())
+    check(res.code == 3 and "another net namespace" in res.err, f"from outside: {res}")
+    res = box.run_ckpt(*args, "--check", env=node.env())
+    check("--net --uts --ipc ckpt migrate" in res.err, f"the remedy: {res}")
+    res = box.run(["nsenter", "-t", str(pid), "--net", "--uts", "--ipc", box.ckpt, *args], env=node.env())
+    check(res.code == 0, f"from inside: {res}{peer.text()}")
+    box.wait_pid(pid, "it is ended at the source")
+    check(ns(node.outer(pid), "net") == ns(node.init, "net"), "it is in the network of the peer")
+    return node
 
-    def ask(word=b"?"):
+
+def body(box):
+    os.mkdir(os.path.join(box.dir, "names"))
+    sock = os.path.join(box.dir, "names", "sock")
+    log = open(os.path.join(box.dir, "log"), "w")
+
+    def start():
+        for name in (sock, sock + ".ready"):
+            if os.path.exists(name):
+                os.unlink(name)
+        p = box.spawn(["unshare", "--net", "--uts", "--ipc", "--", "sh", "-c", "ip link set lo up && exec /usr/bin/python3 "
+                       '-c "$0" "$1"', PROGRAM, sock], log, log)
+        p.returncode = 0
+        box.wait(lambda: os.path.exists(sock + ".ready"), f"the program listens: {read(log.name)}")
+        return p.pid
+    pid = start()
+
+    def ask(word=b"?", root=""):
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(20)
-            s.connect(sock)
+            s.connect(root + sock)
             s.send(word)
             return json.loads(s.recv(1000))
 
-    box.wait(lambda: os.path.exists(sock + ".ready"), f"the program listens: {read(log.name)}")
     want = {"host": "inner", "mem": "kept", "shm": True}
     box.wait(lambda: ask() == want, "the program answers")
 
@@ -65,6 +101,11 @@ def body(box):
     box.refused(pid, "E-UNSUPPORTED", "System V semaphores")
     ask(b"sem-")
 
+    node = moved(box, pid)
+    there = f"/proc/{node.outer(pid)}/root"
+    check(ask(root=there) == want, f"it answers at the peer: {ask(root=there)}")
+    node.down()
+    pid = start()
     was = {name: ns(pid, name) for name in ("net", "uts", "ipc")}
     res = box.run_ckpt("dump", "-t", pid, "-D", box.image + "copy")
     check(res.code == 0, f"{res}")
@@ -93,7 +134,8 @@ def body(box):
         check(ask() == want, f"it answers after restore {turn + 1}: {ask()}")
         check(os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(path).st_ino, "it is in the network that was named")
         for name in ("uts", "ipc"):
-            check(ns(pid, name) not in (ns("self", name), was[name]), f"its {name} namespace is a new one")
+            # The number of the one that it had may be given again.
+            check(ns(pid, name) != ns("self", name), f"its {name} namespace is not ours")
         check(socket.gethostname() == host, "our host name")
         res = box.run_ckpt("dump", "-t", pid, "-D", f"{box.image}{turn + 1}", "--kill")
         check(res.code == 0, f"{res}")

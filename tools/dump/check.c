@@ -138,8 +138,16 @@ static void check_namespaces(struct checker *c, const char *pid)
 			continue;
 		(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
 				"task %s is in another %s namespace than ckpt", pid, name);
-		(void)ckpt_remedy(&e, "run ckpt inside it: nsenter -t %s --%s ckpt dump …", pid,
-				  !strcmp(name, "mnt") ? "mount" : name);
+		/* A dump enters these three itself; it is a migration that is refused. */
+		if (!strcmp(name, "net") || !strcmp(name, "uts") || !strcmp(name, "ipc"))
+			(void)ckpt_remedy(
+				&e,
+				"run both ends inside: nsenter -t %s --net --uts --ipc "
+				"ckpt migrate --to unix:… (docs/migration.md, Namespaces)",
+				pid);
+		else
+			(void)ckpt_remedy(&e, "run ckpt inside it: nsenter -t %s --%s ckpt …", pid,
+					  !strcmp(name, "mnt") ? "mount" : name);
 		report(c, &e);
 	}
 }
