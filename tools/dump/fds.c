@@ -489,7 +489,8 @@ int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, ui
 		return 0;
 	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", pid,
 		       (unsigned long)v->start, (unsigned long)v->end);
-	fd = open(path, flags | O_CLOEXEC);
+	/* Nobody who stands still gives up a lease. */
+	fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open the mapped file %s",
 				       v->path);

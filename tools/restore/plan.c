@@ -74,6 +74,8 @@ static int plan_fd_kinds(struct restore_ctx *r, const Ckpt__Task *t, bool late, 
 			(void)steps_call(s, "O_ASYNC", SYS_fcntl, table->fds[i]->fd, F_SETFL,
 					 obj->flags & (O_APPEND | O_NONBLOCK | O_NOATIME |
 						       O_DIRECT | O_ASYNC));
+		if (!late && !seen[id - 1])
+			lock_plan_lease(obj, table->fds[i]->fd, s);
 		if (!kind->plan || kind->plan_late != late || (seen[id - 1] && !kind->plan_each)) {
 			seen[id - 1] = true;
 			continue;
