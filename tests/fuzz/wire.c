@@ -42,36 +42,78 @@ int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *c
 		       size_t n,
 		       struct ckpt_err *err)
 {
+	struct warm_task *w = calloc(1, sizeof(*w)), **at;
+
 	(void)lone_sid;
 	(void)mms;
 	(void)n;
 	(void)err;
 	r->warm = calloc(1, sizeof(*r->warm));
-	r->root = pid;
+	at = vec_push(&r->warm->tasks);
+	*at = w;
+	w->pid = r->root = pid;
 	return 0;
 }
 
-int restore_warm_map(struct restore_ctx *r, const Ckpt__Mm *mm, struct ckpt_err *err)
+struct warm_task *restore_warm_find(const struct restore_ctx *r, int pid)
+{
+	for (size_t i = 0; r->warm && i < r->warm->tasks.n; i++)
+		if (r->warm->tasks.v[i]->pid == pid)
+			return r->warm->tasks.v[i];
+	return NULL;
+}
+
+int restore_warm_follow(struct restore_ctx *r, const struct warm_follow *f, struct ckpt_err *err)
 {
 	(void)r;
+	(void)f;
+	(void)err;
+	return 0;
+}
+
+int restore_warm_settle(struct restore_ctx *r,
+			int (*gone)(void *arg, const struct warm_task *w, bool lives,
+				    struct ckpt_err *err),
+			void *arg, struct ckpt_err *err)
+{
+	(void)r;
+	(void)gone;
+	(void)arg;
+	(void)err;
+	return 0;
+}
+
+int restore_warm_map(struct restore_ctx *r, struct warm_task *w, const Ckpt__Mm *mm,
+		     struct ckpt_err *err)
+{
+	(void)r;
+	(void)w;
 	(void)mm;
 	(void)err;
 	return 0;
 }
 
-bool restore_warm_has(const struct restore_ctx *r, uint64_t start, uint64_t end)
+bool restore_warm_has(const struct warm_task *w, uint64_t start, uint64_t end)
 {
-	(void)r;
+	(void)w;
 	(void)end;
 	return start & 1 << 14;
 }
 
-int restore_warm_write(struct restore_ctx *r, uint64_t addr, const void *data, size_t len)
+int restore_warm_write(const struct warm_task *w, uint64_t addr, const void *data, size_t len)
 {
-	(void)r;
+	(void)w;
 	(void)addr;
 	/* All of it is there. */
 	return XXH3_64bits(data, len) == 1 ? -EIO : 0;
+}
+
+int restore_warm_read(const struct warm_task *w, uint64_t addr, void *data, size_t len)
+{
+	(void)w;
+	(void)addr;
+	memset(data, 0, len);
+	return 0;
 }
 
 int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
@@ -106,8 +148,12 @@ void restore_drop(struct restore_ctx *r)
 
 void restore_end(struct restore_ctx *r)
 {
+	for (size_t i = 0; r->warm && i < r->warm->tasks.n; i++) {
+		vec_free(&r->warm->tasks.v[i]->pages);
+		free(r->warm->tasks.v[i]);
+	}
 	if (r->warm)
-		vec_free(&r->warm->pages);
+		vec_free(&r->warm->tasks);
 	free(r->warm);
 	image_free(r->img);
 	free(r->img);
