@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import busy  # noqa: E402
 from _invariants import Program, World, points_of  # noqa: E402
 from _walk import HOWS, disturb, one_clear_error, private_world  # noqa: E402
+from inits import start_init  # noqa: E402
 from sandbox import BUILD, alive, check, main, pids, state, threads, tree  # noqa: E402
 
 
@@ -53,7 +54,7 @@ def walk(box, target, image, hows, hit, *args):
 
 
 def busy_pid(box, target, args):
-    if "--pidns" not in args:
+    if "--pidfile" not in args:
         return target.pid
     with open(os.path.join(box.dir, "pidfile")) as f:
         return int(f.read())
@@ -85,6 +86,14 @@ def body(box):
         target.finish()
         box.wait(lambda: not [p for p in pids() if p > 2 and p != os.getpid()], f"{name}: all of it has ended")
         shutil.rmtree(image)
+    # The init of a pid namespace of its own.
+    image = os.path.join(box.dir, "image-init")
+    target = start_init(box, "task_tree", "--mount-proc")
+    box.dump(target, "--kill", image=image)
+    walk(box, target, image, ("fail", "kill"), hit, "--pidfile", pidfile)
+    box.restore("--pidfile", pidfile, image=image)
+    target.pid = busy_pid(box, target, ("--pidfile",))
+    target.finish()
     missed = [p for p in names if p not in hit]
     check(not missed, f"points that no restore meets: {missed}")
 

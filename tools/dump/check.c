@@ -248,8 +248,8 @@ static void read_namespaces(struct checker *c)
 		c->alike = ns_of(root, "mnt");
 }
 
-/* Number 1 of a pid namespace cannot be given by a restore. Who is in a namespace of its own sees
- * what ckpt does not: only there is it a question. */
+/* The init of a pid namespace is made again as one, with a /proc of its own. Who is in a namespace
+ * of its own sees what ckpt does not: only there is it a question. */
 static void check_init(struct checker *c, int pid)
 {
 	struct ckpt_err e = { 0 };
@@ -258,8 +258,16 @@ static void check_init(struct checker *c, int pid)
 
 	if (proc_inner_pid(pid, pid, &vpid, &nested, &e) || !nested || vpid != 1)
 		return;
-	(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
-			"task %d is the init (pid 1) of a pid namespace of its own", pid);
+	if (!c->d.opts->ns)
+		(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
+				"task %d is the init (pid 1) of a pid namespace of its own, which "
+				"does not migrate",
+				pid);
+	else if (!dump_ns_own_proc(pid))
+		(void)ckpt_fail(&e, E_UNSUPPORTED, -EOPNOTSUPP,
+				"task %d is the init (pid 1) of a pid namespace of its own, but "
+				"its /proc is that of another one",
+				pid);
 	report(c, &e);
 }
 

@@ -127,7 +127,8 @@ struct dump_ctx {
 	Ckpt__Inventory inv;
 	Ckpt__Stats stats;
 	Ckpt__Namespaces namespaces;
-	struct utsname un; /* inv points into these two */
+	char proc_options[256]; /* of namespaces */
+	struct utsname un;      /* inv points into these two */
 	char *boot_id;
 };
 
@@ -162,6 +163,8 @@ int dump_check(const struct ckpt_dump_opts *opts, const struct vma_iter *iter, s
 void dump_ns_enter(int pid, struct dump_ns *ret);
 /* Is there something in them that nobody will make again? */
 int dump_ns_check(const struct ckpt_dump_opts *opts, struct ckpt_err *err) __must_check;
+/* Is the /proc of @pid that of its own pid namespace? */
+bool dump_ns_own_proc(int pid);
 void dump_ns_fill(struct dump_ctx *d); /* the inventory, behind its uname() */
 /* collect.c */
 int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err) __must_check;

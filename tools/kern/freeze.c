@@ -558,7 +558,8 @@ static void target_kill(struct target *t)
 	for (size_t i = 0; i < t->tasks.n; i++)
 		if (!t->tasks.v[i].zombie)
 			(void)kill(t->tasks.v[i].pid, SIGKILL);
-	for (size_t i = 0; i < t->tasks.n; i++) {
+	/* The init of a pid namespace ends behind all that is in it, so the root comes last. */
+	for (size_t i = t->tasks.n; i-- > 0;) {
 		struct target_task *task = &t->tasks.v[i];
 
 		/* The main thread reports last. */

@@ -44,6 +44,17 @@ int arena_own(struct arena *a, struct ckpt_err *err)
 	return 0;
 }
 
+int arena_take_over(struct arena *a, struct ckpt_err *err)
+{
+	owned.list_op_pending = NULL;
+	return arena_own(a, err);
+}
+
+void arena_forget(void)
+{
+	owned.list_op_pending = NULL;
+}
+
 void arena_disown(struct arena *a)
 {
 	if (owned.list_op_pending != (struct robust_list *)a->base)

@@ -34,6 +34,10 @@ struct steps {
 void arena_init(struct arena *a, void *base, uint64_t remote, uint64_t size);
 /* Make this thread the owner whose death the interpreter notices. One arena at a time. */
 int arena_own(struct arena *a, struct ckpt_err *err) __must_check;
+/* The same in a copy of ckpt (fork), which takes it over; the one that it is taken from then
+ * forgets it, and its end is nothing to the arena. */
+int arena_take_over(struct arena *a, struct ckpt_err *err) __must_check;
+void arena_forget(void);
 void arena_disown(struct arena *a);
 
 /* Room of @len bytes, 16-aligned, zeroed. NULL when the arena is full. */

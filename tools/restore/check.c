@@ -109,6 +109,8 @@ int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const st
 {
 	struct ckpt_err first = { 0 };
 	struct checker c = { .found = found, .arg = arg, .first = &first };
+	const Ckpt__Namespaces *ns = r->img->inv->namespaces;
+	bool fresh = r->opts->pidns || (ns && ns->pid); /* all numbers are free */
 
 	if (geteuid() != 0) {
 		struct ckpt_err e = { 0 };
@@ -117,7 +119,7 @@ int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const st
 		report(&c, &e);
 	}
 	check_cpu(r, &c);
-	for (size_t i = 0; !r->opts->pidns && i < r->img->tasks.n; i++) {
+	for (size_t i = 0; !fresh && i < r->img->tasks.n; i++) {
 		const Ckpt__Task *t = r->img->tasks.v[i];
 
 		check_pid(r, &c, t->pid, "task");
@@ -125,7 +127,7 @@ int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const st
 		for (size_t k = 1; k < t->n_threads; k++)
 			check_pid(r, &c, t->threads[k]->tid, "thread");
 	}
-	for (size_t i = 0; !r->opts->pidns && i < r->births.nstandins; i++)
+	for (size_t i = 0; !fresh && i < r->births.nstandins; i++)
 		check_pid(r, &c, r->births.standins[i].pid,
 			  r->births.standins[i].session ? "session" : "process group");
 	if (!c.count || found)

@@ -91,9 +91,16 @@ int ckpt_restore_pidns(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 {
 	struct report rep;
 	auto_fd rd = -1;
-	int p[2];
+	struct image img;
+	int p[2], rc;
+	bool own;
 	pid_t init;
 
+	rc = image_read_inventory(&img, opts->dir, err);
+	own = !rc && img.inv->namespaces && img.inv->namespaces->pid;
+	image_free(&img);
+	if (rc || own) /* it brings one */
+		return rc ? rc : ckpt_restore(opts, ui, ret, err);
 	if (pipe2(p, O_CLOEXEC))
 		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot make a pipe");
 	rd = p[0];

@@ -216,6 +216,8 @@ static int plan_process(struct restore_ctx *r, size_t at, bool *seen, struct ste
 		restore_plan_clocks(r, s);
 	if (warm)
 		plan_warm(s);
+	else if (!t->ppid && r->init)
+		(void)steps_call(s, "have descriptors of its own", SYS_unshare, CLONE_FILES);
 	else if (!t->ppid)
 		restore_plan_leave(r, s);
 	rc = restore_plan_births(r, at, BIRTH_OLD_SESSION, s, err);
@@ -327,7 +329,9 @@ static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
 			ts->warm = ts->thread && !k ? restore_warm_find(r, t->pid) : NULL;
 			if (ts->warm)
 				ts->base = &ts->warm->mm;
-			ts->slot = ts->warm ? ts->warm->slot : arena_slot(&r->arena);
+			ts->slot = ts->warm              ? ts->warm->slot
+				   : r->init && !i && !k ? r->init
+							 : arena_slot(&r->arena);
 			if (!ts->slot)
 				return ckpt_fail(err, E_NOMEM, -ENOSPC, "the arena is too small");
 			ts->slot->tid = ts->thread ? ts->thread->tid : t->pid;

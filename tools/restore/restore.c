@@ -240,6 +240,8 @@ int restore_build(struct restore_ctx *r, struct ckpt_err *err)
 	rc = r->root;
 	if (r->warm)
 		restore_warm_go(r);
+	else if (r->init)
+		restore_init_go(r);
 	else
 		rc = restore_birth_root(r, r->slots.v[0].slot, root->pid,
 					root->lone_sid && root->sid != root->pid ? root->sid : 0, 0,
@@ -318,7 +320,7 @@ int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
 	if (!rc)
 		rc = restore_vdso_check(r, err);
 	if (!rc)
-		rc = r->warm ? restore_arena_check(r, err) : restore_arena_map(r, err);
+		rc = r->arena_map ? restore_arena_check(r, err) : restore_arena_map(r, err);
 	if (!rc && !r->opts->plan_only)
 		rc = restore_clocks_make(r, err);
 	if (!rc)
@@ -359,6 +361,17 @@ static int build_guarded(struct restore_ctx *r, struct ckpt_err *err)
 		  : restore_build(r, err);
 }
 
+int restore_whole(struct restore_ctx *r, struct ckpt_err *err)
+{
+	int rc = restore_plan_image(r, err);
+
+	if (!rc)
+		rc = build_guarded(r, err);
+	if (!rc && (rc = restore_let_go(r, err)))
+		kill_released(r);
+	return rc;
+}
+
 int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 		 struct restore_result *ret, struct ckpt_err *err)
 {
@@ -370,18 +383,16 @@ int ckpt_restore(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 		rc = image_read(r.img, opts->dir, err);
 	if (!rc && !opts->plan_only)
 		rc = image_unpack(r.img, (int)sysconf(_SC_NPROCESSORS_ONLN), err);
-	if (!rc)
+	if (!rc && opts->plan_only)
 		rc = restore_plan_image(&r, err);
 	if (!rc && opts->plan_only)
 		restore_plan_print(&r, plan_line, ui);
-	else if (!rc)
-		rc = build_guarded(&r, err);
-	if (!rc && !opts->plan_only && (rc = restore_let_go(&r, err)))
-		kill_released(&r);
-	if (!rc) {
+	else if (!rc && r.img->inv->namespaces && r.img->inv->namespaces->pid)
+		rc = restore_as_init(&r, ret, err);
+	else if (!rc && !(rc = restore_whole(&r, err)))
 		ret->pid = ret->wait_for = r.root;
+	if (!rc)
 		ret->total_us = io_now_us() - begin;
-	}
 	restore_end(&r);
 	return rc;
 }

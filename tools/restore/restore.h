@@ -85,8 +85,9 @@ struct restore_ctx {
 	struct guard guard;                 /* holds the threads by ptrace; pid 0: ckpt does */
 	int timens_fd;                      /* the time namespace to enter; 0: ckpt's */
 	int spare_tid;                      /* last number given to a helper thread */
-	struct restore_warm *warm;          /* NULL: no task exists before it is built */
-	uint64_t filled; /* bytes of memory that the plan reads from page files */
+	struct ckpt_slot *init;    /* of a root that exists, with no memory but the arena; NULL */
+	struct restore_warm *warm; /* NULL: no task exists before it is built */
+	uint64_t filled;           /* bytes of memory that the plan reads from page files */
 };
 
 struct restore_result {
@@ -103,6 +104,14 @@ int restore_ns_enter(const struct ckpt_restore_opts *opts, struct ckpt_err *err)
 /* The same in a fresh pid namespace, with an init of its own. */
 int ckpt_restore_pidns(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 		       struct restore_result *ret, struct ckpt_err *err) __must_check;
+/* init.c: the rest of ckpt_restore() when the root is the init of a pid namespace: it is made
+ * first, and a copy of ckpt in its namespace does what is to be done. */
+int restore_as_init(struct restore_ctx *r, struct restore_result *ret,
+		    struct ckpt_err *err) __must_check;
+/* It waits: let it run the list that restore_plan() put into its slot. */
+void restore_init_go(struct restore_ctx *r);
+/* restore.c: plan, build, let go */
+int restore_whole(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 /* What would stop this restore here and now; as ckpt_dump_check(). */
 int ckpt_restore_check(const struct ckpt_restore_opts *opts, struct ckpt_ui *ui,
 		       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
