@@ -41,6 +41,9 @@
 #define HUGE ((char *)0x720000000000ul)
 #define HUGE_BYTES (4ul << 20)
 #define FILEMAP ((char *)0x730000000000ul)
+/* Twelve page tables that are mutated at random. */
+#define WILD ((char *)0x740000000000ul)
+#define WILD_PAGES 6144ul
 
 /* ---- the target: does what a letter says, answers with it --------------------------------- */
 
@@ -68,6 +71,48 @@ static void do_own_uffd(void)
 
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg))
 		_exit(11);
+}
+
+/* Anything that changes which pages there are, on a scale of pages or of whole page tables. */
+static void go_wild(void)
+{
+	static unsigned int seed = 815;
+
+	for (int n = 0; n < 12; n++) {
+		unsigned int r = (unsigned int)rand_r(&seed), s = (unsigned int)rand_r(&seed);
+		size_t page = (r >> 4) % WILD_PAGES, table = page & ~511ul;
+		size_t len = r & 8 ? 1 + (s & 31) : 512 * (1 + (s & 1));
+		char *at = WILD + (r & 8 ? page : table) * PAGE;
+
+		if ((r & 8 ? page : table) + len > WILD_PAGES)
+			len = 1;
+		switch (r & 7) {
+		case 0:
+			madvise(at, len * PAGE, MADV_DONTNEED);
+			break;
+		case 1: /* read only: zero pages */
+			for (size_t i = 0; i < len; i++)
+				(void)*(volatile char *)(at + i * PAGE);
+			break;
+		case 2:
+			munmap(at, len * PAGE);
+			map_at(at, len * PAGE, MAP_ANONYMOUS, -1);
+			break;
+		case 3:
+			madvise(at, len * PAGE, s & 32 ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+			break;
+		case 4: /* dropped as a whole, and one page is back */
+			madvise(WILD + table * PAGE, 512 * PAGE, MADV_DONTNEED);
+			WILD[page * PAGE] = (char)s;
+			break;
+		case 5:
+			madvise(at, len * PAGE, MADV_FREE);
+			break;
+		default:
+			for (size_t i = 0; i < len && i < 40; i++)
+				at[i * PAGE + (s & 1023)] = (char)(s >> 3);
+		}
+	}
 }
 
 static void act(char what, int data)
@@ -165,6 +210,13 @@ static void act(char what, int data)
 		break;
 	case 'k': /* guards over pages that existed */
 		(void)madvise(BASE + 40 * PAGE, 2 * PAGE, MADV_GUARD_INSTALL);
+		break;
+	case 'W':
+		map_at(WILD, WILD_PAGES * PAGE, MAP_ANONYMOUS, -1);
+		fill(WILD, WILD_PAGES / 2 * PAGE);
+		break;
+	case 'X':
+		go_wild();
 		break;
 	case 'u':
 		do_own_uffd();
@@ -613,6 +665,99 @@ static void test_ranges(void **state)
 		assert_true(s.map[30] == '=' || s.map[30] == 'c');
 }
 
+/* What a chain of increments would hold of WILD: brought up to date by what is told, it must be what is there. */
+struct mirror {
+	char *now, *next;
+	int mem;
+	uint64_t same;
+};
+
+static int note_mirror(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct mirror *m = arg;
+	size_t off = addr - (uintptr_t)WILD, len = npages * PAGE;
+
+	assert_true(off + len <= WILD_PAGES * PAGE);
+	if (flags & (TRACK_SAME | TRACK_WRITTEN | TRACK_ZERO)) {
+		if ((flags & TRACK_WRITTEN) && !(flags & TRACK_ZERO))
+			assert_int_equal(pread(m->mem, m->next + off, len, (off_t)addr), len);
+		else if (flags & TRACK_SAME)
+			memcpy(m->next + off, m->now + off, len);
+	} else {
+		memcpy(m->next + off, m->now + off, len);
+	}
+	m->same += flags & TRACK_SAME ? npages : 0;
+	return 0;
+}
+
+/* What is there. Where no page is, reading would make one, and the page table with it. */
+static void read_wild(const struct fixture *f, int mem, char *is)
+{
+	static uint64_t e[WILD_PAGES];
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", f->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, e, sizeof(e), (off_t)((uintptr_t)WILD / PAGE * 8)), sizeof(e));
+	close(fd);
+	for (size_t i = 0; i < WILD_PAGES; i++)
+		if (e[i] >> 63 || (e[i] >> 62 & 1 && (e[i] & 31) != 31))
+			assert_int_equal(pread(mem, is + i * PAGE, PAGE, (off_t)(uintptr_t)WILD + (off_t)(i * PAGE)),
+					 PAGE);
+}
+
+static void wild_pass(struct fixture *f, struct mirror *m, bool attach)
+{
+	struct target tg = { 0 };
+	struct ckpt_err err = { 0 };
+	char *swap = m->now, *is = calloc(WILD_PAGES, PAGE);
+
+	if (target_freeze(&tg, f->pid, &err))
+		fail_msg("%s: %s", err.where, err.msg);
+	if (attach && tracker_attach(&f->t, f->ops, &tg.tasks.v[0], &err))
+		fail_msg("%s: %s", err.where, err.msg);
+	m->mem = tg.tasks.v[0].mem_fd;
+	memset(m->next, 0, WILD_PAGES * PAGE);
+	assert_int_equal(tracker_begin(&f->t), 0);
+	assert_int_equal(tracker_collect(&f->t, (uintptr_t)WILD, (uintptr_t)WILD + WILD_PAGES * PAGE,
+					 TRACK_ARM | TRACK_ANON | (attach ? 0 : TRACK_RANGES), note_mirror, m),
+			 0);
+	assert_int_equal(tracker_armed(&f->t), 0);
+	read_wild(f, m->mem, is);
+	target_thaw(&tg, TARGET_RUN);
+	target_free(&tg);
+	for (size_t i = 0; i < WILD_PAGES; i++)
+		if (memcmp(is + i * PAGE, m->next + i * PAGE, PAGE) != 0)
+			fail_msg("page %zu differs", i);
+	free(is);
+	m->now = m->next;
+	m->next = swap;
+}
+
+static void test_wild(void **state)
+{
+	struct fixture *f = *state;
+	struct mirror m = { calloc(WILD_PAGES, PAGE), calloc(WILD_PAGES, PAGE), -1, 0 };
+
+	tell(f, 'W');
+	wild_pass(f, &m, true);
+	for (int i = 0; i < 80; i++) {
+		tell(f, 'X');
+		wild_pass(f, &m, false);
+	}
+	/* Nothing happens to half of it, and of the rest there is nothing: that is not looked at. */
+	tell(f, 'W');
+	wild_pass(f, &m, false);
+	m.same = 0;
+	wild_pass(f, &m, false);
+	if (f->ops == &track_wp_async || f->ops == &track_kmod)
+		assert_true(m.same >= WILD_PAGES / 2);
+	free(m.now);
+	free(m.next);
+}
+
 /* The target sees no descriptor, and after the detach no trace. */
 static void test_no_trace(void **state)
 {
@@ -652,6 +797,7 @@ static const struct {
 	{ "huge", test_huge },
 	{ "tables", test_tables },
 	{ "ranges", test_ranges },
+	{ "wild", test_wild },
 	{ "file", test_file },
 	{ "exec", test_exec },
 	{ "own_userfaultfd", test_own_userfaultfd },

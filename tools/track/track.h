@@ -36,7 +36,7 @@ enum {
 	TRACK_KEEP = 1u << 4,  /* with TRACK_ARM: keep what is reported as it is now, for
 				* tracker_kept(); for who said that he can */
 	TRACK_RANGES = 1u << 3, /* TRACK_SAME may be reported: who knows without looking at every
-				 * page need not */
+				 * page need not. Of a target that stands still */
 };
 
 /* Called for runs of anonymous pages, ascending; non-zero stops and is returned. */
@@ -70,6 +70,7 @@ struct tracker {
 	int pid;                     /* as this process sees it */
 	int fd;                      /* of the back end, -1 none */
 	void *state;                 /* of the back end in this process */
+	unsigned int facts;          /* of the back end about this kernel; 0: not known yet */
 	int pagemap_fd;              /* of the address space that pid had at tracker_begin() */
 	void *buf;
 	uint64_t start_time; /* /proc/PID/stat: a recycled pid is another program */

@@ -48,9 +48,11 @@
 #define ARENA_BYTES (64u << 10)
 
 /* /proc/PID/pagemap */
+#define PM_PRESENT (1ull << 63)
 #define PM_SWAP (1ull << 62)
 #define PM_SWAP_TYPE 0x1full
 #define PM_OFFSET_SHIFT 5
+#define PM_UFFD_WP (1ull << 57)
 #define PM_GUARD (1ull << 58)
 #define MARKER_GUARD 4u    /* in the offset of a marker; Linux 6.13, which has no bit 58 yet */
 #define PM_TYPE_MARKER 31u /* the last of 32 swap types, in every kernel that has markers */
@@ -243,22 +245,22 @@ static int make_registered(struct tracker *t, uint64_t start, uint64_t end)
 	return rc;
 }
 
-/* What a page of a "swapped" region is: a page indeed, a guard, or a marker that means nothing. */
-enum { SWAP_PAGE, SWAP_GUARD, SWAP_NOTHING };
+/* What an entry that is not present is: a page indeed, a guard, or a marker that means nothing. */
+enum { ENTRY_PAGE, ENTRY_GUARD, ENTRY_NOTHING };
 
-static int swap_kind(uint64_t e)
+static int entry_kind(uint64_t e)
 {
 	if ((e & PM_GUARD) || (is_marker(e) && (e >> PM_OFFSET_SHIFT & MARKER_GUARD)))
-		return SWAP_GUARD;
-	return is_marker(e) ? SWAP_NOTHING : SWAP_PAGE;
+		return ENTRY_GUARD;
+	return is_marker(e) ? ENTRY_NOTHING : ENTRY_PAGE;
 }
 
-static int report_swapped(struct tracker *t, const struct scan_region *r, unsigned int flags,
+static int report_entries(struct tracker *t, const struct scan_region *r, unsigned int flags,
 			  track_fn fn, void *arg)
 {
 	const unsigned int of_kind[] = { flags, TRACK_GUARD | TRACK_WRITTEN };
 	uint64_t e[512], run = r->start;
-	int rc = 0, kind = SWAP_NOTHING;
+	int rc = 0, kind = ENTRY_NOTHING;
 
 	for (uint64_t at = r->start; !rc && at < r->end;) {
 		size_t want = (r->end - at) / PAGE;
@@ -270,17 +272,17 @@ static int report_swapped(struct tracker *t, const struct scan_region *r, unsign
 		if (n < 8)
 			return n < 0 ? -errno : -ENODATA;
 		for (size_t i = 0; !rc && i < (size_t)n / 8; i++, at += PAGE) {
-			int k = swap_kind(e[i]);
+			int k = entry_kind(e[i]);
 
 			if (k == kind)
 				continue;
-			if (kind != SWAP_NOTHING && at > run)
+			if (kind != ENTRY_NOTHING && at > run)
 				rc = fn(arg, run, (at - run) / PAGE, of_kind[kind]);
 			kind = k;
 			run = at;
 		}
 	}
-	if (!rc && kind != SWAP_NOTHING && r->end > run)
+	if (!rc && kind != ENTRY_NOTHING && r->end > run)
 		rc = fn(arg, run, (r->end - run) / PAGE, of_kind[kind]);
 	return rc;
 }
@@ -294,17 +296,18 @@ static int report(struct tracker *t, const struct scan_region *r, track_fn fn, v
 	if (r->categories & SCAN_PFNZERO)
 		flags |= TRACK_ZERO;
 	if (r->categories & SCAN_SWAPPED)
-		return report_swapped(t, r, flags, fn, arg);
+		return report_entries(t, r, flags, fn, arg);
 	return fn(arg, r->start, (r->end - r->start) / PAGE, flags);
 }
 
-static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
-		      track_fn fn, void *arg)
+/* Report and, with @arm, protect what is in [start, end), in one atomic act. */
+static int collect_pages(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
+			 track_fn fn, void *arg)
 {
 	bool arm = how & TRACK_ARM;
 	uint64_t file = how & TRACK_ANON ? 0 : SCAN_FILE;
-	int rc = arm && !(how & TRACK_KNOWN) ? make_registered(t, start, end) : 0;
 	uint64_t told = start;
+	int rc = 0;
 
 	while (!rc && start < end) {
 		struct scan_arg a = {
@@ -340,6 +343,173 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned 
 	return rc;
 }
 
+/* ---- the same as before, and the rest ---------------------------------------------------------
+ */
+
+/*
+ * Who takes ranges need not be told of each page that is as it was, and a scan for entries that are
+ * not protected is ten times as fast. Of anonymous memory nothing is lost by it:
+ *   - an entry without a page is not protected either, so a page that was dropped is found;
+ *   - a page table that is gone as a whole is found by a kernel that takes holes for written.
+ *     Others are asked: in a table that is there, what the scan did not find is not empty.
+ * What is found is collected page by page. In memory of files dropped pages leave markers that are
+ * protected. The task stands still meanwhile.
+ */
+#define TABLE_BYTES (2u << 20)
+#define NEAR_BYTES                                                                                 \
+	(512u << 10) /* between two finds: to look at all of it is as quick as to ask twice */
+#define ASK_BYTES (16ull << 30) /* of which each table may be asked for */
+#define SMALL_BYTES (4u << 20)  /* is looked at page by page */
+enum { HOLES_TOLD = 1, HOLES_UNTOLD };
+
+struct areas {
+	struct area {
+		uint64_t start, end;
+	} * v;
+	size_t n, cap;
+};
+
+/* Ascending. */
+static int area_add(struct areas *l, uint64_t start, uint64_t end)
+{
+	struct area *last = l->n ? &l->v[l->n - 1] : NULL;
+
+	if (last && start <= last->end + NEAR_BYTES) {
+		if (end > last->end)
+			last->end = end;
+		return 0;
+	}
+	last = vec_push(l);
+	if (!last)
+		return -ENOMEM;
+	*last = (struct area) { start, end };
+	return 0;
+}
+
+static int add_holes(struct tracker *t, struct areas *found, uint64_t start, uint64_t end)
+{
+	int rc = 0;
+
+	for (uint64_t at = start, next; !rc && at < end; at = next) {
+		uint64_t e;
+
+		next = (at | (TABLE_BYTES - 1)) + 1;
+		if (next > end)
+			next = end;
+		if (pread(t->pagemap_fd, &e, 8, (off_t)(at / PAGE * 8)) != 8)
+			rc = -ENODATA;
+		else if (!(e & (PM_PRESENT | PM_SWAP | PM_UFFD_WP)))
+			rc = area_add(found, at, next);
+	}
+	return rc;
+}
+
+static int find_changed(struct tracker *t, uint64_t start, uint64_t end, struct areas *found)
+{
+	bool ask = t->facts != HOLES_TOLD;
+	uint64_t told = start;
+	int rc = 0;
+
+	for (uint64_t at = start; !rc && at < end;) {
+		struct scan_arg a = { .flags = SCAN_CHECK_WPASYNC,
+				      .category_mask = SCAN_WRITTEN,
+				      .return_mask = SCAN_WRITTEN };
+		const struct scan_region *r = t->buf;
+		int n = scan(t, &a, at, end);
+
+		if (n < 0)
+			return n == -EPERM ? -ESTALE : n;
+		for (int i = 0; !rc && i < n; i++) {
+			if (ask && r[i].start > told)
+				rc = add_holes(t, found, told, r[i].start);
+			if (!rc)
+				rc = area_add(found, r[i].start, r[i].end);
+			told = r[i].end > told ? r[i].end : told;
+		}
+		if (a.walk_end < told)
+			a.walk_end = told;
+		if (!rc && a.walk_end <= at)
+			rc = -EPROTO;
+		at = a.walk_end;
+	}
+	return !rc && ask ? add_holes(t, found, told, end) : rc;
+}
+
+/* Does a scan for what is written find memory that has no page table? 6.18 does, the first
+ * with PAGEMAP_SCAN did not. */
+static bool holes_told(struct tracker *t)
+{
+	const size_t len = 2 * (size_t)TABLE_BYTES;
+	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	auto_fd own = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	auto_fd uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	struct tracker self = { .pagemap_fd = own, .buf = t->buf };
+	struct scan_arg a = { .category_mask = SCAN_WRITTEN, .return_mask = SCAN_WRITTEN };
+	const struct scan_region *r = t->buf;
+	uint64_t start = (uint64_t)p;
+	bool told;
+
+	if (p == MAP_FAILED)
+		return false;
+	told = own >= 0 && uffd >= 0 && !uffd_enable(uffd) &&
+	       !uffd_register(uffd, start, start + len) &&
+	       scan(&self, &a, start, start + len) == 1 && r->start == start &&
+	       r->end == start + len;
+	(void)munmap(p, len);
+	return told;
+}
+
+static int wp_begin(struct tracker *t)
+{
+	if (!t->facts)
+		t->facts = holes_told(t) ? HOLES_TOLD : HOLES_UNTOLD;
+	return 0;
+}
+
+static int collect_changed(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
+			   track_fn fn, void *arg)
+{
+	struct areas found = { 0 };
+	uint64_t at = start;
+	int rc = find_changed(t, start, end, &found);
+
+	for (size_t i = 0; !rc && i < found.n; i++) {
+		const struct area *a = &found.v[i];
+
+		if (a->start > at)
+			rc = fn(arg, at, (a->start - at) / PAGE, TRACK_SAME);
+		if (!rc)
+			rc = collect_pages(t, a->start, a->end, how, fn, arg);
+		at = a->end;
+	}
+	if (!rc && at < end)
+		rc = fn(arg, at, (end - at) / PAGE, TRACK_SAME);
+	vec_free(&found);
+	return rc;
+}
+
+/* Where is it quicker? */
+static bool by_changes(const struct tracker *t, uint64_t start, uint64_t end, unsigned int how)
+{
+	const unsigned int need = TRACK_ARM | TRACK_RANGES | TRACK_ANON;
+
+	return (how & need) == need && end - start >= SMALL_BYTES &&
+	       (t->facts == HOLES_TOLD || end - start <= ASK_BYTES);
+}
+
+static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
+		      track_fn fn, void *arg)
+{
+	bool arm = how & TRACK_ARM;
+	int rc = arm && !(how & TRACK_KNOWN) ? make_registered(t, start, end) : 0;
+
+	if (rc)
+		return rc;
+	return by_changes(t, start, end, how) ? collect_changed(t, start, end, how, fn, arg)
+					      : collect_pages(t, start, end, how, fn, arg);
+}
+
 bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end)
 {
 	return t->ops == &track_wp_async && t->fd >= 0 && !uffd_register(t->fd, start, end);
@@ -350,5 +520,6 @@ const struct track_ops track_wp_async = {
 	.probe = wp_probe,
 	.live = true,
 	.attach = wp_attach,
+	.begin = wp_begin,
 	.collect = wp_collect,
 };
