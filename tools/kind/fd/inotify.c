@@ -3,7 +3,8 @@
  * Inotify: watches and their numbers. The kernel tells a file handle for each watched file; the
  * file is found by it, or, where the file system cannot open handles, among the names the tree
  * uses. Numbers are given out in ascending order, so gaps are made again by watches that are
- * removed at once.
+ * removed at once. Events that were queued cannot be saved: reading them takes them away. In their
+ * place the restored program reads what the kernel queues when it had to drop some, IN_Q_OVERFLOW.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -12,43 +13,25 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "fd_inotify.pb-c.h"
 #include "kern/getfd.h"
 #include "kern/mounts.h"
 #include "kind/fd/kinds.h"
 
-#define WD_MAX 1000000u /* a gap costs two system calls a number */
+#define WD_MAX 1000000u      /* a gap costs two system calls a number */
+#define QUEUE_MAX (1u << 21) /* an overflow costs one an event that fits */
+#define QUEUE_LIMIT "/proc/sys/fs/inotify/max_queued_events"
 
 static bool inotify_match(const struct fd_facts *f)
 {
 	return !strcmp(f->link, "anon_inode:inotify");
-}
-
-static int local_or_taken(const struct fd_facts *f, int *ret_own)
-{
-	if (f->local >= 0)
-		return f->local;
-	return *ret_own = fd_take(f->pid, f->fd);
-}
-
-static int inotify_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err)
-{
-	auto_fd own = -1;
-	int fd = local_or_taken(f, &own), bytes = 0;
-
-	(void)d;
-	if (fd >= 0 && !ioctl(fd, FIONREAD, &bytes) && bytes)
-		return ckpt_remedy(
-			(ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-				   "fd %d (inotify): %d bytes of events are unread", f->fd, bytes),
-			 err),
-			"repeat when the program has read them");
-	return 0;
 }
 
 /* Some directory or file on the file system @dev, for open_by_handle_at(). */
@@ -159,10 +142,13 @@ static int inotify_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Obje
 {
 	Ckpt__FdInotify *m = msg;
 	const char *at = f->fdinfo;
-	int rc;
+	int rc, bytes = 0;
 
 	(void)d;
 	(void)obj;
+	if (ioctl(f->local, FIONREAD, &bytes))
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "inotify: FIONREAD");
+	m->unread = bytes > 0;
 	while ((at = strstr(at, "inotify wd:"))) {
 		Ckpt__FdInotifyWatch *w = kind_msg_new(&ckpt__fd_inotify_watch__descriptor);
 
@@ -208,6 +194,63 @@ static int skip_numbers(int fd, uint32_t from, uint32_t to)
 	return 0;
 }
 
+static int queue_limit(unsigned int *ret)
+{
+	auto_free char *text = NULL;
+	ssize_t n = io_read_file(AT_FDCWD, QUEUE_LIMIT, &text);
+
+	if (n < 0)
+		return (int)n;
+	*ret = (unsigned int)strtoul(text, NULL, 10);
+	return *ret && *ret <= QUEUE_MAX ? 0 : -ERANGE;
+}
+
+/* More events of a file of our own than the queue takes, each different from the one before: the
+ * same again would be dropped without a word. */
+static int flood(int fd, unsigned int limit)
+{
+	auto_fd own = memfd_create("ckpt-inotify", MFD_CLOEXEC);
+	char path[32];
+	int wd;
+
+	if (own < 0)
+		return -errno;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", own);
+	wd = inotify_add_watch(fd, path, IN_ATTRIB | IN_MODIFY);
+	if (wd < 0)
+		return -errno;
+	for (unsigned int n = 0; n <= limit; n += 2)
+		if (fchmod(own, 0600) || ftruncate(own, 0))
+			return -errno;
+	/* It says goodbye by an event, for which there is no room either. */
+	return inotify_rm_watch(fd, wd) ? -errno : 0;
+}
+
+/* Leave one event in the queue: that some were lost. It is the last of a full queue. */
+static int overflow(int fd)
+{
+	const int last = (int)sizeof(struct inotify_event);
+	unsigned int limit = 0;
+	char buf[4096];
+	int bytes, rc = queue_limit(&limit);
+
+	if (!rc)
+		rc = flood(fd, limit);
+	if (rc)
+		return rc;
+	if (ioctl(fd, FIONREAD, &bytes))
+		return -errno;
+	for (bytes -= last; bytes > 0;) {
+		ssize_t n =
+			read(fd, buf, (size_t)bytes < sizeof(buf) ? (size_t)bytes : sizeof(buf));
+
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		bytes -= (int)n;
+	}
+	return ioctl(fd, FIONREAD, &bytes) ? -errno : bytes < last ? -EIO : 0;
+}
+
 static int inotify_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
 			   int *ret_fd, struct ckpt_err *err)
 {
@@ -215,7 +258,6 @@ static int inotify_restore(struct restore_ctx *r, const Ckpt__Object *obj, const
 	auto_fd fd = fd_private(inotify_init1(IN_NONBLOCK));
 	uint32_t next = 1;
 
-	(void)r;
 	(void)obj;
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot make an inotify instance");
@@ -242,6 +284,22 @@ static int inotify_restore(struct restore_ctx *r, const Ckpt__Object *obj, const
 					 "inotify: %s got number %d, not %u", path, wd, w->wd);
 		next = w->wd + 1;
 	}
+	if (m->unread) {
+		int rc = overflow(fd);
+
+		if (rc == -ERANGE)
+			return ckpt_remedy(
+				(ckpt_fail(
+					 err, E_LIMIT, rc,
+					 "inotify: too long a queue to say that events were lost"),
+				 err),
+				"lower it: sysctl fs.inotify.max_queued_events=%u", QUEUE_MAX);
+		if (rc)
+			return ckpt_fail_errno(err, E_RESTORE, rc,
+					       "inotify: cannot say that events were lost");
+		ui_note(restore_ui(r), 1,
+			"inotify: unread events were lost, and the program is told so");
+	}
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
@@ -250,7 +308,6 @@ const struct fd_kind fd_kind_inotify = {
 	.name = "inotify",
 	.desc = &ckpt__fd_inotify__descriptor,
 	.match = inotify_match,
-	.check = inotify_check,
 	.dump = inotify_dump,
 	.restore = inotify_restore,
 };
