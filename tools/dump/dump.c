@@ -106,6 +106,7 @@ void dump_end(struct dump_ctx *d)
 	vec_free(&d->snapshots);
 	free(d->copied[0].zero);
 	free(d->copied[1].zero);
+	dump_stage_end(d);
 	dump_pre_end(d);
 	dump_session_end(d);
 	dump_net_free(d);
@@ -284,6 +285,8 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 		rc = dump_session_begin(&d, err);
 	if (!rc)
 		rc = dump_pre_begin(&d, err);
+	if (!rc)
+		dump_stage_begin(&d);
 	if (!rc)
 		rc = target_freeze(&d.target, opts->pid, err);
 	if (rc) {

@@ -94,6 +94,11 @@ struct dump_ctx {
 		size_t n, cap;
 	} snapshots;
 	struct {
+		void *room; /* NULL: none */
+		uint64_t bytes;
+		bool used;
+	} stage; /* stage.c */
+	struct {
 		uint64_t base; /* place of the first page in the page file */
 		unsigned char *zero;
 	} copied[2]; /* segments read while frozen, and later */
@@ -210,6 +215,11 @@ int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 bool dump_vma_tracked(const struct proc_vma *v);
 /* When the target may run again: the rest. */
 int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* stage.c: make room before the freeze; copy there what is to be read while all are frozen, if it
+ * fits; give it back */
+void dump_stage_begin(struct dump_ctx *d);
+int dump_stage_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+void dump_stage_end(struct dump_ctx *d);
 /* snapshot.c */
 int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 void dump_drop_snapshots(struct dump_ctx *d);

@@ -438,6 +438,8 @@ int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err)
 	if (!rc)
 		rc = dump_in_time(d, copy_us(d), err);
 	if (!rc)
+		rc = dump_stage_pages(d, err);
+	if (!rc)
 		rc = write_part(d, false, err);
 	d->stats.copy_us = dump_lap(&lap);
 	return rc;
@@ -447,7 +449,7 @@ int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err)
 {
 	int rc = 0;
 
-	if (d->snapshots.n)
+	if (d->snapshots.n || d->stage.used)
 		rc = write_part(d, true, err);
 	/* They end while the image is completed; dump_end() waits for them. */
 	for (size_t i = 0; i < d->snapshots.n; i++)

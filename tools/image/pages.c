@@ -79,8 +79,13 @@ static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char 
 			take = first + n - page;
 		if (seg->is_file)
 			memset(buf + (page - first + take - 1) * CKPT_PAGE, 0, CKPT_PAGE);
-		rc = io_pread_full(seg->fd, buf + (page - first) * CKPT_PAGE, take * CKPT_PAGE,
-				   seg->addr + skip * CKPT_PAGE);
+		rc = 0;
+		if (seg->data)
+			memcpy(buf + (page - first) * CKPT_PAGE, seg->data + skip * CKPT_PAGE,
+			       take * CKPT_PAGE);
+		else
+			rc = io_pread_full(seg->fd, buf + (page - first) * CKPT_PAGE,
+					   take * CKPT_PAGE, seg->addr + skip * CKPT_PAGE);
 		if (rc == -ENODATA && seg->is_file)
 			rc = 0;
 		if (rc && seg->moving) {

@@ -72,13 +72,14 @@ struct page_seg {
 	int fd; /* /proc/PID/mem or a shared object; borrowed */
 	uint32_t npages;
 	uint64_t addr;
-	uint64_t off;        /* set by image_pages_write */
-	bool is_file;        /* its last page may be cut by the end of the file */
-	bool frozen;         /* to be read before the target runs on, not from a snapshot */
-	bool unkept;         /* dump: not in what the tracker keeps */
-	bool moving;         /* of a program that runs: pages may go away */
-	bool later;          /* dump: read from a snapshot */
-	bool backed;         /* what is not saved shows a file: zeros are content */
+	uint64_t off;              /* set by image_pages_write */
+	bool is_file;              /* its last page may be cut by the end of the file */
+	bool frozen;               /* to be read before the target runs on, not from a snapshot */
+	bool unkept;               /* dump: not in what the tracker keeps */
+	bool moving;               /* of a program that runs: pages may go away */
+	bool later;                /* dump: written when the target runs again */
+	bool backed;               /* what is not saved shows a file: zeros are content */
+	const unsigned char *data; /* the pages themselves, instead of fd; NULL: there */
 	unsigned char *hash; /* room for the hash of every page (image/content.h); may be NULL */
 };
 struct page_segs {

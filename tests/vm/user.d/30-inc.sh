@@ -6,5 +6,9 @@ for t in kmod soft-dirty wp-async; do
 	verdict "increments/$t" $? "$(tail -12 /tmp/run.log)"
 	grep -E '^(PASS|SKIP|FAIL)' /tmp/run.log
 done
+for t in kmod wp-async; do
+	T_SIZES=16,128 T_TRACKER=$t tests/run --slow 15 -k inc_flat >/tmp/run.log 2>&1
+	verdict "increments/flat/$t" $? "$(tail -12 /tmp/run.log)"
+done
 tests/run --slow 15 -k inc_shared >/tmp/run.log 2>&1
 verdict increments/shared $? "$(tail -12 /tmp/run.log)"

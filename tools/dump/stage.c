@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Few pages are copied into ckpt's own memory while the program stands still, and
+ * into the image when it runs again: the file's fresh pages and the sums take
+ * several times as long as the copy. The room is made and touched before the
+ * freeze, by what the increment before had to copy.
+ */
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "dump/dump.h"
+
+#define STAGE_MIN (1ull << 20)
+#define STAGE_MAX (64ull << 20)
+#define BATCH 512u
+#define HUGE_BYTES (2ull << 20)
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+void dump_stage_begin(struct dump_ctx *d)
+{
+	const Ckpt__Stats *was = d->parent ? d->parent->inv->stats : NULL;
+	uint64_t bytes = STAGE_MIN;
+	void *p;
+
+	if (d->opts->end != TARGET_RUN || !was)
+		return;
+	if (was->pages_written > STAGE_MAX / CKPT_PAGE)
+		return;
+	/* Of a full checkpoint this says nothing. */
+	if (was->pages_parent)
+		bytes += was->pages_written * CKPT_PAGE * 3 / 2;
+	bytes = (bytes + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
+	if (bytes > STAGE_MAX)
+		bytes = STAGE_MAX;
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return;
+	(void)madvise(p, bytes, MADV_HUGEPAGE);
+	if (madvise(p, bytes, MADV_POPULATE_WRITE)) {
+		(void)munmap(p, bytes);
+		return;
+	}
+	d->stage.room = p;
+	d->stage.bytes = bytes;
+}
+
+static bool can_wait(const struct page_seg *s)
+{
+	return !s->later && !s->is_file;
+}
+
+struct batch {
+	int pid; /* whose memory; 0: read seg by seg */
+	int mem_fd;
+	struct iovec remote[BATCH];
+	size_t n, bytes;
+	unsigned char *to;
+};
+
+/* Many runs by one call, which pins their pages. Should it stop at one (no right to read), the rest
+ * is read as usual. */
+static int batch_read(struct batch *b)
+{
+	struct iovec local = { b->to, b->bytes };
+	ssize_t got = b->n ? process_vm_readv(b->pid, &local, 1, b->remote, b->n, 0) : 0;
+	size_t done = got > 0 ? (size_t)got : 0;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < b->n; i++) {
+		size_t len = b->remote[i].iov_len, had = done < len ? done : len;
+
+		done -= had;
+		if (had < len)
+			rc = io_pread_full(b->mem_fd, b->to + had, len - had,
+					   (uint64_t)b->remote[i].iov_base + had);
+		b->to += len;
+	}
+	b->n = b->bytes = 0;
+	return rc;
+}
+
+static int stage_one(struct batch *b, struct page_seg *s, unsigned char *to)
+{
+	size_t len = (size_t)s->npages * CKPT_PAGE;
+
+	if (s->fd != b->mem_fd) {
+		int rc = batch_read(b);
+
+		b->to = to + len;
+		return rc ? rc : io_pread_full(s->fd, to, len, s->addr);
+	}
+	b->remote[b->n++] = (struct iovec) { (void *)s->addr, len };
+	b->bytes += len;
+	return b->n < BATCH ? 0 : batch_read(b);
+}
+
+int dump_stage_pages(struct dump_ctx *d, struct ckpt_err *err)
+{
+	unsigned char *to = d->stage.room;
+	/* Pinning takes pages that are shared since a fork apart: of a tree, page by page. */
+	bool alone = d->target.tasks.n == 1;
+	struct batch b = { .mem_fd = alone ? d->target.tasks.v[0].mem_fd : -1,
+			   .pid = d->target.tasks.v[0].pid,
+			   .to = to };
+	uint64_t pages = 0;
+	int rc = 0;
+
+	for (size_t i = 0; i < d->segs.n; i++)
+		pages += can_wait(&d->segs.v[i]) ? d->segs.v[i].npages : 0;
+	if (!pages || pages * CKPT_PAGE > d->stage.bytes)
+		return 0;
+	for (size_t i = 0; !rc && i < d->segs.n; i++) {
+		struct page_seg *s = &d->segs.v[i];
+
+		if (!can_wait(s))
+			continue;
+		rc = stage_one(&b, s, to);
+		s->data = to;
+		s->later = true;
+		to += (size_t)s->npages * CKPT_PAGE;
+	}
+	if (!rc)
+		rc = batch_read(&b);
+	if (rc)
+		return ckpt_fail_errno(err, E_MEMORY, rc, "cannot read the memory of task %d",
+				       b.pid);
+	d->stage.used = true;
+	return 0;
+}
+
+void dump_stage_end(struct dump_ctx *d)
+{
+	if (d->stage.room)
+		(void)munmap(d->stage.room, d->stage.bytes);
+	d->stage.room = NULL;
+}
