@@ -256,13 +256,17 @@ static void series_fold(struct series *s)
 	if (!rc && renameat2(s->dir_fd, FOLD_DIR, s->dir_fd, name, RENAME_EXCHANGE))
 		rc = ckpt_fail_errno(&why, E_IMAGE_WRITE, -errno, "cannot exchange %s", path);
 	remove_dir(s, FOLD_DIR);
-	if (!rc) {
+	if (rc) {
+		ui_warn(s->ui, "the chain of %s was not folded: %s", path, why.msg);
+	} else {
 		last->needs.n = 0;
 		rc = rebase(s, img.sources.v[0].id, merged.id, path, &why);
+		if (rc)
+			ui_warn(s->ui,
+				"%s was folded, but %s: the next checkpoint will be a full one",
+				path, rc == -ENOENT ? "its tracking session has ended" : why.msg);
 	}
 	image_free(&img);
-	if (rc)
-		ui_warn(s->ui, "the chain of %s was not folded: %s", path, why.msg);
 }
 
 /* The new one needs its parent and at most what that needs. */
