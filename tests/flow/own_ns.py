@@ -23,19 +23,41 @@ unix = socket.socket(socket.AF_UNIX)
 unix.bind(sys.argv[1])
 unix.listen()
 open(sys.argv[1] + ".ready", "w").close()
-sem = -1
+sem, queue = libc.semget(0x55, 3, 0o1640), libc.msgget(0x66, 0o1600)
+values = (ctypes.c_ushort * 3)(3, 0, 7)
+libc.semctl(sem, 0, 17, values)             # SETALL
+for n in (5, 6):
+    libc.msgsnd(queue, (ctypes.c_char * 20)(n, *bytes(7), *b"number %d" % n), 8, 0)
+if os.fork() == 0:                          # waits for a semaphore all the time
+    down = (ctypes.c_short * 3)(1, -1, 0)
+    os._exit(0 if libc.semop(sem, down, 1) == 0 else 1)
+
+
+def sysv():
+    now = (ctypes.c_ushort * 3)()
+    libc.semctl(sem, 0, 13, now)            # GETALL
+    texts = []
+    for n in (6, 5):
+        buf = (ctypes.c_char * 20)()
+        size = libc.msgrcv(queue, buf, 12, n, 0o4000)
+        texts.append(buf.raw[8:8 + size].decode())
+        libc.msgsnd(queue, buf, size, 0)
+    return [libc.semget(0x55, 3, 0) == sem, libc.msgget(0x66, 0) == queue, list(now), libc.semctl(sem, 1, 14), texts]
+
+
+alone = -1
 while True:
     c, _ = unix.accept()
     word = c.recv(100)
-    if word == b"sem+":
-        sem = libc.semget(0x55, 1, 0o1600)
-    if word == b"sem-":
-        libc.semctl(sem, 0, 0)
+    if word == b"alone+":
+        alone = libc.shmget(0x77, 4096, 0o1600)
+    if word == b"alone-":
+        libc.shmctl(alone, 0, 0)
     inside = socket.create_connection(("127.0.0.1", 7000), timeout=5)
     tcp.accept()[0].close()
     inside.close()
     c.send(json.dumps({"host": socket.gethostname(), "mem": ctypes.string_at(mem, 4).decode(),
-                       "shm": libc.shmget(0x1234, 0, 0) == shm}).encode())
+                       "shm": libc.shmget(0x1234, 0, 0) == shm, "sysv": sysv()}).encode())
     c.close()
 """
 
@@ -91,19 +113,23 @@ def body(box):
             s.send(word)
             return json.loads(s.recv(1000))
 
-    want = {"host": "inner", "mem": "kept", "shm": True}
+    # both found by their keys, values, who waits for the second, messages
+    want = {"host": "inner", "mem": "kept", "shm": True,
+            "sysv": [True, True, [3, 0, 7], 1, ["number 6", "number 5"]]}
     box.wait(lambda: ask() == want, "the program answers")
 
     # What nobody would make again is refused before anything is frozen.
-    ask(b"sem+")
+    ask(b"alone+")
     res = box.run_ckpt("check", "-t", pid)
-    check(res.code == 3 and "System V semaphores" in res.out, f"semaphores are refused: {res}")
-    box.refused(pid, "E-UNSUPPORTED", "System V semaphores")
-    ask(b"sem-")
+    check(res.code == 3 and "nobody has attached" in res.out, f"a segment of nobody is refused: {res}")
+    box.refused(pid, "E-UNSUPPORTED", "nobody has attached")
+    ask(b"alone-")
 
     node = moved(box, pid)
     there = f"/proc/{node.outer(pid)}/root"
-    check(ask(root=there) == want, f"it answers at the peer: {ask(root=there)}")
+    at_peer = ask(root=there)
+    del at_peer["sysv"]     # from inside, these belong to the node
+    check(at_peer == {k: v for k, v in want.items() if k != "sysv"}, f"it answers at the peer: {at_peer}")
     node.down()
     pid = start()
     was = {name: ns(pid, name) for name in ("net", "uts", "ipc")}

@@ -17,6 +17,7 @@
 #include "kern/arch.h"
 #include "kern/timens.h"
 #include "kern/vdso.h"
+#include "kind/ipc.h"
 
 static uint64_t clock_ns(clockid_t id)
 {
@@ -80,7 +81,6 @@ static void fill_inventory(struct dump_ctx *d, struct utsname *un, char *boot_id
 	inv->vdso.data = (uint8_t *)vdso_own(&inv->vdso.len);
 	inv->xfeatures = arch_xfeatures();
 	inv->stats = &d->stats;
-	dump_ns_fill(d);
 }
 
 void dump_end(struct dump_ctx *d)
@@ -110,6 +110,7 @@ void dump_end(struct dump_ctx *d)
 	dump_pre_end(d);
 	dump_session_end(d);
 	dump_net_free(d);
+	ipc_free(&d->namespaces);
 	target_free(&d->target);
 	vma_iter_close(&d->iter);
 	free(d->boot_id);
@@ -241,7 +242,8 @@ int dump_frozen(struct dump_ctx *d, struct ckpt_err *err)
 	if (rc)
 		return blame_gone(d, err);
 	fill_inventory(d, &d->un, d->boot_id);
-	return fill_clocks(d, err);
+	rc = dump_ns_fill(d, err);
+	return rc ? rc : fill_clocks(d, err);
 }
 
 int dump_commit(struct dump_ctx *d, uint64_t begin, struct ckpt_err *err)

@@ -170,7 +170,8 @@ void dump_ns_enter(int pid, struct dump_ns *ret);
 int dump_ns_check(const struct ckpt_dump_opts *opts, struct ckpt_err *err) __must_check;
 /* Is the /proc of @pid that of its own pid namespace? */
 bool dump_ns_own_proc(int pid);
-void dump_ns_fill(struct dump_ctx *d); /* the inventory, behind its uname() */
+/* The inventory, behind its uname(). */
+int dump_ns_fill(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* collect.c */
 int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 int dump_facts_status(int pid, int tid, char **ret, struct ckpt_err *err) __must_check;

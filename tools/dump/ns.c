@@ -16,6 +16,7 @@
 #include "dump/dump.h"
 #include "kern/nsenter.h"
 #include "kern/procfs.h"
+#include "kind/ipc.h"
 
 void dump_ns_enter(int pid, struct dump_ns *ret)
 {
@@ -32,25 +33,24 @@ void dump_ns_enter(int pid, struct dump_ns *ret)
 	}
 }
 
-/* The first thing in /proc/sysvipc/@name, of which only those with less than @attached in column
- * @column count. */
-static bool ipc_first(const char *name, int column, long *ret_id)
+/* A System V segment that nobody has attached: no task would bring it. */
+static bool segment_alone(long *ret_id)
 {
 	auto_free char *text = NULL;
-	char path[64], *save = NULL;
+	char *save = NULL;
 
-	(void)snprintf(path, sizeof(path), "/proc/sysvipc/%s", name);
-	if (io_read_file(AT_FDCWD, path, &text) < 0)
+	if (io_read_file(AT_FDCWD, "/proc/sysvipc/shm", &text) < 0)
 		return false;
 	(void)strtok_r(text, "\n", &save); /* its headings */
 	for (char *line = strtok_r(NULL, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		char *at = line;
-		long v[8] = { 0 };
+		long v[7] = { 0 };
 
-		for (int i = 0; i < 8; i++)
-			v[i] = strtol(at, &at, 10);
+		/* key shmid perms size cpid lpid nattch */
+		for (int i = 0; i < 7; i++)
+			v[i] = strtol(at, &at, i == 2 ? 8 : 10);
 		*ret_id = v[1];
-		if (!column || !v[column])
+		if (!v[6])
 			return true;
 	}
 	return false;
@@ -58,24 +58,16 @@ static bool ipc_first(const char *name, int column, long *ret_id)
 
 int dump_ns_check(const struct ckpt_dump_opts *opts, struct ckpt_err *err)
 {
-	static const struct {
-		const char *name, *what;
-		int column; /* what is not 0 there is known to the tree */
-	} lists[] = {
-		{ "sem", "System V semaphores", 0 },
-		{ "msg", "the System V message queue", 0 },
-		{ "shm", "the System V segment, which nobody has attached,", 6 },
-	};
 	long id;
 
 	if (!opts->ns || !opts->ns->own[NSENTER_IPC])
 		return 0;
-	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
-		if (ipc_first(lists[i].name, lists[i].column, &id))
-			return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-					 "%s %ld in an IPC namespace of the program's own",
-					 lists[i].what, id);
-	return 0;
+	if (segment_alone(&id))
+		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				 "the System V segment, which nobody has attached, %ld in an IPC "
+				 "namespace of the program's own",
+				 id);
+	return ipc_check(err);
 }
 
 bool dump_ns_own_proc(int pid)
@@ -123,14 +115,14 @@ static void read_proc_mount(int pid, uint64_t *ret_flags, char *ret_options, siz
 	}
 }
 
-void dump_ns_fill(struct dump_ctx *d)
+int dump_ns_fill(struct dump_ctx *d, struct ckpt_err *err)
 {
 	const struct dump_ns *ns = d->opts->ns;
 	const struct target_task *root = &d->target.tasks.v[0];
 	bool init = d->target.nested_pids && root->vpid == 1;
 
 	if (!ns || !(init || ns->own[NSENTER_NET] || ns->own[NSENTER_UTS] || ns->own[NSENTER_IPC]))
-		return;
+		return 0;
 	d->namespaces = (Ckpt__Namespaces)CKPT__NAMESPACES__INIT;
 	d->namespaces.pid = init;
 	if (init)
@@ -143,4 +135,5 @@ void dump_ns_fill(struct dump_ctx *d)
 	d->namespaces.nodename = d->un.nodename;
 	d->namespaces.domainname = d->un.domainname;
 	d->inv.namespaces = &d->namespaces;
+	return d->namespaces.ipc ? ipc_dump(&d->namespaces, err) : 0;
 }

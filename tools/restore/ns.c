@@ -9,6 +9,7 @@
 
 #include "image/reader.h"
 #include "kern/nsenter.h"
+#include "kind/ipc.h"
 #include "restore/restore.h"
 
 #define HOST "host" /* the caller's own */
@@ -23,11 +24,11 @@ static int make_uts(const Ckpt__Namespaces *ns, struct ckpt_err *err)
 	return 0;
 }
 
-static int make_ipc(struct ckpt_err *err)
+static int make_ipc(const Ckpt__Namespaces *own, struct ckpt_err *err)
 {
-	return unshare(CLONE_NEWIPC)
-		       ? ckpt_fail_errno(err, E_RESTORE, -errno, "cannot make an IPC namespace")
-		       : 0;
+	if (unshare(CLONE_NEWIPC))
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot make an IPC namespace");
+	return ipc_restore(own, err);
 }
 
 static int no_net(struct ckpt_err *err)
@@ -53,7 +54,7 @@ static int enter(const struct ckpt_restore_opts *o, const Ckpt__Namespaces *own,
 		else if (t == NSENTER_UTS && own && own->uts)
 			rc = make_uts(own, err);
 		else if (t == NSENTER_IPC && own && own->ipc)
-			rc = make_ipc(err);
+			rc = make_ipc(own, err);
 		if (rc)
 			return rc;
 	}
