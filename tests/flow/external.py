@@ -67,9 +67,10 @@ def body(box):
     shown = box.run_ckpt("show", "-D", box.image).out
     check(all(f"--inherit-fd N:'{n}'" in shown for n in names), f"show names what is external: {shown}")
 
-    def restore(code, text, *args, fds=()):
-        p = subprocess.run([box.ckpt, "restore", "-D", box.image, "--detach", *args], capture_output=True, text=True,
+    def restore(code, text, *args, fds=(), command=("restore", "--detach")):
+        p = subprocess.run([box.ckpt, *command, "-D", box.image, *args], capture_output=True, text=True,
                            pass_fds=fds, stdin=subprocess.DEVNULL, check=False)
+        p.stderr += p.stdout
         box.log(f"{args}: exit {p.returncode} {p.stderr}")
         check(p.returncode == code and text in p.stderr, f"exit {code} and '{text}' expected: {p.returncode} {p.stderr}")
 
@@ -88,6 +89,8 @@ def body(box):
     new = os.open(log2, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     given = [app_in, app_out, theirs.fileno(), new]
     args = [w for fd, n in zip(given, [*names, log]) for w in ("--inherit-fd", f"{fd}:{n}")]
+    restore(3, "E-EXTERNAL", command=("check",))
+    restore(0, "Nothing stops", *args, fds=given, command=("check",))
     restore(0, "", *args, fds=given)
     for fd in (app_in, app_out, new):
         os.close(fd)

@@ -116,7 +116,11 @@ def body(box):
     # both found by their keys, values, who waits for the second, messages
     want = {"host": "inner", "mem": "kept", "shm": True,
             "sysv": [True, True, [3, 0, 7], 1, ["number 6", "number 5"]]}
-    box.wait(lambda: ask() == want, "the program answers")
+    def answers(when, wanted):
+        """The child waits for its semaphore again a moment later."""
+        box.wait(lambda: ask() == wanted, f"the answer {when}; the first is {ask()}")
+
+    answers("at first", want)
 
     # What nobody would make again is refused before anything is frozen.
     ask(b"alone+")
@@ -135,7 +139,8 @@ def body(box):
     was = {name: ns(pid, name) for name in ("net", "uts", "ipc")}
     res = box.run_ckpt("dump", "-t", pid, "-D", box.image + "copy")
     check(res.code == 0, f"{res}")
-    check(ask() == want and ns("self", "uts") != was["uts"], "a copy leaves it as it was")
+    answers("after a copy", want)
+    check(ns("self", "uts") != was["uts"], "we are elsewhere")
     res = box.run_ckpt("dump", "-t", pid, "-D", box.image, "--kill")
     check(res.code == 0, f"{res}")
     box.wait_pid(pid, "end of the program")
@@ -144,6 +149,10 @@ def body(box):
 
     res = box.run_ckpt("restore", "-D", box.image, "--detach")
     check(res.code == 3 and "E-EXTERNAL" in res.err and "--join-ns net:" in res.err, f"a network is needed: {res}")
+    res = box.run_ckpt("check", "-D", box.image)
+    check(res.code == 3 and "--join-ns net:" in res.out, f"and so says a check: {res}")
+    res = box.run_ckpt("check", "-D", box.image, "--join-ns", "net:host")
+    check(res.code == 0, f"nothing else stops it: {res}")
     res = box.run_ckpt("restore", "-D", box.image, "--detach", "--join-ns", "net:/dev/null")
     check(res.code == 3 and "/dev/null" in res.err, f"no namespace: {res}")
     res = box.run_ckpt("restore", "-D", box.image, "--detach", "--join-ns", "mnt:/x")
@@ -157,7 +166,7 @@ def body(box):
     host = socket.gethostname()
     for turn in range(2):
         box.restore("--join-ns", f"net:{path}", image=f"{box.image}{turn or ''}")
-        check(ask() == want, f"it answers after restore {turn + 1}: {ask()}")
+        answers(f"after restore {turn + 1}", want)
         check(os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(path).st_ino, "it is in the network that was named")
         for name in ("uts", "ipc"):
             # The number of the one that it had may be given again.
@@ -167,7 +176,7 @@ def body(box):
         check(res.code == 0, f"{res}")
         box.wait_pid(pid, "end of the program")
     box.restore("--pidns", "--join-ns", f"net:{path}", "--join-ns", "uts:host", image=box.image + "2")
-    check(ask() == {**want, "host": host}, f"the caller's host name: {ask()}")
+    answers("with the caller's host name", {**want, "host": host})
     box.run(["umount", path])
 
 

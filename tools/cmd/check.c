@@ -9,7 +9,16 @@
 #include "migrate/migrate.h"
 #include "restore/restore.h"
 
-enum { OPT_TO = 256, OPT_TCP, OPT_KEY, OPT_INSECURE, OPT_EXTERNAL };
+enum {
+	OPT_TO = 256,
+	OPT_TCP,
+	OPT_KEY,
+	OPT_INSECURE,
+	OPT_EXTERNAL,
+	OPT_INHERIT,
+	OPT_JOIN,
+	OPT_PIDNS
+};
 
 static const struct cmd_opt opts[] = {
 	{ 't', "pid", "PID", "everything that would stop a dump of this process" },
@@ -17,6 +26,9 @@ static const struct cmd_opt opts[] = {
 	{ OPT_TO, "to", "DEST", "everything that would stop moving --pid there" },
 	{ OPT_TCP, "tcp", "keep|close|refuse", "as it would be given to the dump" },
 	{ OPT_EXTERNAL, "external", "NAME", "as it would be given to the dump" },
+	{ OPT_INHERIT, "inherit-fd", "N:NAME", "as it would be given to the restore" },
+	{ OPT_JOIN, "join-ns", "TYPE:PATH", "as it would be given to the restore" },
+	{ OPT_PIDNS, "pidns", NULL, "as it would be given to the restore" },
 	{ OPT_KEY, "key", "FILE", "with --to: this node's half of ckpt keygen" },
 	{ OPT_INSECURE, "insecure", NULL, "with --to: plain TCP" },
 	{ 0 },
@@ -132,6 +144,18 @@ static int check_kernel(const struct cmd_common *c)
 	return ok ? 0 : 3;
 }
 
+static int check_restore(struct findings *f, const struct ckpt_restore_opts *r,
+			 struct cmd_common *c, struct ckpt_err *err)
+{
+	struct ckpt_err ns = { 0 };
+
+	/* The rest is looked at from where it would be. A directory that is none is told of below.
+	 */
+	if (restore_ns_enter(r, &ns) && (ns.id == E_EXTERNAL || ns.id == E_RESTORE))
+		found(f, &ns);
+	return ckpt_restore_check(r, &c->ui, found, f, err);
+}
+
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
 	struct ckpt_dump_opts d = { .ghost_limit = 64u << 20, .threads = 1 };
@@ -141,6 +165,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	struct ckpt_err err = { 0 };
 	struct findings f = { .c = &c };
 	const char *external[CKPT_EXTERNAL_MAX];
+	struct ckpt_inherit inherit[CKPT_EXTERNAL_MAX];
 	struct dump_ns ns = { 0 };
 	int key, rc;
 
@@ -156,12 +181,24 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 					 optarg);
 		if (key == OPT_EXTERNAL && !cmd_list(optarg, external, &d.n_external))
 			return cmd_usage(cmd, "--external is given too often");
+		if (key == OPT_INHERIT && (r.n_inherit == CKPT_EXTERNAL_MAX ||
+					   !cmd_inherit(optarg, &inherit[r.n_inherit++])))
+			return cmd_usage(cmd,
+					 "--inherit-fd takes N:NAME or closed:NAME, not \"%s\"",
+					 optarg);
+		if (key == OPT_JOIN && !cmd_join(optarg, &r))
+			return cmd_usage(
+				cmd, "--join-ns takes net:PATH, uts:PATH or ipc:PATH, not \"%s\"",
+				optarg);
+		if (key == OPT_PIDNS)
+			r.pidns = true;
 		if (key == OPT_KEY)
 			m.auth.key = optarg;
 		if (key == OPT_INSECURE)
 			m.auth.insecure = true;
 	}
 	d.external = external;
+	r.inherit = inherit;
 	d.ns = &ns;
 	if (optind < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
@@ -178,7 +215,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	     : d.pid ? ckpt_dump_check(&d, &c.ui, found, &f, &err)
 		     : 0;
 	if (rc >= 0 && r.dir)
-		rc = ckpt_restore_check(&r, &c.ui, found, &f, &err);
+		rc = check_restore(&f, &r, &c, &err);
 	if (rc < 0)
 		return cmd_fail(&c, &err);
 	return finish(&f, m.to    ? "Nothing stops moving this process there."

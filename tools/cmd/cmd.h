@@ -53,6 +53,10 @@ bool cmd_pid(const char *s, int *ret);
 bool cmd_size(const char *s, uint64_t *ret);
 /* Append to a list of CKPT_EXTERNAL_MAX; false when it is full. */
 bool cmd_list(const char *s, const char **list, size_t *n);
+/* What a restore is told of its surroundings: "3:pipe:[4711]" or "closed:pipe:[4711]", and
+ * "net:/run/netns/blue". */
+bool cmd_inherit(const char *s, struct ckpt_inherit *ret);
+bool cmd_join(const char *s, struct ckpt_restore_opts *o);
 /* keep (or established), close or refuse */
 bool cmd_tcp(const char *s, enum ckpt_tcp *ret);
 /* A message as JSON, by its descriptor; bytes as hex, long ones as their length. */

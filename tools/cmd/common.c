@@ -203,6 +203,33 @@ bool cmd_list(const char *s, const char **list, size_t *n)
 	return true;
 }
 
+bool cmd_inherit(const char *s, struct ckpt_inherit *ret)
+{
+	char *end;
+	long fd = strtol(s, &end, 10);
+
+	if (!strncmp(s, "closed:", 7)) {
+		*ret = (struct ckpt_inherit) { -1, s + 7 };
+		return s[7];
+	}
+	*ret = (struct ckpt_inherit) { (int)fd, end + 1 };
+	return end != s && *end == ':' && end[1] && fd >= 0 && fd < INT_MAX;
+}
+
+bool cmd_join(const char *s, struct ckpt_restore_opts *o)
+{
+	for (int t = 0; t < NSENTER_TYPES; t++) {
+		const char *name = nsenter_name((enum nsenter_type)t);
+		size_t n = strlen(name);
+
+		if (strncmp(s, name, n) != 0 || s[n] != ':' || !s[n + 1])
+			continue;
+		o->join_ns[t] = s + n + 1;
+		return true;
+	}
+	return false;
+}
+
 struct json_object *cmd_err_json(const struct ckpt_err *err)
 {
 	struct json_object *o = json_object_new_object();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,35 +70,6 @@ static int wait_root(pid_t pid)
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* "3:pipe:[4711]" or "closed:pipe:[4711]" */
-static bool inherit_parse(const char *s, struct ckpt_inherit *ret)
-{
-	char *end;
-	long fd = strtol(s, &end, 10);
-
-	if (!strncmp(s, "closed:", 7)) {
-		*ret = (struct ckpt_inherit) { -1, s + 7 };
-		return s[7];
-	}
-	*ret = (struct ckpt_inherit) { (int)fd, end + 1 };
-	return end != s && *end == ':' && end[1] && fd >= 0 && fd < INT_MAX;
-}
-
-/* "net:/run/netns/blue" */
-static bool join_parse(const char *s, struct ckpt_restore_opts *o)
-{
-	for (int t = 0; t < NSENTER_TYPES; t++) {
-		const char *name = nsenter_name((enum nsenter_type)t);
-		size_t n = strlen(name);
-
-		if (strncmp(s, name, n) != 0 || s[n] != ':' || !s[n + 1])
-			continue;
-		o->join_ns[t] = s + n + 1;
-		return true;
-	}
-	return false;
-}
-
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
 	struct ckpt_restore_opts o = { 0 };
@@ -124,13 +94,13 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.plan_only = true;
 		if (key == OPT_CGROUP)
 			o.cgroup = optarg;
-		if (key == OPT_JOIN && !join_parse(optarg, &o))
+		if (key == OPT_JOIN && !cmd_join(optarg, &o))
 			return cmd_usage(
 				cmd, "--join-ns takes net:PATH, uts:PATH or ipc:PATH, not \"%s\"",
 				optarg);
 		if (key == OPT_INHERIT && o.n_inherit == CKPT_EXTERNAL_MAX)
 			return cmd_usage(cmd, "--inherit-fd is given too often");
-		if (key == OPT_INHERIT && !inherit_parse(optarg, &inherit[o.n_inherit++]))
+		if (key == OPT_INHERIT && !cmd_inherit(optarg, &inherit[o.n_inherit++]))
 			return cmd_usage(cmd,
 					 "--inherit-fd takes N:NAME or closed:NAME, not \"%s\"",
 					 optarg);
