@@ -51,6 +51,8 @@ def body(box):
 
     target = start_init(box, "task_simple", "--mount-proc")
     first, second = f"{box.image}-i1", f"{box.image}-i2"
+    res = box.run_ckpt("check", "-t", target.pid, "--to", f"unix:{box.dir}/nobody")
+    check(res.code == 3 and "does not migrate" in res.out, f"it does not migrate: {res}")
     box.dump(target, "--track", image=first)
     box.dump(target, "--parent", first, "--kill", image=second)
     restore(box, target, second)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
+# t: timeout=150
 """A program in network, UTS and IPC namespaces of its own: ckpt enters them for the dump. At the restore the host name and
 the System V segments come back in new ones, and the network is one that the caller names."""
 import json
