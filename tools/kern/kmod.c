@@ -624,7 +624,8 @@ static int got_snapshot(struct nlattr **attrs, const struct nlmsghdr *h, struct 
 
 int kmod_snapshot(struct kmod *k, uint32_t track, struct kmod_snapshot *ret, struct ckpt_err *err)
 {
-	struct talk t = { .answer = got_snapshot, .arg = ret, .err = err };
+	struct kmod_snapshot s = { .fd = -1 };
+	struct talk t = { .answer = got_snapshot, .arg = &s, .err = err };
 	struct nl_msg *msg = request(k, CKPT_CMD_SNAPSHOT, 0);
 	int r;
 
@@ -632,7 +633,15 @@ int kmod_snapshot(struct kmod *k, uint32_t track, struct kmod_snapshot *ret, str
 		return no_memory(err);
 	(void)nla_put_u32(msg, CKPT_A_TRACK, track);
 	r = converse(k, msg, &t);
-	return t.refused ? refusal(err, &t, "cannot read a snapshot of changed pages") : r;
+	if (t.refused)
+		r = refusal(err, &t, "cannot read a snapshot of changed pages");
+	/* The answer may have come and what ends it not: a descriptor left open would refuse the
+	 * next snapshot. */
+	if (r && s.fd >= 0)
+		(void)close(s.fd);
+	if (!r)
+		*ret = s;
+	return r;
 }
 
 /* ---- events --------------------------------------------------------------------------------- */
