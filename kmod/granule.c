@@ -71,6 +71,34 @@ static void open_table(pte_t *table, void *arg)
 }
 
 /*
+ * Which pages [*@ret_first, *@ret_end) of @chunk to open at a write fault of page
+ * @own, when a granule has @granule pages (a power of two). Nothing but @own
+ * itself: none. Adaptive mode remembers in the chunk where the next fault of a
+ * sequence would come. Threads may race for that: a wrong guess costs faults only.
+ */
+static void granule_range(struct ckpt_chunk *chunk, unsigned int own, unsigned int granule,
+			  enum ckpt_granule_mode mode, unsigned int *ret_first,
+			  unsigned int *ret_end)
+{
+	unsigned int most, order = 0, end;
+
+	if (mode == CKPT_GRANULE_FIXED) {
+		*ret_first = own & ~(granule - 1);
+		*ret_end = *ret_first + granule;
+		return;
+	}
+	most = ilog2(granule);
+	most -= min_t(unsigned int, most, READ_ONCE(chunk->narrow));
+	if (own && own == READ_ONCE(chunk->next))
+		order = min_t(unsigned int, READ_ONCE(chunk->order) + 1, most);
+	end = min_t(unsigned int, own + (1U << order), CKPT_CHUNK_PAGES);
+	WRITE_ONCE(chunk->order, order);
+	WRITE_ONCE(chunk->next, end);
+	*ret_first = own;
+	*ret_end = end;
+}
+
+/*
  * A write fault at @addr is about to be handled; it is logged in @chunk. The
  * fault hook calls this: preemption is off, mmap_lock or the VMA's lock is held.
  */
@@ -81,7 +109,7 @@ void ckpt_granule_fault(struct ckpt_track *t, struct ckpt_chunk *chunk,
 	unsigned long base = addr & CKPT_CHUNK_MASK;
 	unsigned int own = (addr - base) >> PAGE_SHIFT;
 	struct opening o = { .chunk = chunk, .own = own };
-	unsigned int first, end, order, most;
+	unsigned int first, end;
 	unsigned long empty_end;
 	pmd_t *pmd;
 
@@ -91,23 +119,9 @@ void ckpt_granule_fault(struct ckpt_track *t, struct ckpt_chunk *chunk,
 	if (granule <= 1 || !(vma->vm_flags & VM_WRITE) || (vma->vm_flags & NEVER_WIDEN))
 		return;
 
-	if (READ_ONCE(ckpt_settings.granule_mode) == CKPT_GRANULE_FIXED) {
-		first = own & ~(granule - 1);
-		end = first + granule;
-	} else {
-		/* Threads may race for these: a wrong guess costs faults only. */
-		most = ilog2(granule);
-		most -= min_t(unsigned int, most, READ_ONCE(chunk->narrow));
-		order = 0;
-		if (own && own == READ_ONCE(chunk->next))
-			order = min_t(unsigned int, READ_ONCE(chunk->order) + 1, most);
-		first = own;
-		end = min_t(unsigned int, own + (1U << order), CKPT_CHUNK_PAGES);
-		WRITE_ONCE(chunk->order, order);
-		WRITE_ONCE(chunk->next, end);
-		if (!order)
-			return;
-	}
+	granule_range(chunk, own, granule, READ_ONCE(ckpt_settings.granule_mode), &first, &end);
+	if (end - first <= 1)
+		return;
 	if (base + ((unsigned long)first << PAGE_SHIFT) < vma->vm_start)
 		first = (vma->vm_start - base) >> PAGE_SHIFT;
 	if (base + ((unsigned long)end << PAGE_SHIFT) > vma->vm_end)

@@ -9,7 +9,7 @@
 #	make modules-lint	W=1, sparse, clang
 
 KMOD_KERNELS = $(shell awk '!/^ *(\#|$$)/ {print $$1}' tests/vm/versions.list)
-KMOD_SRCS := $(wildcard kmod/*.[ch] kmod/compat/*.[ch] kmod/Kbuild include/uapi/linux/ckpt.h)
+KMOD_SRCS := $(wildcard kmod/*.[ch] kmod/compat/*.[ch] kmod/tests/*.c kmod/Kbuild include/uapi/linux/ckpt.h)
 # tools/kern/kmod.c is the module's client.
 PKGS += libnl-genl-3.0
 
@@ -20,11 +20,13 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 deps-vm:
 	@scripts/deps-vm
 
-# Built in a copy: two kernels may not share one directory of object files.
+# Built in a copy: two kernels may not share one directory of object files. With KUnit tests where the kernel has KUnit.
 define kmod_build
-	@rm -rf $(1)/src; mkdir -p $(1)/src; cp -r kmod include $(1)/src/
-	@$(MAKE) -s -C $(2) M=$(CURDIR)/$(1)/src/kmod $(3) modules 2>&1 | { grep -v 'Skipping BTF' || :; }
-	@cp $(1)/src/kmod/ckpt.ko $(1)/ckpt.ko
+	@rm -rf $(1)/src $(1)/*.ko; mkdir -p $(1)/src; cp -r kmod include $(1)/src/
+	@$(MAKE) -s -C $(2) M=$(CURDIR)/$(1)/src/kmod $(3) modules \
+		$$(grep -sq '^CONFIG_KUNIT=[ym]' $(2)/.config && echo CONFIG_CKPT_KUNIT_TEST=m) 2>&1 | \
+		{ grep -v 'Skipping BTF' || :; }
+	@cp $(1)/src/kmod/ckpt*.ko $(1)/
 endef
 
 # One rule per kernel, as a pattern: build/kmod/6.1/ckpt.ko
