@@ -37,7 +37,7 @@ struct copy {
 	struct pack_entry *packed; /* of these blocks; NULL: the page file is not packed */
 	atomic_uint_least64_t next, written;
 	atomic_int rc;
-	atomic_int bad_seg; /* segment that could not be read, for the message */
+	atomic_int bad_seg; /* segment that could not be read, for the message; -1: none */
 };
 
 static bool page_is_zero(const void *page)
@@ -274,7 +274,7 @@ static int segs_place(struct copy *c, struct page_segs *segs, uint32_t **ret)
 int image_pages_write(struct image_writer *w, struct page_segs *segs, int threads,
 		      unsigned char **ret_zero, uint64_t *ret_written, struct ckpt_err *err)
 {
-	struct copy c = { .w = w, .segs = segs, .base = w->pages_bytes };
+	struct copy c = { .w = w, .segs = segs, .base = w->pages_bytes, .bad_seg = -1 };
 	pthread_t tid[MAX_THREADS];
 	auto_free uint32_t *first = NULL;
 	auto_free unsigned char *zero = NULL;
@@ -309,11 +309,13 @@ int image_pages_write(struct image_writer *w, struct page_segs *segs, int thread
 	for (int i = 0; i < started; i++)
 		(void)pthread_join(tid[i], NULL);
 	rc = atomic_load(&c.rc);
-	if (!rc)
-		rc = ckpt_fault("dump.pages");
-	if (rc && atomic_load(&c.bad_seg))
+	if (rc && atomic_load(&c.bad_seg) >= 0)
 		return ckpt_fail_errno(err, E_MEMORY, rc, "cannot read memory at %#llx",
 				       (unsigned long long)segs->v[atomic_load(&c.bad_seg)].addr);
+	if (rc && w->sink)
+		return w->sink->pages_failed(w->sink, rc, err);
+	if (!rc)
+		rc = ckpt_fault("dump.pages");
 	if (rc)
 		return ckpt_fail_errno(err, E_IMAGE_WRITE, rc, "cannot write %s/" CKPT_FILE_PAGES,
 				       w->path);

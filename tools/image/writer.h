@@ -20,6 +20,8 @@ struct image_sink {
 	int (*records)(struct image_sink *s, const void *buf, size_t len, struct ckpt_err *err);
 	/* @len bytes of the page file at @off; called from several threads. 0 or -errno */
 	int (*pages)(struct image_sink *s, const void *buf, size_t len, uint64_t off);
+	/* say why @pages has failed with @rc */
+	int (*pages_failed)(struct image_sink *s, int rc, struct ckpt_err *err);
 	/* the inventory file whole, and how long the page file is */
 	int (*commit)(struct image_sink *s, const void *inventory, size_t len, uint64_t pages_bytes,
 		      struct ckpt_err *err);

@@ -168,6 +168,13 @@ static int sink_pages(struct image_sink *sink, const void *buf, size_t len, uint
 	return 0;
 }
 
+static int sink_pages_failed(struct image_sink *sink, int rc, struct ckpt_err *err)
+{
+	struct source *s = of_sink(sink);
+
+	return wire_fail(&s->link, &s->buf, rc, err);
+}
+
 static int sink_commit(struct image_sink *sink, const void *inventory, size_t len,
 		       uint64_t pages_bytes, struct ckpt_err *err)
 {
@@ -402,7 +409,7 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 	int rc;
 
 	s->link.limit = 0;
-	s->sink = (struct image_sink) { sink_records, sink_pages, sink_commit };
+	s->sink = (struct image_sink) { sink_records, sink_pages, sink_pages_failed, sink_commit };
 	rc = freeze_patiently(s, err);
 	if (rc)
 		return final_failed(s, rc, err);
