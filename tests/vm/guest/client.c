@@ -15,12 +15,8 @@
 
 static void setup(struct env *e)
 {
-	e->pages = 4096;
-	e->base = (uintptr_t)mmap(NULL, e->pages * PAGE, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	madvise((void *)e->base, e->pages * PAGE, MADV_NOHUGEPAGE);
-	for (size_t i = 0; i < e->pages; i++)
-		touch(e, i);
+	region(e, 4096, 0);
+	fill(e);
 }
 
 /* Every other page: as many runs as there can be, more than one message holds. */

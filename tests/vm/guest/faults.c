@@ -71,12 +71,8 @@ static int prepare(void)
 
 static void setup(struct env *e)
 {
-	e->pages = 2048;
-	e->base = (uintptr_t)mmap(NULL, e->pages * PAGE, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	madvise((void *)e->base, e->pages * PAGE, MADV_NOHUGEPAGE);
-	for (size_t i = 0; i < e->pages; i++)
-		touch(e, i);
+	region(e, 2048, 0);
+	fill(e);
 }
 
 static void step(struct env *e, int nr)
@@ -96,13 +92,21 @@ struct owner {
 	struct vnl_result r;
 };
 
-/* What is left of answers that were not heard to their end. */
+/* What is left of answers that were not heard to their end, and the descriptors they named. */
 static void drain(struct nl *nl)
 {
-	char buf[8192];
+	char buf[8192], path[32];
+	ssize_t n;
 
 	while (recv(nl->fd, buf, sizeof(buf), MSG_DONTWAIT) > 0 || errno == ENOBUFS)
 		;
+	for (int fd = 3; fd < 256; fd++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		n = readlink(path, buf, sizeof(buf) - 1);
+		buf[n > 0 ? n : 0] = 0;
+		if (strstr(buf, "ckpt-snapshot"))
+			close(fd);
+	}
 }
 
 static int op_session(struct owner *o)
@@ -260,6 +264,7 @@ static void in_target(const void *unused)
 	(void)unused;
 	close(fd);
 	target_start(&o.t, &p);
+	memset(o.t.sh->touched, 0, sizeof(o.t.sh->touched));
 	CHECK(!vnl_open(&o.nl) && !vnl_session(&o.nl, CKPT_SESSION_COW, &o.session));
 	for (int round = 0; round < 30; round++) {
 		struct image *before, *after;

@@ -142,6 +142,20 @@ static void reset_settings(void)
 	(void)write_file("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
 }
 
+/* Where the processes of a test that does not end are: its group, and whoever left it. */
+static void say_where(pid_t first)
+{
+	static const char *const files[] = { "stat", "syscall", "wchan", "stack" };
+	char path[64], buf[4096];
+
+	for (pid_t pid = first; pid < first + 200; pid++)
+		for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+			snprintf(path, sizeof(path), "/proc/%d/%s", pid, files[i]);
+			if (read_file(path, buf, sizeof(buf)) > 0)
+				printf("# %d %s: %s\n", pid, files[i], buf);
+		}
+}
+
 /* The test's exit status; @why gets what it said. */
 static int run(const struct test *t, char *why, size_t size)
 {
@@ -170,6 +184,7 @@ static int run(const struct test *t, char *why, size_t size)
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
 	pfd = (struct pollfd){ .fd = pidfd, .events = POLLIN };
 	if (poll(&pfd, 1, limit * 1000) == 0) {
+		say_where(pid);
 		kill(-pid, SIGKILL);
 		kill(pid, SIGKILL);
 		snprintf(why, size, "not finished after %u s", limit);
@@ -194,7 +209,7 @@ static int run(const struct test *t, char *why, size_t size)
 
 int main(int argc, char **argv)
 {
-	const struct test *const tables[] = { path_table(), snapshot_table(), session_tests, client_tests, fault_tests, stress_tests, figure_tests };
+	const struct test *const tables[] = { path_table(), snapshot_table(), session_tests, limit_tests, request_tests, client_tests, fault_tests, stress_tests, figure_tests };
 	int passed = 0, failed = 0, skipped = 0;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);

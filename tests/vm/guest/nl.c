@@ -335,8 +335,11 @@ int vnl_snapshot(struct nl *nl, uint32_t session, uint32_t track, uint64_t *ret_
 	vnl_put_u32(&m, CKPT_A_SESSION, session);
 	vnl_put_u32(&m, CKPT_A_TRACK, track);
 	err = vnl_talk(nl, &m, got_snapshot, &s);
-	if (err)
+	if (err) {
+		if (s.fd >= 0)
+			close(s.fd);
 		return err;
+	}
 	if (ret_pages)
 		*ret_pages = s.pages;
 	if (ret_pool)

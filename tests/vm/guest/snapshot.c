@@ -194,12 +194,8 @@ static void run_path(const void *arg)
 
 static void setup_region(struct env *e)
 {
-	e->pages = 2048;
-	e->base = (uintptr_t)mmap(NULL, e->pages * PAGE, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	madvise((void *)e->base, e->pages * PAGE, MADV_NOHUGEPAGE);
-	for (size_t i = 0; i < e->pages; i++)
-		touch(e, i);
+	region(e, 2048, 0);
+	fill(e);
 }
 
 enum { WRITE_SOME, WRITE_ALL, EXEC, EXIT, FORK_AND_EXIT };
@@ -233,7 +229,7 @@ static void step_region(struct env *e, int step)
 	}
 }
 
-static const struct path region = { "region", setup_region, step_region, 0, 0, 0 };
+static const struct path written = { "written", setup_region, step_region, 0, 0, 0 };
 
 static void order(struct snap *s, int step)
 {
@@ -255,7 +251,7 @@ static void ends(const void *arg)
 	uint64_t deadline = now_ns() + patience_seconds() * 1000000000ULL;
 	struct snap s;
 
-	snap_start(&s, &region);
+	snap_start(&s, &written);
 	snap_collect(&s);
 	snap_remember(&s);
 	snap_compare(&s, 0, 3, 7, NULL);
@@ -294,7 +290,7 @@ static void exhausted(const void *unused)
 	CHECK(!write_file("/sys/kernel/ckpt/cow_pool_pages", "16"));
 	CHECK(!vnl_open(&events));
 	SYS(setsockopt(events.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &events.events_group, sizeof(int)));
-	snap_start(&s, &region);
+	snap_start(&s, &written);
 	snap_collect(&s);
 	CHECK(s.pages < sizeof(lost) && s.pool == 16);
 	snap_remember(&s);
@@ -336,7 +332,7 @@ static void requests(const void *unused)
 	struct nl nl;
 
 	(void)unused;
-	snap_start(&s, &region);
+	snap_start(&s, &written);
 	CHECK(vnl_snapshot(&s.nl, s.session, s.track, NULL, NULL) == -ENOENT);
 	CHECK(vnl_collect(&s.nl, s.session, CKPT_COLLECT_SNAPSHOT, &r, 1) == -EINVAL && s.nl.ext[0]);
 	snap_collect(&s);

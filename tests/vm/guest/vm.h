@@ -47,7 +47,7 @@ struct test {
 const struct test *path_table(void);
 const struct path *path_number(size_t i); /* NULL behind the last */
 const struct test *snapshot_table(void);
-extern const struct test session_tests[], client_tests[], stress_tests[], figure_tests[],
+extern const struct test session_tests[], limit_tests[], request_tests[], client_tests[], stress_tests[], figure_tests[],
 	fault_tests[];
 
 /* ---- target.c: a program that changes its pages on command ------------------- */
@@ -83,6 +83,8 @@ struct path {
 };
 #define PATH_THP (1U << 0)	/* run for each thp_mode */
 
+extern const struct path path_writes[], path_ranges[], path_pages[];
+
 struct target {
 	pid_t pid;
 	int cmd, ack;
@@ -103,6 +105,43 @@ void touched(struct env *e, size_t i); /* changed in another way */
 #define TSKIP(e, ...) target_give_up(e, 2, __VA_ARGS__)
 void target_give_up(struct env *e, int how, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4), noreturn));
+
+/* ---- region.c: memory to write to, in the target ----------------------------- */
+
+/* Anonymous, private, small pages, aligned to 2 MiB: e->base and e->pages. */
+void region(struct env *e, size_t pages, int extra_flags);
+void fill(struct env *e); /* touch all of it */
+void setup_filled(struct env *e); /* 1024 pages */
+void setup_empty(struct env *e);
+void touch_some(struct env *e, int step); /* 60 at random */
+char *page_at(struct env *e, size_t i);
+/* Room at a multiple of @align, with nothing mapped right before and behind it. */
+char *map_at(size_t bytes, size_t align, int prot, int flags, int fd);
+void need_swap(struct env *e); /* or skip */
+
+/* ---- armed.c: a session with one target, armed -------------------------------- */
+
+struct armed {
+	struct nl nl;
+	struct target t;
+	uint32_t session, track;
+};
+
+/* 512 pages; a step writes to page @step and to page 400 + @step. */
+extern const struct path small;
+void setup_small(struct env *e);
+void arm_target(struct armed *a, const struct path *p, uint32_t flags);
+void disarm(struct armed *a);
+/* With runs, which are in order. */
+void collect(struct armed *a, uint32_t flags, struct vnl_result *r);
+bool covers_step(struct armed *a, const struct vnl_result *r, int step);
+/* Reported pages of the target's region. */
+uint64_t arena_pages(struct armed *a, const struct vnl_result *r);
+bool session_exists(uint32_t id);
+/* A socket that hears events. */
+void events_open(struct nl *nl);
+/* Wait for an event of this type; @ret_child gets its CHILD_PID. */
+void expect_event(struct nl *nl, uint32_t type, int32_t *ret_child);
 
 /* ---- oracle.c: what really changed --------------------------------------------- */
 

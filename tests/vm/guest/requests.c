@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What the module says to requests that make no sense: wrong, random, cut, doubled and in any order. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <linux/genetlink.h>
+
+#include "vm.h"
+
+/* ---- requests that make no sense ---------------------------------------------------------------- */
+
+static void bad_requests(const void *unused)
+{
+	uint32_t track, zero = 0;
+	struct vnl_result r;
+	struct vnl_msg m;
+	struct armed a;
+
+	(void)unused;
+	arm_target(&a, &small, 0);
+	CHECK(vnl_attach(&a.nl, a.session, 2, &track) == -ESRCH && strstr(a.nl.ext, "kernel thread"));
+	CHECK(vnl_attach(&a.nl, a.session, 999999, &track) == -ESRCH && a.nl.ext[0]);
+	CHECK(vnl_attach(&a.nl, a.session, -5, &track) == -ERANGE);
+	CHECK(vnl_attach(&a.nl, a.session + 100, a.t.pid, &track) == -ENOENT);
+	CHECK(vnl_detach(&a.nl, a.session, 12345) == -ENOENT && a.nl.ext[0]);
+	CHECK(vnl_collect(&a.nl, a.session, 0x80, &r, 1) == -EINVAL);
+	vnl_begin(&a.nl, &m, CKPT_CMD_COLLECT, 0);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL && strstr(a.nl.ext, "SESSION"));
+	/* An attribute that the command does not know. */
+	vnl_begin(&a.nl, &m, CKPT_CMD_ARM, 0);
+	vnl_put_u32(&m, CKPT_A_SESSION, a.session);
+	vnl_put_u32(&m, CKPT_A_PID, 1);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL);
+	vnl_begin(&a.nl, &m, CKPT_CMD_OPEN, 0);
+	vnl_put_u32(&m, CKPT_A_SESSION_FLAGS, 0xff00);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL);
+	vnl_begin(&a.nl, &m, CKPT_CMD_ARM, 0);
+	vnl_put(&m, CKPT_A_SESSION, &zero, 2);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) < 0);
+	vnl_begin(&a.nl, &m, 77, 0);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EOPNOTSUPP);
+	/* And the session has not noticed. */
+	target_step(&a.t, 1);
+	collect(&a, CKPT_COLLECT_REARM, &r);
+	CHECK(covers_step(&a, &r, 1) && arena_pages(&a, &r) == 2);
+	disarm(&a);
+}
+
+/* ---- garbage ---------------------------------------------------------------------------------------- */
+
+static void garbage(const void *unused)
+{
+	uint64_t state = 20260101, n = 0;
+	struct vnl_result r;
+	struct armed a;
+	struct nl nl;
+
+	(void)unused;
+	arm_target(&a, &small, 0);
+	CHECK(!vnl_open(&nl));
+	SYS(fcntl(nl.fd, F_SETFL, O_NONBLOCK));
+	for (int round = 0; round < 20000; round++) {
+		_Alignas(NLMSG_ALIGNTO) unsigned char buf[512];
+		struct nlmsghdr *h = (struct nlmsghdr *)buf;
+		size_t len = NLMSG_LENGTH(GENL_HDRLEN);
+		char drain[8192];
+
+		for (size_t i = 0; i < sizeof(buf); i++)
+			buf[i] = rnd(&state);
+		h->nlmsg_type = nl.family;
+		h->nlmsg_flags = NLM_F_REQUEST | (rnd(&state) % 4 ? 0 : NLM_F_DUMP);
+		h->nlmsg_pid = 0;
+		((struct genlmsghdr *)NLMSG_DATA(h))->cmd = rnd(&state) % (CKPT_CMD_MAX + 2);
+		/* Attributes that are nearly right, in any order and number. */
+		for (int k = rnd(&state) % 6; k > 0 && len + 64 < sizeof(buf); k--) {
+			struct nlattr *at = (struct nlattr *)(buf + len);
+
+			at->nla_type = rnd(&state) % (CKPT_A_MAX + 2);
+			at->nla_len = NLA_HDRLEN + (rnd(&state) % 5 ? 4 : rnd(&state) % 20);
+			*(uint32_t *)(at + 1) = rnd(&state) % 3 ? rnd(&state) % 8 : rnd(&state);
+			if (!(rnd(&state) % 20))
+				at->nla_len = rnd(&state);
+			len += NLA_ALIGN(NLA_HDRLEN + 4);
+		}
+		if (!(rnd(&state) % 10))
+			len = NLMSG_HDRLEN + rnd(&state) % 64; /* cut anywhere */
+		h->nlmsg_len = rnd(&state) % 20 ? len : rnd(&state) % 600;
+		n += send(nl.fd, buf, len, 0) > 0;
+		while (recv(nl.fd, drain, sizeof(drain), MSG_DONTWAIT) > 0)
+			;
+	}
+	vnl_close(&nl);
+	CHECK(n > 10000);
+	target_step(&a.t, 2);
+	collect(&a, CKPT_COLLECT_REARM, &r);
+	CHECK(covers_step(&a, &r, 2) && arena_pages(&a, &r) == 2 && !r.flags);
+	disarm(&a);
+}
+
+/* ---- sensible messages, cut, doubled and in any order ------------------------------------------------- */
+
+struct draft {
+	unsigned char buf[256];
+	size_t len;
+};
+
+static void draft(struct draft *d, struct nl *nl, int cmd, int flags, const uint32_t *attrs, size_t n)
+{
+	struct vnl_msg m;
+
+	vnl_begin(nl, &m, cmd, flags);
+	for (size_t i = 0; i < n; i += 2)
+		vnl_put_u32(&m, attrs[i], attrs[i + 1]);
+	CHECK(m.len <= sizeof(d->buf));
+	memcpy(d->buf, m.buf, m.len);
+	((struct nlmsghdr *)d->buf)->nlmsg_len = m.len;
+	d->len = m.len;
+}
+
+static void disorder(const void *unused)
+{
+	uint64_t state = 20260202;
+	struct vnl_result r;
+	struct target own;
+	struct armed a;
+
+	(void)unused;
+	arm_target(&a, &small, 0);
+	target_start(&own, &small);
+	for (int round = 0; round < 150; round++) {
+		/* Ids of what is made on the way are guessed: they count up. */
+		uint32_t s = a.session + 1 + round, t = a.track + rnd(&state) % 40, pid = own.pid;
+		struct draft d[10];
+		struct nl nl;
+		size_t n = 0;
+
+		CHECK(!vnl_open(&nl));
+		draft(&d[n++], &nl, CKPT_CMD_OPEN, 0, (uint32_t[]){ CKPT_A_SESSION_FLAGS, round & 1 }, 2);
+		draft(&d[n++], &nl, CKPT_CMD_ATTACH, 0, (uint32_t[]){ CKPT_A_SESSION, s, CKPT_A_PID, pid }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_ATTACH, 0, (uint32_t[]){ CKPT_A_PID, pid, CKPT_A_SESSION, s }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_ARM, 0, (uint32_t[]){ CKPT_A_SESSION, s }, 2);
+		draft(&d[n++], &nl, CKPT_CMD_COLLECT, 0,
+		      (uint32_t[]){ CKPT_A_COLLECT_FLAGS, rnd(&state) % 8, CKPT_A_SESSION, s }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_SNAPSHOT, 0, (uint32_t[]){ CKPT_A_SESSION, s, CKPT_A_TRACK, t }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_RUNS, NLM_F_DUMP,
+		      (uint32_t[]){ CKPT_A_TRACK, t, CKPT_A_SESSION, s }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_STATUS, NLM_F_DUMP, NULL, 0);
+		draft(&d[n++], &nl, CKPT_CMD_DETACH, 0, (uint32_t[]){ CKPT_A_SESSION, s, CKPT_A_TRACK, t }, 4);
+		draft(&d[n++], &nl, CKPT_CMD_DETACH, 0, (uint32_t[]){ CKPT_A_SESSION, a.session }, 2);
+		for (int k = 0; k < 40; k++) {
+			unsigned char buf[1024];
+			size_t len = 0;
+
+			/* The first half in order, then anyhow; some in one datagram. */
+			for (int parts = rnd(&state) % 3; parts >= 0; parts--) {
+				const struct draft *one = &d[k < 10 ? (size_t)k : rnd(&state) % n];
+				struct nlmsghdr *h = (struct nlmsghdr *)(buf + len);
+
+				memcpy(h, one->buf, one->len);
+				len += one->len;
+				if (k < 10)
+					break;
+				if (rnd(&state) % 3 == 0) {
+					/* Cut, and the header knows it or does not. */
+					size_t cut = rnd(&state) % (one->len - NLMSG_HDRLEN);
+
+					len -= cut;
+					if (rnd(&state) % 2)
+						h->nlmsg_len -= cut;
+					len = NLMSG_ALIGN(len);
+				}
+			}
+			(void)send(nl.fd, buf, len, MSG_DONTWAIT);
+			while (recv(nl.fd, buf, sizeof(buf), MSG_DONTWAIT) > 0 || errno == ENOBUFS)
+				;
+		}
+		vnl_close(&nl);
+		/* What others own is theirs still. */
+		CHECK(session_exists(a.session));
+	}
+	for (int fd = 3; fd < 1024; fd++) {
+		char link[64] = "", path[64];
+
+		/* Snapshots that nobody heard of became descriptors nevertheless. */
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (readlink(path, link, sizeof(link) - 1) > 0 && strstr(link, "ckpt-snapshot"))
+			close(fd);
+	}
+	target_step(&a.t, 2);
+	collect(&a, CKPT_COLLECT_REARM, &r);
+	CHECK(covers_step(&a, &r, 2) && arena_pages(&a, &r) == 2 && !r.flags);
+	disarm(&a);
+	target_stop(&own);
+}
+
+const struct test request_tests[] = {
+	{ "session/bad-requests", bad_requests, NULL, 0 },
+	{ "session/garbage", garbage, NULL, 0 },
+	{ "session/disorder", disorder, NULL, 0 },
+	{}
+};
