@@ -84,7 +84,10 @@ struct dump_ctx {
 	struct dump_net *net;           /* NULL unless connections are kept */
 	struct dump_session *session;   /* session.c: the keeper's; NULL without */
 	struct dump_pre *pre;           /* pre.c: what was copied ahead; NULL: nothing */
-	bool pre_armed;                 /* and that began epochs of the session */
+	struct {
+		bool asked, ours;
+	} protects;     /* before the freeze: is memory protected by a session? */
+	bool pre_armed; /* and that began epochs of the session */
 	/* Where pages are that were not written. NULL in an increment: runs say CKPT_RUN_PARENT
 	 * and no more, for a peer that has them. */
 	const struct image *parent;

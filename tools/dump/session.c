@@ -104,13 +104,25 @@ static int session_tracker(struct dump_tracking *tr, struct target_task *task, b
 	return tracker_attach(t, s->ops, task, err);
 }
 
-bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v)
+/* Is there a session that write-protects the memory of this tree? */
+static bool ask_tracked(const struct dump_ctx *d)
 {
-	struct dump_session *s = d->session;
 	struct keeper_state state;
 	struct ckpt_err ignore = { 0 };
 	bool tracked;
 	int sock;
+
+	if (keeper_connect(d->opts->pid, &sock, &ignore))
+		return false;
+	tracked = !keeper_status(sock, &state, &ignore) && state.tasks &&
+		  !strcmp(state.backend, track_wp_async.name);
+	(void)close(sock);
+	return tracked;
+}
+
+bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v)
+{
+	struct dump_session *s = d->session;
 
 	/* In a dump with a session: exactly. */
 	if (s) {
@@ -131,12 +143,11 @@ bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v)
 	 * as a descriptor. */
 	if (d->tracking)
 		return true;
-	if (keeper_connect(d->opts->pid, &sock, &ignore))
-		return false;
-	tracked = !keeper_status(sock, &state, &ignore) && state.tasks &&
-		  !strcmp(state.backend, track_wp_async.name);
-	(void)close(sock);
-	return tracked;
+	if (!d->protects.asked) {
+		d->protects.asked = true;
+		d->protects.ours = ask_tracked(d);
+	}
+	return d->protects.ours;
 }
 
 /* ---- before the freeze ---------------------------------------------------------------------- */
