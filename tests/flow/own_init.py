@@ -55,6 +55,8 @@ def body(box):
     check(res.code == 3 and "does not migrate" in res.out, f"it does not migrate: {res}")
     box.dump(target, "--track", image=first)
     box.dump(target, "--parent", first, "--kill", image=second)
+    shown = box.run_ckpt("show", "-D", second).out
+    check("namespaces of its own: pid" in shown, f"show tells: {shown}")
     restore(box, target, second)
     target.finish()
 

@@ -102,8 +102,9 @@ static void show_summary(const struct image *img)
 	if (inv->stats)
 		cmd_print_phases(stdout, inv->stats);
 	if (inv->namespaces)
-		printf("namespaces of its own:%s%s%s%s%s\n", inv->namespaces->net ? " net" : "",
-		       inv->namespaces->ipc ? " ipc" : "", inv->namespaces->uts ? " uts (" : "",
+		printf("namespaces of its own:%s%s%s%s%s%s\n", inv->namespaces->net ? " net" : "",
+		       inv->namespaces->pid ? " pid" : "", inv->namespaces->ipc ? " ipc" : "",
+		       inv->namespaces->uts ? " uts (" : "",
 		       inv->namespaces->uts ? inv->namespaces->nodename : "",
 		       inv->namespaces->uts ? ")" : "");
 	show_external(img);
