@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # The module's tests, in QEMU on each kernel of tests/vm/versions.list.
 #
-#	make check-vm [VM_ARGS="-k 6.12 'path/*'"]	VM_APPEND=vm_long: stress for longer
+#	make check-vm [VM_ARGS="-k 6.12 'path/*'"]	VM_APPEND=vm_long: stress for longer; VM_JOBS=1: one guest at a time
+#	make check-vm-user	ckpt itself in the guests
+#	make check-vm-nodes	a program moves from guest to guest
 #	make check-debug	the same on a kernel with KASAN, UBSAN, PROVE_LOCKING, DEBUG_VM, kmemleak:
 #				hours, and a kernel is built first; DEBUG_ARGS='session/*' for a part
 
-.PHONY: check-vm check-vm-user check-debug
+.PHONY: check-vm check-vm-user check-vm-nodes check-debug
 
 check-vm: modules
 	@tests/vm/run $(VM_ARGS)
 	@$(MAKE) --no-print-directory check-vm-user
+	@$(MAKE) --no-print-directory check-vm-nodes
 
 # ckpt itself in the guests: every tracker that the kernel has.
 check-vm-user: modules all tests
 	@tests/vm/user
+
+check-vm-nodes: modules all
+	@tests/vm/nodes
 
 check-debug: deps-vm
 	@tests/vm/debug-kernel
@@ -24,5 +30,5 @@ check-debug: deps-vm
 # Ratios of instructions, which repeat: one CPU, virtual time. Never its seconds.
 .PHONY: bench-vm
 bench-vm: modules
-	@VM_CPUS=1 VM_MB=5632 VM_QEMU="-icount shift=0,sleep=off" VM_APPEND="vm_icount vm_scale=10" \
+	@VM_JOBS=1 VM_CPUS=1 VM_MB=5632 VM_QEMU="-icount shift=0,sleep=off" VM_APPEND="vm_icount vm_scale=10" \
 		tests/vm/run $(VM_ARGS) 'figure/*'
