@@ -22,6 +22,7 @@
 #include "kern/directio.h"
 #include "kern/procfs.h"
 #include "kern/sharing.h"
+#include "kern/vmaiter.h"
 #include "migrate/delta.h"
 #include "migrate/source.h"
 #include "migrate/store.h"
@@ -79,6 +80,7 @@ struct rounds {
 	uint64_t * xor ;  /* MIG_PAGES_MAX pages */
 	uint64_t xor_try; /* runs until the next look whether differences pay */
 	bool xor_pays;
+	struct vma_iter iter;      /* flags of mappings without a look at their pages */
 	struct throttle *throttle; /* NULL: it runs at full speed */
 };
 
@@ -181,6 +183,18 @@ static void vmas_clip(struct proc_vmas *vmas)
 	}
 }
 
+/* Behind the last of the adjacent mappings from the i-th on that are asked about in one go. */
+static size_t group_end(const struct round_task *t, size_t i, bool frozen)
+{
+	const struct proc_vma *v = t->vmas.v;
+	size_t next = i + 1;
+
+	while (next < t->vmas.n && v[next].start == v[next - 1].end && wanted(&v[next], !frozen) &&
+	       !v[next].ino == !v[i].ino)
+		next++;
+	return next;
+}
+
 /*
  * Written pages of one task, and the begin of its next epoch. While it runs, only of what is
  * tracked already: mappings may change under our eyes. What fails then, and what is new, was not
@@ -196,7 +210,7 @@ static int collect_task(struct rounds *r, struct round_task *t, bool frozen)
 	proc_vmas_free(&t->vmas);
 	store_see_none(&r->sent, (uint32_t)t->vpid);
 	if (!rc)
-		rc = proc_vmas_read(t->pid, NULL, &t->vmas, &gone);
+		rc = proc_vmas_read(t->pid, &r->iter, &t->vmas, &gone);
 	vmas_clip(&t->vmas);
 	for (size_t i = 0, next; !rc && i < t->vmas.n; i = next) {
 		const struct proc_vma *v = &t->vmas.v[i];
@@ -206,9 +220,7 @@ static int collect_task(struct rounds *r, struct round_task *t, bool frozen)
 			r->new_bytes += v->end - v->start;
 		if (!wanted(v, !frozen))
 			continue;
-		while (next < t->vmas.n && t->vmas.v[next].start == t->vmas.v[next - 1].end &&
-		       wanted(&t->vmas.v[next], !frozen) && !t->vmas.v[next].ino == !v->ino)
-			next++;
+		next = group_end(t, i, frozen);
 		r->backed = v->ino != 0;
 		rc = tracker_collect(&t->tracker, v->start, t->vmas.v[next - 1].end,
 				     TRACK_ARM | (r->backed ? 0 : TRACK_ANON) |
@@ -241,6 +253,36 @@ static void task_attach(struct rounds *r, struct round_task *t, struct target_ta
 			why.msg);
 }
 
+static int note_nothing(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	(void)arg;
+	(void)addr;
+	(void)npages;
+	(void)flags;
+	return 0;
+}
+
+/* Every mapping is tracked from now on. Its pages are looked at and armed when the task runs on. */
+static int track_mappings(struct rounds *r, struct round_task *t)
+{
+	struct ckpt_err gone = { 0 };
+	int rc = tracker_begin(&t->tracker);
+
+	proc_vmas_free(&t->vmas);
+	if (!rc)
+		rc = proc_vmas_read(t->pid, &r->iter, &t->vmas, &gone);
+	for (size_t i = 0, next; !rc && i < t->vmas.n; i = next) {
+		next = i + 1;
+		if (wanted(&t->vmas.v[i], false))
+			next = group_end(t, i, true);
+		if (wanted(&t->vmas.v[i], false))
+			rc = tracker_collect(&t->tracker, t->vmas.v[i].start,
+					     t->vmas.v[next - 1].end, TRACK_ARM | TRACK_NEW,
+					     note_nothing, NULL);
+	}
+	return rc;
+}
+
 static struct round_task *task_new(struct rounds *r, struct target_task *task, struct ckpt_err *err)
 {
 	struct round_task *t = calloc(1, sizeof(*t));
@@ -265,7 +307,7 @@ static bool borrows(const struct target *target, const struct target_task *task)
 	       sharing_same(task->pid, target->tasks.v[task->parent].pid, KCMP_VM);
 }
 
-static int collect_one(struct rounds *r, struct target_task *task, struct ckpt_err *err)
+static int collect_one(struct rounds *r, struct target_task *task, bool look, struct ckpt_err *err)
 {
 	struct round_task *t = task_find(r, task->pid);
 
@@ -276,12 +318,13 @@ static int collect_one(struct rounds *r, struct target_task *task, struct ckpt_e
 	if (!t)
 		return err->code;
 	if (!t->lost)
-		t->lost = collect_task(r, t, true) != 0;
+		t->lost = (look ? collect_task(r, t, true) : track_mappings(r, t)) != 0;
 	return 0;
 }
 
-/* One short stop: every task gets its tracker, and every mapping is tracked. */
-static int collect_stopped(struct rounds *r, struct ckpt_err *err)
+/* One short stop: every task gets its tracker, and every mapping is tracked. @look: its pages are
+ * asked about as well, which takes the longer the more there are. */
+static int collect_stopped(struct rounds *r, bool look, struct ckpt_err *err)
 {
 	struct target target = { .ui = r->s->ui };
 	int rc = target_freeze(&target, r->s->opts->pid, err);
@@ -291,7 +334,7 @@ static int collect_stopped(struct rounds *r, struct ckpt_err *err)
 		struct target_task *task = &target.tasks.v[i];
 
 		if (!task->zombie && !borrows(&target, task))
-			rc = collect_one(r, task, err);
+			rc = collect_one(r, task, look, err);
 	}
 	if (frozen)
 		target_thaw(&target, TARGET_RUN);
@@ -299,12 +342,12 @@ static int collect_stopped(struct rounds *r, struct ckpt_err *err)
 	return rc;
 }
 
-static int collect_frozen(struct rounds *r, struct ckpt_err *err)
+static int collect_frozen(struct rounds *r, bool look, struct ckpt_err *err)
 {
 	int rc;
 
 	throttle_pause(r->throttle);
-	rc = collect_stopped(r, err);
+	rc = collect_stopped(r, look, err);
 	throttle_resume(r->throttle);
 	return rc;
 }
@@ -605,6 +648,25 @@ static void take_lost(struct rounds *r, const Ckpt__MigRound *back)
 	}
 }
 
+/* What was written since the round before, and the begin of the next epoch. */
+static int collect(struct rounds *r, uint32_t number, struct ckpt_err *err)
+{
+	/* New mappings and processes are worth a short stop when they are large. */
+	bool stop = number == 1 || r->new_bytes + r->late_bytes > NEW_BYTES;
+	int rc = 0;
+
+	r->new_bytes = 0;
+	if (stop) {
+		rc = collect_frozen(r, false, err);
+		look(r);
+	}
+	if (!rc && direct_io(r))
+		rc = collect_frozen(r, true, err);
+	else if (!rc)
+		collect_running(r);
+	return rc;
+}
+
 /* One pass over all tasks; all of it is kept over there when it returns. */
 static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e,
 		      struct ckpt_err *err)
@@ -615,18 +677,10 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 	uint64_t sent = s->link.sent;
 	int rc = 0;
 
-	/* New mappings and processes are worth a short stop when they are large. */
 	look(r);
-	if (number == 1 || r->new_bytes + r->late_bytes > NEW_BYTES || direct_io(r)) {
-		r->new_bytes = 0;
-		rc = collect_frozen(r, err);
-		if (rc)
-			return rc;
-		look(r);
-	} else {
-		r->new_bytes = 0;
-		collect_running(r);
-	}
+	rc = collect(r, number, err);
+	if (rc)
+		return rc;
 	cache_plan(r, number);
 	rc = send_places(r);
 	for (size_t i = 0; !rc && i < r->tasks.n; i++)
@@ -748,6 +802,7 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	r->s = s;
 	r->ops = ops;
 	r->sent.fd = -1;
+	(void)vma_iter_open(&r->iter);
 	r->tracking.tracker = rounds_tracker;
 	r->tracking.had = rounds_had;
 	r->tracking.increment = true;
@@ -782,6 +837,7 @@ void rounds_end(struct source *s)
 	}
 	vec_free(&r->tasks);
 	tree_free(&r->tree);
+	vma_iter_close(&r->iter);
 	store_close(&r->sent);
 	delta_close(r->cache);
 	free(r->xor);

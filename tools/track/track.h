@@ -37,6 +37,8 @@ enum {
 				* tracker_kept(); for who said that he can */
 	TRACK_RANGES = 1u << 3, /* TRACK_SAME may be reported: who knows without looking at every
 				 * page need not. Of a target that stands still */
+	TRACK_NEW = 1u << 5, /* with TRACK_ARM, of a live back end: begin to track what is new, and
+			      * report and arm nothing; a pass while the target runs does */
 };
 
 /* Called for runs of anonymous pages, ascending; non-zero stops and is returned. */

@@ -504,7 +504,7 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned 
 	bool arm = how & TRACK_ARM;
 	int rc = arm && !(how & TRACK_KNOWN) ? make_registered(t, start, end) : 0;
 
-	if (rc)
+	if (rc || (how & TRACK_NEW))
 		return rc;
 	return by_changes(t, start, end, how) ? collect_changed(t, start, end, how, fn, arg)
 					      : collect_pages(t, start, end, how, fn, arg);
