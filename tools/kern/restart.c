@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/vec.h"
 #include "kern/procfs.h"
 #include "kern/target.h"
@@ -29,6 +30,7 @@
 #define ERESTARTNOINTR 513
 #define ERESTARTNOHAND 514
 #define ERESTART_RESTARTBLOCK 516
+#define LOOK_DEADLINE_US 500000u
 #define SYSCALL_BYTES 2 /* 0f 05 */
 
 /* Calls that return EINTR on any stop, signal(7), and do nothing when they do. */
@@ -135,25 +137,37 @@ static int stop_again(int tid)
 	return rc;
 }
 
-/* An earlier stop has made this a restart_syscall, whose number says nothing: let it sleep on for a
- * moment and look where. It may as well be over by then. */
-static int find_restarted(struct target_thread *th)
+/* Let it go on for a few milliseconds and look where it sleeps: *ret_nr, or 0 when it was not seen
+ * to. */
+static int look_asleep(struct target_thread *th, long *ret_nr)
 {
-	long nr = 0;
 	int rc = ptrace(PTRACE_CONT, th->tid, 0, 0) ? -errno : 0;
 
-	for (int i = 0; !rc && !nr && i < 40; i++) {
+	for (int i = 0; !rc && !*ret_nr && i < 40; i++) {
 		(void)usleep(25);
-		nr = sleeping_call(th->tid, &th->regs);
+		*ret_nr = sleeping_call(th->tid, &th->regs);
 	}
 	if (!rc)
 		rc = stop_again(th->tid);
-	if (!rc)
-		rc = thread_get_regs(th->tid, &th->regs);
-	if (rc || (long)th->regs.rax != -ERESTART_RESTARTBLOCK ||
-	    th->regs.orig_rax != SYS_restart_syscall)
-		return rc;
-	th->restarts = nr ? nr : coded_call(th->tid, &th->regs);
+	return rc ? rc : thread_get_regs(th->tid, &th->regs);
+}
+
+/* An earlier stop has made this a restart_syscall, whose number says nothing: let it sleep on for a
+ * moment and look where. It may as well be over by then. On a busy machine it may not even have
+ * come to its sleep, so that is tried for a while. */
+static int find_restarted(struct target_thread *th)
+{
+	uint64_t deadline = io_now_us() + LOOK_DEADLINE_US;
+
+	do {
+		long nr = 0;
+		int rc = look_asleep(th, &nr);
+
+		if (rc || (long)th->regs.rax != -ERESTART_RESTARTBLOCK ||
+		    th->regs.orig_rax != SYS_restart_syscall)
+			return rc;
+		th->restarts = nr ? nr : coded_call(th->tid, &th->regs);
+	} while (!th->restarts && io_now_us() < deadline);
 	return th->restarts ? 0 : -EOPNOTSUPP;
 }
 
