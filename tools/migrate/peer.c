@@ -11,11 +11,11 @@
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/io.h"
+#include "base/sum.h"
 #include "base/vec.h"
 #include "kern/arch.h"
 #include "kern/guard.h"
@@ -125,7 +125,7 @@ static int take_xor(struct peer *p, const struct mig_pages *h, uint64_t sum, str
 
 	for (size_t i = 0; !rc && i < bytes; i += CKPT_PAGE)
 		(void)delta_xor((uint64_t *)(raw + i), raw + i, base + i);
-	if (!rc && !ckpt_fault("delta.lost") && XXH3_64bits(raw, bytes) == sum)
+	if (!rc && !ckpt_fault("delta.lost") && sum_bytes(raw, bytes) == sum)
 		return 0;
 	rc = lost_add(p, h, err);
 	return rc ? rc : 1;

@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/io.h"
+#include "base/sum.h"
 #include "base/vec.h"
 #include "kern/directio.h"
 #include "kern/procfs.h"
@@ -458,7 +459,7 @@ static int send_changed(struct rounds *r, uint32_t pid, uint64_t addr, const cha
 		if (k && !rc) {
 			whole = 0;
 			rc = source_send_delta(r->s, pid, addr + (uint64_t)at * CKPT_PAGE, r->xor,
-					       XXH3_64bits(q, (size_t)k * CKPT_PAGE), k);
+					       sum_bytes(q, (size_t)k * CKPT_PAGE), k);
 			r->xor_pays = rc == 0;
 			look = look && r->xor_pays;
 		}

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "migrate/wire.h"
 
+#include "base/sum.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,11 @@ static uint64_t frame_sum(uint64_t seq, const struct ckpt_frame *f, const void *
 	uint64_t sum = (seq + 1) * 0x9e3779b97f4a7c15ull ^ ((uint64_t)f->type << 32 | f->len);
 
 	sum = XXH3_64bits_withSeed(head, head_len, sum);
+	if (len && f->type == MIG_PAGES) {
+		uint64_t pages = sum_bytes(data, len);
+
+		return XXH3_64bits_withSeed(&pages, sizeof(pages), sum);
+	}
 	return len ? XXH3_64bits_withSeed(data, len, sum) : sum;
 }
 

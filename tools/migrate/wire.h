@@ -27,7 +27,7 @@
 #include "migrate.pb-c.h"
 #include "migrate/link.h"
 
-#define MIG_PROTOCOL 3
+#define MIG_PROTOCOL 4
 #define MIG_ID_BYTES 16
 
 enum mig_type {
