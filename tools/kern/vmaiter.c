@@ -294,7 +294,8 @@ int vma_iter_read(const struct vma_iter *it, int tid, struct vma_iter_entry **re
 
 /* ---- what the bits mean --------------------------------------------------------------------- */
 
-/* Bits that have been the same in every kernel since 6.1. */
+/* Bits that have been the same, and shown in the same way, in every kernel since 6.1. Lock on fault
+ * (0x80000) is shown by newer ones alone. */
 static const struct {
 	uint64_t vm, proc;
 } fixed[] = {
@@ -311,7 +312,6 @@ static const struct {
 	{ 0x10000, PROC_VMF(rr) },
 	{ 0x20000, PROC_VMF(dc) },
 	{ 0x40000, PROC_VMF(de) },
-	{ 0x80000, PROC_VMF(lf) },
 	{ 0x100000, PROC_VMF(ac) },
 	{ 0x200000, PROC_VMF(nr) },
 	{ 0x400000, PROC_VMF(ht) },
