@@ -14,42 +14,7 @@ static ssize_t fuzz_recv(int fd, void *buf, size_t len, int flags);
 #include "kern/kmod.c"
 #undef recv
 
-#include "input.h"
-
-static struct input script;
-static bool fit;
-
-/* Make the messages of a datagram follow each other. */
-static void fit_lengths(unsigned char *buf, size_t len)
-{
-	for (size_t at = 0; at + sizeof(struct nlmsghdr) <= len;) {
-		struct nlmsghdr *h = (void *)(buf + at);
-
-		h->nlmsg_len = (uint32_t)sizeof(*h) + h->nlmsg_len % 512;
-		if (h->nlmsg_len > len - at)
-			h->nlmsg_len = (uint32_t)(len - at);
-		at += NLMSG_ALIGN(h->nlmsg_len);
-	}
-}
-
-static ssize_t fuzz_recv(int fd, void *buf, size_t len, int flags)
-{
-	struct input piece;
-
-	(void)fd;
-	(void)flags;
-	if (!script.left) {
-		errno = EAGAIN;
-		return -1;
-	}
-	piece = take_piece(&script, take(&script, 2));
-	if (piece.left < len)
-		len = piece.left;
-	memcpy(buf, piece.p, len);
-	if (fit)
-		fit_lengths(buf, len);
-	return (ssize_t)len;
-}
+#include "netlink.h"
 
 static int heard(const struct kmod_result *result, const struct ckpt_run *v, size_t n, void *arg,
 		 struct ckpt_err *err)
@@ -128,5 +93,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		while (script.left)
 			module_answers();
 	}
+	forget_behind();
 	return 0;
 }

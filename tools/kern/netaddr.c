@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "kern/nlmsg.h"
 
 #define ANSWER_MAX 32768
 
@@ -117,16 +118,15 @@ static int ask(const struct request *r, int (*cb)(const struct nlmsghdr *h, void
 		return -errno;
 	for (;;) {
 		ssize_t n = recv(fd, buf, ANSWER_MAX, 0);
-		const struct nlmsghdr *h = (const void *)buf;
-		int left = (int)n;
+		size_t left = (size_t)n;
 
 		if (n < 0)
 			return -errno;
-		for (; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
+		for_each_message (h, buf, left) {
 			if (h->nlmsg_type == NLMSG_DONE)
 				return 0;
 			if (h->nlmsg_type == NLMSG_ERROR)
-				return ((const struct nlmsgerr *)mnl_nlmsg_get_payload(h))->error;
+				return message_error(h);
 			rc = cb ? cb(h, arg) : 0;
 			if (rc || !(h->nlmsg_flags & NLM_F_MULTI))
 				return rc;
@@ -140,6 +140,9 @@ static const struct nlattr *attr_find(const struct nlmsghdr *h, size_t head, uin
 
 	mnl_attr_for_each(a, h, head)
 	{
+		/* It counts what a message is padded with as part of it. */
+		if ((const char *)a + a->nla_len > (const char *)h + h->nlmsg_len)
+			break;
 		if (mnl_attr_get_type(a) == type)
 			return a;
 	}
@@ -168,7 +171,8 @@ static int look_addr(const struct nlmsghdr *h, void *arg)
 	struct search *s = arg;
 	const struct nlattr *a;
 
-	if (h->nlmsg_type != RTM_NEWADDR || m->ifa_family != s->want->family)
+	if (h->nlmsg_type != RTM_NEWADDR || mnl_nlmsg_get_payload_len(h) < sizeof(*m) ||
+	    m->ifa_family != s->want->family)
 		return 0;
 	/* Of a point-to-point device, IFA_ADDRESS is the other end. */
 	a = attr_find(h, sizeof(*m), IFA_LOCAL);

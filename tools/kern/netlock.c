@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "kern/nlmsg.h"
 
 #define PRIORITY (-450)       /* before everybody else's rules */
 #define ELEMS_PER_MSG 256u    /* an attribute has at most 64 KiB */
@@ -373,22 +374,19 @@ static int nl_open(void)
 /* The kernel is done with it when send() returns; its answers wait. */
 static int answers(int fd)
 {
-	char buf[8192];
+	char buf[8192] __attribute__((aligned(8)));
 	int rc = -EPROTO;
 	ssize_t n;
 
 	while ((n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
-		const struct nlmsghdr *h = (const void *)buf;
-		int left = (int)n;
+		size_t left = (size_t)n;
 
-		for (; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
-			const struct nlmsgerr *e = mnl_nlmsg_get_payload(h);
-
+		for_each_message (h, buf, left) {
 			if (h->nlmsg_type != NLMSG_ERROR)
 				continue;
-			if (e->error)
-				return e->error;
-			rc = 0;
+			rc = message_error(h);
+			if (rc)
+				return rc;
 		}
 	}
 	return rc;

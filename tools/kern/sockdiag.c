@@ -18,6 +18,7 @@
 
 #include "base/cleanup.h"
 #include "base/vec.h"
+#include "kern/nlmsg.h"
 
 #define ANSWER_MAX 65536
 
@@ -78,29 +79,17 @@ static int diag_cmp(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* NLMSG_NEXT, but never behind the end: the last message may not be padded. */
-static const struct nlmsghdr *message_next(const struct nlmsghdr *h, size_t *left)
-{
-	size_t n = NLMSG_ALIGN(h->nlmsg_len);
-
-	if (n > *left)
-		n = *left;
-	*left -= n;
-	return (const void *)((const char *)h + n);
-}
-
 /* Returns 1 at the end of the answer. */
 static int messages_parse(const char *buf, size_t left, struct unix_diags *ret)
 {
-	for (const struct nlmsghdr *h = (const void *)buf; NLMSG_OK(h, left);
-	     h = message_next(h, &left)) {
+	for_each_message (h, buf, left) {
 		struct unix_diag *d;
 		int rc;
 
 		if (h->nlmsg_type == NLMSG_DONE)
 			return 1;
 		if (h->nlmsg_type == NLMSG_ERROR) {
-			rc = ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+			rc = message_error(h);
 			return rc < 0 ? rc : -EPROTO;
 		}
 		d = vec_push(ret);
@@ -184,8 +173,7 @@ static bool has_v6only(const struct nlmsghdr *h, const struct inet_diag_msg *m)
 /* Returns 1 at the end of the answer. */
 static int tcp_parse(const char *buf, size_t left, struct tcp_diags *ret)
 {
-	for (const struct nlmsghdr *h = (const void *)buf; NLMSG_OK(h, left);
-	     h = message_next(h, &left)) {
+	for_each_message (h, buf, left) {
 		const struct inet_diag_msg *m = NLMSG_DATA(h);
 		struct tcp_diag *d;
 		int rc;
@@ -193,7 +181,7 @@ static int tcp_parse(const char *buf, size_t left, struct tcp_diags *ret)
 		if (h->nlmsg_type == NLMSG_DONE)
 			return 1;
 		if (h->nlmsg_type == NLMSG_ERROR) {
-			rc = ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+			rc = message_error(h);
 			return rc < 0 ? rc : -EPROTO;
 		}
 		if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*m)))
