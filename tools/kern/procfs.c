@@ -103,7 +103,8 @@ int proc_stat_read(int pid, struct proc_stat *ret, struct ckpt_err *err)
 		return rc;
 	open_paren = strchr(buf, '(');
 	close_paren = strrchr(buf, ')');
-	if (!open_paren || !close_paren || close_paren < open_paren)
+	if (!open_paren || !close_paren || close_paren < open_paren || !close_paren[1] ||
+	    !close_paren[2])
 		return ckpt_fail(err, E_INTERNAL, -EPROTO, "/proc/%d/stat is malformed", pid);
 	*close_paren = 0;
 	(void)snprintf(st.comm, sizeof(st.comm), "%s", open_paren + 1);

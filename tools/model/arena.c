@@ -90,7 +90,8 @@ uint64_t arena_put(struct arena *a, const void *data, size_t len)
 
 	if (!p)
 		return 0;
-	memcpy(p, data, len);
+	if (len) /* of nothing there may be no address either */
+		memcpy(p, data, len);
 	return arena_remote(a, p);
 }
 
