@@ -6,8 +6,10 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -71,13 +73,26 @@ static void turn_give(struct guard *g, uint32_t whose)
 	(void)syscall(SYS_futex, &g->turn, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
+static bool has_ended(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) != 0;
+}
+
+/* Does the one live with which it dies? */
+static bool maker_lives(const struct guard *g)
+{
+	return g->maker_fd < 0 ? getppid() == g->maker : !has_ended(g->maker_fd);
+}
+
 /* A process group, a session or a terminal that is ended is not to take both. */
 static int guard_stay(void *arg)
 {
 	struct guard *g = arg;
 
 	(void)setsid();
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != g->maker)
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || !maker_lives(g))
 		return 1;
 	for (;;) {
 		while (__atomic_load_n(&g->turn, __ATOMIC_SEQ_CST) != TURN_GUARD)
@@ -89,10 +104,10 @@ static int guard_stay(void *arg)
 	}
 }
 
-int guard_start(struct guard *g, pid_t pid)
+static int start(struct guard *g, pid_t pid, int parent_fd)
 {
 	struct clone_args args = {
-		.flags = CLONE_VM | CLONE_FILES | CLONE_FS,
+		.flags = CLONE_VM | CLONE_FILES | CLONE_FS | (parent_fd < 0 ? 0 : CLONE_PARENT),
 		.stack_size = GUARD_STACK,
 		.set_tid = (uintptr_t)&pid,
 		.set_tid_size = pid > 0,
@@ -100,7 +115,9 @@ int guard_start(struct guard *g, pid_t pid)
 	sigset_t all, old;
 	int rc;
 
-	*g = (struct guard) { .stack = malloc(GUARD_STACK), .maker = getpid() };
+	*g = (struct guard) {
+		.stack = malloc(GUARD_STACK), .maker = getpid(), .pid_fd = -1, .maker_fd = parent_fd
+	};
 	if (!g->stack)
 		return -ENOMEM;
 	sigfillset(&all);
@@ -114,7 +131,37 @@ int guard_start(struct guard *g, pid_t pid)
 		free(g->stack);
 	else
 		g->pid = rc;
+	if (rc > 0 && parent_fd >= 0) {
+		g->pid_fd = (int)syscall(SYS_pidfd_open, rc, 0);
+		if (g->pid_fd < 0) {
+			rc = -errno;
+			guard_end(g);
+		}
+	}
 	return rc < 0 ? rc : 0;
+}
+
+int guard_start(struct guard *g, pid_t pid)
+{
+	return start(g, pid, -1);
+}
+
+int guard_start_sibling(struct guard *g, pid_t pid, int parent_fd)
+{
+	return start(g, pid, parent_fd);
+}
+
+/* Has it ended? Then forget it. */
+static bool guard_ended(struct guard *g)
+{
+	if (g->maker_fd < 0 ? waitpid(g->pid, NULL, WNOHANG | __WALL) != g->pid
+			    : !has_ended(g->pid_fd))
+		return false;
+	if (g->pid_fd >= 0)
+		(void)close(g->pid_fd);
+	g->pid = 0;
+	free(g->stack);
+	return true;
 }
 
 int guard_call(struct guard *g, int (*fn)(void *), void *arg)
@@ -131,12 +178,10 @@ int guard_call(struct guard *g, int (*fn)(void *), void *arg)
 	turn_give(g, TURN_GUARD);
 	while (__atomic_load_n(&g->turn, __ATOMIC_SEQ_CST) != TURN_MAKER) {
 		(void)syscall(SYS_futex, &g->turn, FUTEX_WAIT, TURN_GUARD, &tick, NULL, 0);
-		if (waitpid(g->pid, NULL, WNOHANG | __WALL) != g->pid)
+		if (!guard_ended(g))
 			continue;
 		if (__atomic_load_n(&g->turn, __ATOMIC_SEQ_CST) == TURN_GUARD)
 			g->ret = -ECHILD;
-		g->pid = 0;
-		free(g->stack);
 		break;
 	}
 	(void)sigprocmask(SIG_SETMASK, &old, NULL);
@@ -148,7 +193,7 @@ int guard_survive(struct guard *g)
 	g->last = true;
 	if (prctl(PR_SET_PDEATHSIG, 0))
 		return -errno;
-	return getppid() == g->maker ? 0 : -ESRCH;
+	return maker_lives(g) ? 0 : -ESRCH;
 }
 
 void guard_end(struct guard *g)
@@ -156,9 +201,14 @@ void guard_end(struct guard *g)
 	if (!g->pid)
 		return;
 	(void)kill(g->pid, SIGKILL);
-	(void)reap(g->pid, &(int) { 0 });
-	g->pid = 0;
-	free(g->stack);
+	while (!guard_ended(g)) {
+		struct pollfd p = { .fd = g->pid_fd, .events = POLLIN };
+
+		if (g->pid_fd >= 0)
+			(void)poll(&p, 1, -1);
+		else
+			(void)usleep(20);
+	}
 }
 
 static pid_t clone_as(pid_t pid)

@@ -30,6 +30,8 @@ struct guard {
 	pid_t pid; /* 0: there is none */
 	char *stack;
 	pid_t maker;
+	int pid_fd;    /* of a sibling; -1: it is our child */
+	int maker_fd;  /* a sibling: our parent, with which it dies */
 	uint32_t turn; /* whose it is; a futex */
 	bool last;     /* it ends after this */
 	int (*fn)(void *);
@@ -39,6 +41,9 @@ struct guard {
 
 /* With this pid, or (0) any. 0 or -errno. */
 int guard_start(struct guard *g, pid_t pid);
+/* The same as a child of our parent, behind @parent_fd: should all of us be killed but for the
+ * guard that survives, it is not left to the init of our pid namespace. */
+int guard_start_sibling(struct guard *g, pid_t pid, int parent_fd);
 /* Run @fn in it. Returns what @fn returned, or -ECHILD: the guard has died, and what it held by
  * ptrace was let go of as its options say. */
 int guard_call(struct guard *g, int (*fn)(void *), void *arg);

@@ -141,6 +141,7 @@ static int work(struct restore_ctx *r, struct report *rep, int maker, struct ckp
 		return rc;
 	__atomic_store_n(&rep->owns, true, __ATOMIC_SEQ_CST);
 	r->root = 1;
+	r->maker_fd = maker;
 	rc = ckpt_fault_fail("restore.worker", E_RESTORE, err);
 	return rc ? rc : restore_whole(r, err);
 }
@@ -156,6 +157,16 @@ static pid_t fork_as(pid_t pid)
 	pid_t child = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 
 	return child < 0 ? -errno : child;
+}
+
+/* It is our child as well, and has ended by now. */
+static void reap_guard(const struct restore_ctx *r)
+{
+	siginfo_t si = { 0 };
+
+	while (!waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT | __WALL) && si.si_pid &&
+	       si.si_pid != r->root)
+		(void)waitpid(si.si_pid, NULL, __WALL);
 }
 
 static int run_worker(struct restore_ctx *r, struct report *rep, struct ckpt_err *err)
@@ -177,6 +188,7 @@ static int run_worker(struct restore_ctx *r, struct report *rep, struct ckpt_err
 		return ckpt_fail_errno(err, E_RESTORE, pid, "cannot fork into the pid namespace");
 	while (waitpid(pid, &status, __WALL) < 0 && errno == EINTR)
 		;
+	reap_guard(r);
 	/* A root that gives up takes the worker with it, which has said why by then. */
 	if (!rep->done && !rep->err.code)
 		return ckpt_fail(err, E_RESTORE, -ECHILD,
@@ -208,7 +220,8 @@ int restore_as_init(struct restore_ctx *r, struct restore_result *ret, struct ck
 		ret->pid = ret->wait_for = r->root;
 	} else if (r->root > 0) {
 		(void)kill(r->root, SIGKILL);
-		while (waitpid(r->root, NULL, __WALL) < 0 && errno == EINTR)
+		/* It ends when everybody in its namespace was waited for, and a guard is ours. */
+		while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
 			;
 	}
 	(void)munmap(rep, sizeof(*rep));

@@ -355,7 +355,9 @@ void restore_end(struct restore_ctx *r)
 
 static int build_guarded(struct restore_ctx *r, struct ckpt_err *err)
 {
-	int rc = guard_start(&r->guard, restore_spare_tid(r));
+	int tid = restore_spare_tid(r);
+	int rc = r->init ? guard_start_sibling(&r->guard, tid, r->maker_fd)
+			 : guard_start(&r->guard, tid);
 
 	return rc ? ckpt_fail_errno(err, E_RESTORE, rc, "cannot start a helper")
 		  : restore_build(r, err);

@@ -85,6 +85,7 @@ struct restore_ctx {
 	struct guard guard;                 /* holds the threads by ptrace; pid 0: ckpt does */
 	int timens_fd;                      /* the time namespace to enter; 0: ckpt's */
 	int spare_tid;                      /* last number given to a helper thread */
+	int maker_fd; /* with init: ckpt, seen from the copy that works in the namespace */
 	struct ckpt_slot *init;    /* of a root that exists, with no memory but the arena; NULL */
 	struct restore_warm *warm; /* NULL: no task exists before it is built */
 	uint64_t filled;           /* bytes of memory that the plan reads from page files */
