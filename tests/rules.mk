@@ -19,7 +19,7 @@ TEST_LIBS_reseal := -lxxhash
 # Programs about the very things that AddressSanitizer takes for itself: holes, limits, locks and places of their memory.
 TEST_NO_ASAN := task_limits vma_mlock vma_mremap vma_stack mutate busy
 
-.PHONY: tests test-programs check-run check-long check-asan soak
+.PHONY: tests test-programs check-run check-long check-asan check-bare soak
 
 tests: test-programs
 test-programs: $(TEST_KIND) $(TEST_PROG) $(TEST_UNIT)
@@ -36,6 +36,10 @@ check-asan:
 		TEST_CFLAGS='-std=gnu11 -O1 -g $(ASAN_FLAGS)' all test-programs
 	T_BUILD=$(CURDIR)/build/asan ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(TEST_PY) tests/run --slow 4 $(if $(TESTARGS),$(TESTARGS),unit kind flow faults apps soak)
+
+# The README's two commands, and the packages, on a bare Debian 12 made for that (needs debootstrap).
+check-bare:
+	tests/bare/run $(BARE)
 
 # The tests of tests/soak for long (tests/soak/_soak.py has the parameters); make check runs them for seconds.
 soak: all tests
