@@ -151,9 +151,10 @@ class Program:
         self.arena = False      # the exception above is to be made
         self.moved = False      # it was restored: pipes, sockets and removed files have new names
         if not churns:          # a thread that waits for a signal shows another mask than one about to
-            box.wait(lambda: state(target.pid) == "T" or (state(target.pid) == "S" and
-                                                          read(f"/proc/{target.pid}/syscall").startswith("128 ")),
-                     f"{target.name} waits for its signal")
+            box.wait(lambda: (state(target.pid) == "T" or (state(target.pid) == "S" and
+                                                           read(f"/proc/{target.pid}/syscall").startswith("128 ")))
+                     and all(state(p) in ("S", "T", "Z") for p in tree(target.pid)),
+                     f"{target.name} waits for its signal, and so do all below it")
         self.before = self.look()
 
     def look(self):
