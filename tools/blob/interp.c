@@ -80,6 +80,17 @@ static long lend(struct ckpt_arena *arena, uint32_t *word)
 	return 0;
 }
 
+/* The number of a thread is free a moment after whoever waits for its process was told. */
+static long clone_patiently(uint64_t args, uint64_t size, uint64_t slot)
+{
+	const int64_t tick[2] = { 0, 1000000 };
+	long ret;
+
+	for (int i = 0; (ret = blob_clone(args, size, slot)) == -EEXIST && i < 200; i++)
+		(void)call(__NR_nanosleep, (uint64_t)tick, 0, 0, 0);
+	return ret;
+}
+
 static long read_all(uint64_t fd, uint64_t addr, uint64_t len, uint64_t off)
 {
 	while (len) {
@@ -150,7 +161,7 @@ static long run_step(struct ckpt_arena *arena, struct ckpt_slot *slot, struct ck
 		return 0;
 	}
 	if (s->op == CKPT_OP_CLONE)
-		return blob_clone(arg[0], arg[1], arg[2]);
+		return clone_patiently(arg[0], arg[1], arg[2]);
 	if (s->op == CKPT_OP_BARRIER) {
 		uint32_t *word = (uint32_t *)arg[0];
 

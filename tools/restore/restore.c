@@ -353,12 +353,18 @@ void restore_end(struct restore_ctx *r)
 	r->img = NULL;
 }
 
+#define GUARD_TRIES 8 /* somebody may take a number between the look and the clone */
+
 static int build_guarded(struct restore_ctx *r, struct ckpt_err *err)
 {
-	int tid = restore_spare_tid(r);
-	int rc = r->init ? guard_start_sibling(&r->guard, tid, r->maker_fd)
-			 : guard_start(&r->guard, tid);
+	int rc = -EEXIST;
 
+	for (int i = 0; i < GUARD_TRIES && rc == -EEXIST; i++) {
+		int tid = restore_spare_tid(r);
+
+		rc = r->init ? guard_start_sibling(&r->guard, tid, r->maker_fd)
+			     : guard_start(&r->guard, tid);
+	}
 	return rc ? ckpt_fail_errno(err, E_RESTORE, rc, "cannot start a helper")
 		  : restore_build(r, err);
 }
