@@ -31,6 +31,7 @@
 #define ERESTARTNOHAND 514
 #define ERESTART_RESTARTBLOCK 516
 #define LOOK_DEADLINE_US 500000u
+#define MIN_POINTER 4096u
 #define SYSCALL_BYTES 2 /* 0f 05 */
 
 /* Calls that return EINTR on any stop, signal(7), and do nothing when they do. */
@@ -97,16 +98,19 @@ static long sleeping_call(int tid, const struct user_regs_struct *regs)
 		return SYS_futex;
 	if (strstr(wchan, "poll") || strstr(wchan, "hrtimeout"))
 		return SYS_poll;
-	/* A sleep that goes on has no frame of its own but the scheduler's, which is left out.
-	 * nanosleep() begins with a pointer, clock_nanosleep() with the number of a clock. */
-	if (strstr(wchan, "sleep") || strstr(wchan, "do_syscall"))
-		return (unsigned int)regs->rdi == regs->rdi && regs->rdi < 4096
-			       ? SYS_clock_nanosleep
-			       : SYS_nanosleep;
+	/* A sleep that goes on has no frame of its own but the scheduler's, which is left out; nor
+	 * may another call, for a moment. nanosleep() begins with a pointer, clock_nanosleep() with
+	 * the number of a clock and has the pointer in the third place. */
+	if (strstr(wchan, "sleep") || strstr(wchan, "do_syscall")) {
+		if (regs->rdi >= MIN_POINTER)
+			return SYS_nanosleep;
+		return regs->rdx >= MIN_POINTER ? SYS_clock_nanosleep : 0;
+	}
 	return 0;
 }
 
-/* Without kernel symbols: "mov $nr,%eax" in front of "syscall", as C libraries have it. */
+/* "mov $nr,%eax" in front of "syscall", as C libraries have it; of the calls that restart this way.
+ */
 static long coded_call(int tid, const struct user_regs_struct *regs)
 {
 	unsigned char code[5] = { 0 };
@@ -120,7 +124,9 @@ static long coded_call(int tid, const struct user_regs_struct *regs)
 	if (code[0] != 0xb8)
 		return 0;
 	nr = code[1] | code[2] << 8 | code[3] << 16;
-	return nr == SYS_restart_syscall ? 0 : nr;
+	return nr == SYS_poll || nr == SYS_futex || nr == SYS_nanosleep || nr == SYS_clock_nanosleep
+		       ? nr
+		       : 0;
 }
 
 /* As thread_interrupt(), but the program's own signals may come in and are not to be lost. */
@@ -152,22 +158,23 @@ static int look_asleep(struct target_thread *th, long *ret_nr)
 	return rc ? rc : thread_get_regs(th->tid, &th->regs);
 }
 
-/* An earlier stop has made this a restart_syscall, whose number says nothing: let it sleep on for a
- * moment and look where. It may as well be over by then. On a busy machine it may not even have
- * come to its sleep, so that is tried for a while. */
+/* An earlier stop has made this a restart_syscall, whose number says nothing. Where the code does
+ * not tell either, let it sleep on for a moment and look where. It may as well be over by then. On
+ * a busy machine it may not even have come to its sleep, so that is tried for a while. */
 static int find_restarted(struct target_thread *th)
 {
 	uint64_t deadline = io_now_us() + LOOK_DEADLINE_US;
 
-	do {
+	th->restarts = coded_call(th->tid, &th->regs);
+	while (!th->restarts && io_now_us() < deadline) {
 		long nr = 0;
 		int rc = look_asleep(th, &nr);
 
 		if (rc || (long)th->regs.rax != -ERESTART_RESTARTBLOCK ||
 		    th->regs.orig_rax != SYS_restart_syscall)
 			return rc;
-		th->restarts = nr ? nr : coded_call(th->tid, &th->regs);
-	} while (!th->restarts && io_now_us() < deadline);
+		th->restarts = nr;
+	}
 	return th->restarts ? 0 : -EOPNOTSUPP;
 }
 
