@@ -159,12 +159,17 @@ static int note_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flag
 	return 0;
 }
 
-static bool wanted(const struct proc_vma *v, bool known)
+static bool wanted(const struct proc_vma *v)
 {
 	const struct vma_kind *kind = vma_kind_match(v);
 
-	return v->start < v->end && kind && kind->private_pages && dump_vma_tracked(v) &&
-	       (!known || (v->flags & PROC_VMF(uw)));
+	return v->start < v->end && kind && kind->private_pages && dump_vma_tracked(v);
+}
+
+/* Need the tracker not be told of it at a stop first? */
+static bool known(const struct rounds *r, const struct proc_vma *v)
+{
+	return r->ops->finds_new || (v->flags & PROC_VMF(uw));
 }
 
 /* A program that runs may move a mapping while they are read, from one page of text to the next:
@@ -185,13 +190,13 @@ static void vmas_clip(struct proc_vmas *vmas)
 }
 
 /* Behind the last of the adjacent mappings from the i-th on that are asked about in one go. */
-static size_t group_end(const struct round_task *t, size_t i, bool frozen)
+static size_t group_end(const struct rounds *r, const struct round_task *t, size_t i, bool frozen)
 {
 	const struct proc_vma *v = t->vmas.v;
 	size_t next = i + 1;
 
-	while (next < t->vmas.n && v[next].start == v[next - 1].end && wanted(&v[next], !frozen) &&
-	       !v[next].ino == !v[i].ino)
+	while (next < t->vmas.n && v[next].start == v[next - 1].end && wanted(&v[next]) &&
+	       (frozen || known(r, &v[next])) && !v[next].ino == !v[i].ino)
 		next++;
 	return next;
 }
@@ -217,11 +222,13 @@ static int collect_task(struct rounds *r, struct round_task *t, bool frozen)
 		const struct proc_vma *v = &t->vmas.v[i];
 
 		next = i + 1;
-		if (wanted(v, false) && !wanted(v, true))
-			r->new_bytes += v->end - v->start;
-		if (!wanted(v, !frozen))
+		if (!wanted(v))
 			continue;
-		next = group_end(t, i, frozen);
+		if (!known(r, v))
+			r->new_bytes += v->end - v->start;
+		if (!frozen && !known(r, v))
+			continue;
+		next = group_end(r, t, i, frozen);
 		r->backed = v->ino != 0;
 		rc = tracker_collect(&t->tracker, v->start, t->vmas.v[next - 1].end,
 				     TRACK_ARM | (r->backed ? 0 : TRACK_ANON) |
@@ -274,9 +281,10 @@ static int track_mappings(struct rounds *r, struct round_task *t)
 		rc = proc_vmas_read(t->pid, &r->iter, &t->vmas, &gone);
 	for (size_t i = 0, next; !rc && i < t->vmas.n; i = next) {
 		next = i + 1;
-		if (wanted(&t->vmas.v[i], false))
-			next = group_end(t, i, true);
-		if (wanted(&t->vmas.v[i], false))
+		if (!wanted(&t->vmas.v[i]))
+			continue;
+		next = group_end(r, t, i, true);
+		if (!r->ops->finds_new)
 			rc = tracker_collect(&t->tracker, t->vmas.v[i].start,
 					     t->vmas.v[next - 1].end, TRACK_ARM | TRACK_NEW,
 					     note_nothing, NULL);

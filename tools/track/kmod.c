@@ -8,6 +8,13 @@
  * changed: the first collect of a pass asks for all, the others look into the
  * answer. What no run covers is as it was at the last arm, holes included, so
  * nobody looks at the pages there when the caller takes ranges.
+ *
+ * Of a target that runs, the answer is of the instant of the arm, and what is
+ * looked up in the page map is of a later one. A page that came in between is
+ * told as unwritten and is in the next answer; one that went is not told, and
+ * in the next answer, too. What a mapping that came in between held is in this
+ * answer and nobody asks for it: the caller must not take pages that he was
+ * never given for known.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -262,7 +269,8 @@ static void kmod_detach_task(struct tracker *t)
 const struct track_ops track_kmod = {
 	.name = "kmod",
 	.probe = kmod_present,
-	.live = false,
+	.live = true,
+	.finds_new = true,
 	.attach = kmod_attach_task,
 	.begin = kmod_begin,
 	.collect = kmod_collect_range,

@@ -19,6 +19,9 @@ static const struct track_ops *const backends[] = { &track_kmod, &track_wp_async
 
 const struct track_ops *track_choose(const char *name, bool live, struct ckpt_err *err)
 {
+	/* Of the module a program has one session only, and it may be that of "ckpt track". */
+	if (!name && live && track_wp_async.probe())
+		return &track_wp_async;
 	for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
 		if (name ? strcmp(name, backends[i]->name) != 0 : !backends[i]->probe())
 			continue;

@@ -53,6 +53,8 @@ struct track_ops {
 	bool (*probe)(void);
 	/* Collect and arm in one atomic act while the target runs. Others want it frozen. */
 	bool live;
+	/* With @live: new mappings are tracked without being told. Others are told at a stop. */
+	bool finds_new;
 	/* Steps inside the frozen task, or nothing. */
 	int (*attach)(struct tracker *t, struct target_task *task, struct ckpt_err *err);
 	/* Before the first collect of a pass. May be NULL. */
