@@ -62,15 +62,15 @@ static bool holds(const uint64_t *page, uint32_t n)
 	return true;
 }
 
-/* A few pages each millisecond; now and then one becomes zero or is given back. */
+/* A page every 20 ms, less than an emulated link carries; now and then one becomes zero or is given back. */
 static void *writer_run(void *arg)
 {
-	struct timespec ts = { .tv_nsec = 1000000 };
+	struct timespec ts = { .tv_nsec = 20000000 };
 	struct writer *w = arg;
 
 	for (;;) {
 		pthread_mutex_lock(&w->lock);
-		for (int k = 0; k < 4; k++) {
+		for (int k = 0; k < 1; k++) {
 			size_t p;
 
 			w->seed = number_next(w->seed);
