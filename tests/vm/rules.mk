@@ -14,9 +14,10 @@ check-vm: modules
 	@$(MAKE) --no-print-directory check-vm-user
 	@$(MAKE) --no-print-directory check-vm-nodes
 
-# ckpt itself in the guests: every tracker that the kernel has.
+# ckpt itself in the guests: every tracker that the kernel has. Then what was saved on the one is restored on the other.
 check-vm-user: modules all tests
 	@tests/vm/user
+	@tests/vm/user -k 6.12 -f tests/vm/cross.sh -i build/vm/user.6.1.out
 
 check-vm-nodes: modules all
 	@tests/vm/nodes
