@@ -2,10 +2,12 @@
 /* Threads that a killed ckpt left on their way out of its code. */
 #include "kern/tramp.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
+#include "base/cleanup.h"
 #include "base/io.h"
 #include "blob/step.h"
 
@@ -22,17 +24,17 @@ static bool is_within(uint64_t rip, uint64_t start, uint64_t size)
 	return rip >= start && rip - start < size;
 }
 
-static bool stale_read(const struct target_task *task, uint64_t at, struct stale *ret)
+/* Is what lies at @at, and reads as @bytes, a trampoline? */
+static bool stale_read(const struct target_task *task, uint64_t at, const unsigned char *bytes,
+		       struct stale *ret)
 {
-	unsigned char code[512];
 	size_t len = (size_t)(ckpt_tramp_data - ckpt_tramp);
 	struct ckpt_arena head;
 
 	*ret = (struct stale) { .at = at };
-	if (len > sizeof(code) || io_pread_full(task->mem_fd, code, len, at) ||
-	    memcmp(code, ckpt_tramp, len) != 0 ||
-	    io_pread_full(task->mem_fd, &ret->data, sizeof(ret->data), at + len))
+	if (memcmp(bytes, ckpt_tramp, len) != 0)
 		return false;
+	memcpy(&ret->data, bytes + len, sizeof(ret->data));
 	/* Something else may be mapped there by now. */
 	if (ret->data.arena_len &&
 	    !io_pread_full(task->mem_fd, &head, sizeof(head), ret->data.arena) &&
@@ -129,12 +131,20 @@ int tramp_place(struct target_task *task, uint64_t tail, size_t room, uint64_t *
 		struct ckpt_err *err)
 {
 	uint64_t step = (TRAMP_SIZE + 15) & ~15ull;
+	auto_free unsigned char *bytes = malloc(room);
+	int read;
 
+	if (!bytes)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	read = io_pread_full(task->mem_fd, bytes, room, tail);
+	if (read)
+		return ckpt_fail_errno(err, E_INJECT, read, "task %d: cannot read its vDSO",
+				       task->pid);
 	*ret_addr = 0;
 	for (uint64_t at = tail; at + TRAMP_SIZE <= tail + room; at += step) {
 		struct stale s;
 
-		if (stale_read(task, at, &s)) {
+		if (stale_read(task, at, bytes + (at - tail), &s)) {
 			int rc = rescue(task, &s, err);
 
 			if (rc)

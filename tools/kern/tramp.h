@@ -25,7 +25,7 @@ struct tramp_data {
  * that holds one is not used again: a ckpt was killed, and a signal handler of the program may yet
  * return into it. A thread that is still inside, or in the arena it belongs to, is led to where it
  * is done with both, and its record in @task says what it left with: the program's own registers.
- * 0 and *ret_addr, or E_FREEZE.
+ * 0 and *ret_addr, or E_FREEZE; E_INJECT when the vDSO cannot be read.
  */
 int tramp_place(struct target_task *task, uint64_t tail, size_t room, uint64_t *ret_addr,
 		struct ckpt_err *err) __must_check;

@@ -78,7 +78,7 @@ static int wait_first(struct restore_ctx *r, struct ckpt_err *err)
 
 static int make_root(struct restore_ctx *r, struct ckpt_err *err)
 {
-	sigset_t all, old;
+	sigset_t old;
 	struct steps s;
 	int rc;
 
@@ -97,9 +97,7 @@ static int make_root(struct restore_ctx *r, struct ckpt_err *err)
 	steps_free(&s);
 	if (rc)
 		return rc;
-	sigfillset(&all);
-	sigdelset(&all, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &all, &old);
+	restore_newborn_signals(&old);
 	rc = restore_clone(r, r->init, 1, CLONE_FILES | CLONE_NEWPID);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (rc < 0)

@@ -19,6 +19,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "kern/procfs.h"
+#include "kern/target.h"
 
 #define LOOK_US 500000u /* how often to see whether tasks-to-be are alive */
 
@@ -121,14 +122,11 @@ static int find_dead(struct restore_ctx *r, struct ckpt_err *err)
 	for (size_t i = 0; i < r->slots.n; i++) {
 		const struct task_slot *ts = &r->slots.v[i];
 		uint32_t state = __atomic_load_n(&ts->slot->state, __ATOMIC_ACQUIRE);
-		struct ckpt_err ignore = { 0 };
-		struct proc_stat st;
 
 		if ((state != CKPT_SLOT_RUNNING && state != CKPT_SLOT_DONE) || !ts->thread ||
 		    ts->thread != ts->task->threads[0])
 			continue;
-		if (!proc_stat_read(ts->task->pid, &st, &ignore) && st.state != 'Z' &&
-		    st.state != 'X')
+		if (!thread_has_ended(ts->task->pid))
 			continue;
 		if (slot_failure(r, err))
 			return err->code;
@@ -226,17 +224,22 @@ static void kill_released(struct restore_ctx *r)
 	r->root = 0;
 }
 
+void restore_newborn_signals(sigset_t *ret_old)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigdelset(&all, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &all, ret_old);
+}
+
 int restore_build(struct restore_ctx *r, struct ckpt_err *err)
 {
 	const Ckpt__Task *root = r->img->tasks.v[0];
-	sigset_t all, old;
+	sigset_t old;
 	int rc;
 
-	/* Tasks-to-be start with everything blocked but SIGCHLD, which must be dropped and not
-	 * queued when a zombie-to-be ends. */
-	sigfillset(&all);
-	sigdelset(&all, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &all, &old);
+	restore_newborn_signals(&old);
 	rc = r->root;
 	if (r->warm)
 		restore_warm_go(r);

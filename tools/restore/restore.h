@@ -3,6 +3,7 @@
 #ifndef CKPT_RESTORE_RESTORE_H
 #define CKPT_RESTORE_RESTORE_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -127,6 +128,9 @@ int restore_begin(struct restore_ctx *r, const struct ckpt_restore_opts *opts, s
 		  struct ckpt_err *err) __must_check;
 int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 int restore_build(struct restore_ctx *r, struct ckpt_err *err) __must_check;
+/* Tasks-to-be are born with everything blocked but SIGCHLD, which must be dropped and not queued
+ * when a zombie-to-be ends. The caller sets *ret_old again when the first is born. */
+void restore_newborn_signals(sigset_t *ret_old);
 void restore_drop(struct restore_ctx *r);
 void restore_end(struct restore_ctx *r);
 

@@ -177,7 +177,7 @@ int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *c
 		       struct ckpt_err *err)
 {
 	struct warm_task *w;
-	sigset_t all, old;
+	sigset_t old;
 	struct steps s;
 	int rc;
 
@@ -207,9 +207,7 @@ int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *c
 	steps_free(&s);
 	if (rc)
 		return rc;
-	sigfillset(&all);
-	sigdelset(&all, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &all, &old);
+	restore_newborn_signals(&old);
 	rc = restore_birth_root(r, w->slot, pid, lone_sid, CLONE_FILES, err);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (rc < 0)
