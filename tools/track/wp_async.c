@@ -11,8 +11,8 @@
  *     the scan is told to fail on those, then they are registered, and a page
  *     without protection reads as written.
  *   - Before 6.13, mremap kept the protection bit of moved pages whose mapping
- *     lost its registration, and a write did not clear it. So the bits of every
- *     mapping that is registered newly are cleared first.
+ *     lost its registration, and a write did not clear it. There such bits are
+ *     looked for in every mapping that is registered newly, and cleared.
  *   - Dropping a page of a private file mapping leaves a marker that reads as
  *     "swapped, not written". Markers are no pages: /proc/PID/pagemap tells.
  *   - Pages written by a device (pinned memory) are not seen. io_uring and AIO,
@@ -56,6 +56,13 @@
 #define PM_GUARD (1ull << 58)
 #define MARKER_GUARD 4u    /* in the offset of a marker; Linux 6.13, which has no bit 58 yet */
 #define PM_TYPE_MARKER 31u /* the last of 32 swap types, in every kernel that has markers */
+
+/* Of this kernel, in tracker.facts. */
+enum {
+	FACT_ASKED = 1,
+	FACT_HOLES_TOLD = 2,  /* a scan for what is written finds memory without a page table */
+	FACT_MOVED_CLEAN = 4, /* pages that leave a registered mapping lose their protection */
+};
 
 static bool is_marker(uint64_t e)
 {
@@ -200,48 +207,62 @@ static int uffd_unprotect(int fd, uint64_t start, uint64_t end)
 	return errno == ENOENT || errno == ESRCH ? -ESTALE : -errno;
 }
 
-/* Register what is new in [start, end); fails with -EBUSY when any of it is another's. */
-static int make_registered(struct tracker *t, uint64_t start, uint64_t end)
-{
-	struct scan_arg a = { .category_inverted = SCAN_WPALLOWED,
-			      .category_mask = SCAN_WPALLOWED };
-	struct {
-		struct scan_region *v;
-		size_t n, cap;
-	} fresh = { 0 };
-	bool done;
-	int rc = all_registered(t, start, end, &done);
+struct areas {
+	struct area {
+		uint64_t start, end;
+	} * v;
+	size_t n, cap;
+};
 
-	/* The mappings that are new, as ranges. */
-	for (uint64_t at = start; !rc && !done && at < end;) {
+/* Pages of mappings that are not registered, and protected all the same. */
+static int find_stale(struct tracker *t, uint64_t start, uint64_t end, struct areas *ret)
+{
+	const uint64_t neither = SCAN_WPALLOWED | SCAN_WRITTEN;
+	int rc = 0;
+
+	for (uint64_t at = start; !rc && at < end;) {
+		struct scan_arg a = { .category_inverted = neither,
+				      .category_mask = neither,
+				      .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED };
 		const struct scan_region *r = t->buf;
 		int n = scan(t, &a, at, end);
 
 		rc = n < 0 ? n : 0;
-		for (int i = 0; i < n; i++) {
-			struct scan_region *f;
+		for (int i = 0; i < n && !rc; i++) {
+			struct area *f = vec_push(ret);
 
-			if (fresh.n && fresh.v[fresh.n - 1].end == r[i].start) {
-				fresh.v[fresh.n - 1].end = r[i].end;
-				continue;
-			}
-			f = vec_push(&fresh);
-			if (!f) {
+			if (f)
+				*f = (struct area) { r[i].start, r[i].end };
+			else
 				rc = -ENOMEM;
-				break;
-			}
-			*f = r[i];
 		}
 		if (!rc && a.walk_end <= at)
 			rc = -EPROTO;
 		at = a.walk_end;
 	}
+	return rc;
+}
+
+/*
+ * Register what is new in [start, end); fails with -EBUSY when any of it is another's. Where the
+ * kernel leaves no protection behind nothing walks a page: those of a new mapping are not
+ * protected, so they read as written until they are armed. To unprotect them once more would cost
+ * 25 ms a GiB, of a program that stands still.
+ */
+static int make_registered(struct tracker *t, uint64_t start, uint64_t end)
+{
+	struct areas stale = { 0 };
+	bool done;
+	int rc = all_registered(t, start, end, &done);
+
+	if (!rc && !done && !(t->facts & FACT_MOVED_CLEAN))
+		rc = find_stale(t, start, end, &stale);
 	/* Also what is registered already: it must be ours. */
 	if (!rc)
 		rc = uffd_register(t->fd, start, end);
-	for (size_t i = 0; !rc && i < fresh.n; i++)
-		rc = uffd_unprotect(t->fd, fresh.v[i].start, fresh.v[i].end);
-	vec_free(&fresh);
+	for (size_t i = 0; !rc && i < stale.n; i++)
+		rc = uffd_unprotect(t->fd, stale.v[i].start, stale.v[i].end);
+	vec_free(&stale);
 	return rc;
 }
 
@@ -360,14 +381,6 @@ static int collect_pages(struct tracker *t, uint64_t start, uint64_t end, unsign
 	(512u << 10) /* between two finds: to look at all of it is as quick as to ask twice */
 #define ASK_BYTES (16ull << 30) /* of which each table may be asked for */
 #define SMALL_BYTES (4u << 20)  /* is looked at page by page */
-enum { HOLES_TOLD = 1, HOLES_UNTOLD };
-
-struct areas {
-	struct area {
-		uint64_t start, end;
-	} * v;
-	size_t n, cap;
-};
 
 /* Ascending. */
 static int area_add(struct areas *l, uint64_t start, uint64_t end)
@@ -406,7 +419,7 @@ static int add_holes(struct tracker *t, struct areas *found, uint64_t start, uin
 
 static int find_changed(struct tracker *t, uint64_t start, uint64_t end, struct areas *found)
 {
-	bool ask = t->facts != HOLES_TOLD;
+	bool ask = !(t->facts & FACT_HOLES_TOLD);
 	uint64_t told = start;
 	int rc = 0;
 
@@ -437,33 +450,60 @@ static int find_changed(struct tracker *t, uint64_t start, uint64_t end, struct 
 
 /* Does a scan for what is written find memory that has no page table? 6.18 does, the first
  * with PAGEMAP_SCAN did not. */
-static bool holes_told(struct tracker *t)
+static bool holes_told(const struct tracker *self, char *p)
+{
+	struct tracker t = *self;
+	struct scan_arg a = { .category_mask = SCAN_WRITTEN, .return_mask = SCAN_WRITTEN };
+	const struct scan_region *r = t.buf;
+	uint64_t start = (uint64_t)p, end = start + 2 * (size_t)TABLE_BYTES;
+
+	return scan(&t, &a, start, end) == 1 && r->start == start && r->end == end;
+}
+
+/* Is a page that was moved away still protected, before 6.13? The mapping that moves is registered
+ * no more. */
+static bool moved_clean(const struct tracker *self, char *p)
+{
+	struct uffdio_writeprotect wp = { .range = { (uint64_t)p, PAGE },
+					  .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+	uint64_t there, moved;
+
+	*(volatile char *)p = 1;
+	if (ioctl(self->fd, UFFDIO_WRITEPROTECT, &wp) ||
+	    pread(self->pagemap_fd, &there, 8, (off_t)((uint64_t)p / PAGE * 8)) != 8 ||
+	    mremap(p, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p + TABLE_BYTES) == MAP_FAILED ||
+	    pread(self->pagemap_fd, &moved, 8, (off_t)((uint64_t)(p + TABLE_BYTES) / PAGE * 8)) !=
+		    8)
+		return false;
+	return (there & PM_PRESENT) && (there & PM_UFFD_WP) && (moved & PM_PRESENT) &&
+	       !(moved & PM_UFFD_WP);
+}
+
+static unsigned int facts_ask(void *buf)
 {
 	const size_t len = 2 * (size_t)TABLE_BYTES;
 	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	auto_fd own = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	auto_fd uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-	struct tracker self = { .pagemap_fd = own, .buf = t->buf };
-	struct scan_arg a = { .category_mask = SCAN_WRITTEN, .return_mask = SCAN_WRITTEN };
-	const struct scan_region *r = t->buf;
-	uint64_t start = (uint64_t)p;
-	bool told;
+	struct tracker self = { .fd = uffd, .pagemap_fd = own, .buf = buf };
+	unsigned int facts = FACT_ASKED;
 
 	if (p == MAP_FAILED)
-		return false;
-	told = own >= 0 && uffd >= 0 && !uffd_enable(uffd) &&
-	       !uffd_register(uffd, start, start + len) &&
-	       scan(&self, &a, start, start + len) == 1 && r->start == start &&
-	       r->end == start + len;
+		return facts;
+	if (own >= 0 && uffd >= 0 && !uffd_enable(uffd) &&
+	    !uffd_register(uffd, (uint64_t)p, (uint64_t)p + len)) {
+		facts |= holes_told(&self, p) ? FACT_HOLES_TOLD : 0;
+		facts |= moved_clean(&self, p) ? FACT_MOVED_CLEAN : 0;
+	}
 	(void)munmap(p, len);
-	return told;
+	return facts;
 }
 
 static int wp_begin(struct tracker *t)
 {
 	if (!t->facts)
-		t->facts = holes_told(t) ? HOLES_TOLD : HOLES_UNTOLD;
+		t->facts = facts_ask(t->buf);
 	return 0;
 }
 
@@ -495,7 +535,7 @@ static bool by_changes(const struct tracker *t, uint64_t start, uint64_t end, un
 	const unsigned int need = TRACK_ARM | TRACK_RANGES | TRACK_ANON;
 
 	return (how & need) == need && end - start >= SMALL_BYTES &&
-	       (t->facts == HOLES_TOLD || end - start <= ASK_BYTES);
+	       ((t->facts & FACT_HOLES_TOLD) || end - start <= ASK_BYTES);
 }
 
 static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
