@@ -48,6 +48,8 @@ struct checker {
 	struct ns_id own_ns[ARRAY_SIZE(same_as_own)], root_ns[ARRAY_SIZE(same_as_root)];
 	struct ns_id alike;    /* a mount namespace that has what ckpt's has */
 	struct proc_pids live; /* one of each process */
+	struct vma_iter *iter; /* the caller's */
+	size_t mappings;       /* read from smaps */
 };
 
 /* Note what stops it; things that ended meanwhile stop nothing. */
@@ -302,14 +304,21 @@ static void check_fds(struct checker *c, int pid)
 	}
 }
 
+/* Of so many mappings smaps takes longer than making an iterator ready. */
+#define ITER_MAPPINGS 512u
+
 static void check_vmas(struct checker *c, int pid)
 {
 	struct target_task task = { .pid = pid, .tgid = pid, .vpid = pid, .mem_fd = -1 };
 	struct ckpt_err gone = { 0 };
 	struct proc_vmas vmas;
 
-	if (proc_vmas_read(pid, &c->d.iter, &vmas, &gone))
+	if (proc_vmas_read(pid, c->iter, &vmas, &gone))
 		return;
+	/* They will be read again, and then everybody stands still. */
+	if (c->iter->prog_fd < 0 && c->mappings < ITER_MAPPINGS &&
+	    (c->mappings += vmas.n) >= ITER_MAPPINGS)
+		(void)vma_iter_open(c->iter);
 	for (size_t i = 0; i < vmas.n; i++) {
 		const struct proc_vma *v = &vmas.v[i];
 		const struct vma_kind *kind = vma_kind_match(v);
@@ -487,12 +496,12 @@ static void check_external(struct checker *c)
  * the dump itself looks once more while all stand still. */
 #define LOOKS 3
 
-static void look(struct checker *c, const struct ckpt_dump_opts *opts, const struct vma_iter *iter,
+static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct vma_iter *iter,
 		 struct ckpt_ui *ui)
 {
 	struct ckpt_err family = { 0 }, own_ns = { 0 };
 
-	*c = (struct checker) { .d = { .opts = opts, .ui = ui, .iter = *iter } };
+	*c = (struct checker) { .d = { .opts = opts, .ui = ui }, .iter = iter };
 	if (opts->tcp == CKPT_TCP_KEEP)
 		check_lock(c);
 	c->root = proc_live(opts->pid);
@@ -518,8 +527,8 @@ static bool has(const struct findings *f, const struct ckpt_err *why)
 	return false;
 }
 
-static void find(struct findings *ret, const struct ckpt_dump_opts *opts,
-		 const struct vma_iter *iter, struct ckpt_ui *ui)
+static void find(struct findings *ret, const struct ckpt_dump_opts *opts, struct vma_iter *iter,
+		 struct ckpt_ui *ui)
 {
 	struct checker c;
 
@@ -537,7 +546,7 @@ static void find(struct findings *ret, const struct ckpt_dump_opts *opts,
 	}
 }
 
-int dump_check(const struct ckpt_dump_opts *opts, const struct vma_iter *iter, struct ckpt_ui *ui,
+int dump_check(const struct ckpt_dump_opts *opts, struct vma_iter *iter, struct ckpt_ui *ui,
 	       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 	       struct ckpt_err *err)
 {
@@ -575,7 +584,9 @@ int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		    struct ckpt_err *err)
 {
-	const struct vma_iter none = { .prog_fd = -1 };
+	struct vma_iter iter = { .prog_fd = -1 };
+	int rc = dump_check(opts, &iter, ui, found, arg, err);
 
-	return dump_check(opts, &none, ui, found, arg, err);
+	vma_iter_close(&iter);
+	return rc;
 }

@@ -161,8 +161,8 @@ void dump_end(struct dump_ctx *d);
 int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		    struct ckpt_err *err) __must_check;
-/* The same with what dump_begin() found. */
-int dump_check(const struct ckpt_dump_opts *opts, const struct vma_iter *iter, struct ckpt_ui *ui,
+/* The same with the iterator of dump_begin(), or to find that one is worth while. */
+int dump_check(const struct ckpt_dump_opts *opts, struct vma_iter *iter, struct ckpt_ui *ui,
 	       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 	       struct ckpt_err *err) __must_check;
 
