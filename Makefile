@@ -43,7 +43,7 @@ help:
 	@echo '  make check     install what is missing, build, and run every test that needs no VM (root)'
 	@echo '  make all       build build/ckpt'
 	@echo '  make lint      compilers, static analysis, layers, spelling'
-	@echo '  make bench     measure against CRIU and the limits of the machine, BENCH_QUICK=1 in minutes (root)'
+	@echo '  make bench     measure against CRIU and the limits of the machine; BENCH_QUICK=1: not for hours (root)'
 	@echo '  make fuzz      fuzz the decoders for FUZZ_SECONDS=600 each'
 	@echo '  make check-long  a thousand checkpoints by every tracker, for hours (root; T_LONG)'
 	@echo '  make check-bare   demo, check and the packages on a bare Debian 12 (root, debootstrap)'

@@ -95,6 +95,23 @@ def stats(text):
     return next(o["stats"] for o in objects(text) if "stats" in o)
 
 
+def busy_ticks():
+    with open("/proc/stat") as f:
+        fields = [int(x) for x in f.readline().split()[1:]]
+    return sum(fields) - fields[3] - fields[4], sum(fields)
+
+
+def settle(seconds=5):
+    """Wait until the machine is idle, or for so long at most."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        before = busy_ticks()
+        time.sleep(0.2)
+        busy, all_of_it = (b - a for a, b in zip(before, busy_ticks()))
+        if busy <= 0.1 * all_of_it:
+            return
+
+
 def limit(*args):
     """Seconds of one measurement of bench/work/limit.c."""
     out = subprocess.run([os.path.join(BUILD, "limit"), *map(str, args)], capture_output=True, check=True)

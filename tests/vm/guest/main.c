@@ -70,6 +70,14 @@ void test_note(const char *fmt, ...)
 		_exit(1);
 }
 
+void test_row(const char *what, double value, const char *unit, char sense, double goal)
+{
+	printf("row {\"what\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", \"sense\": \"%c\", "
+	       "\"goal\": %.6g}\n",
+	       what, value, unit, sense, goal);
+	fflush(stdout);
+}
+
 int write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC), err = 0;
@@ -182,7 +190,7 @@ static int run(const struct test *t, char *why, size_t size)
 	}
 	close(pipefd[1]);
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
-	pfd = (struct pollfd){ .fd = pidfd, .events = POLLIN };
+	pfd = (struct pollfd) { .fd = pidfd, .events = POLLIN };
 	if (poll(&pfd, 1, limit * 1000) == 0) {
 		say_where(pid);
 		kill(-pid, SIGKILL);
@@ -209,7 +217,9 @@ static int run(const struct test *t, char *why, size_t size)
 
 int main(int argc, char **argv)
 {
-	const struct test *const tables[] = { path_table(), snapshot_table(), session_tests, limit_tests, request_tests, client_tests, fault_tests, stress_tests, figure_tests };
+	const struct test *const tables[] = { path_table(), snapshot_table(), session_tests,
+					      limit_tests,  request_tests,    client_tests,
+					      fault_tests,  stress_tests,     figure_tests };
 	int passed = 0, failed = 0, skipped = 0;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -20,6 +20,9 @@ void test_fail(const char *file, int line, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4), noreturn));
 /* Said behind a test that passes. */
 void test_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* A figure, for bench/guest: @sense '<' (at most @goal), '>' (at least), '-' (no goal). */
+void test_row(const char *what, double value, const char *unit, char sense, double goal);
 void test_skip(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 #define FAIL(...) test_fail(__FILE__, __LINE__, __VA_ARGS__)
 #define SKIP(...) test_skip(__VA_ARGS__)
