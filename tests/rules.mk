@@ -17,7 +17,7 @@ TEST_LIB := $(TEST_BUILD)/lib/t.o
 TEST_LIBS := -lpthread -lrt
 TEST_LIBS_reseal := -lxxhash
 # Programs about the very things that AddressSanitizer takes for itself: holes, limits, locks and places of their memory.
-TEST_NO_ASAN := task_limits vma_mlock vma_mremap vma_stack mutate busy
+TEST_NO_ASAN := task_limits vma_mlock vma_mremap vma_stack mutate busy flat
 
 .PHONY: tests test-programs check-run check-long check-asan check-bare soak
 
@@ -34,7 +34,7 @@ check-asan:
 	@scripts/deps
 	@$(MAKE) --no-print-directory B=build/asan LINK=shared CFLAGS='-O1 -g $(ASAN_FLAGS)' \
 		TEST_CFLAGS='-std=gnu11 -O1 -g $(ASAN_FLAGS)' all test-programs
-	T_BUILD=$(CURDIR)/build/asan ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	T_BUILD=$(CURDIR)/build/asan SOAK_SLACK=64 ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(TEST_PY) tests/run --slow 4 $(if $(TESTARGS),$(TESTARGS),unit kind flow faults apps soak)
 
 # The README's two commands, and the packages, on a bare Debian 12 made for that (needs debootstrap).

@@ -21,10 +21,16 @@ import re
 import struct
 import subprocess
 
-from sandbox import BUILD, check, pids, read, state, threads, tree
+from sandbox import BUILD, Failure, check, pids, read, state, threads, tree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TEST_BUILD = os.path.join(BUILD, "ckpt-test")
+PATIENCE = 30       # seconds for what only has to end, or to come to rest
+
+
+def said(box):
+    """What the ckpt that was disturbed last has said, for a failure's text."""
+    return f"\n  {box.last}" if box.last else ""
 
 
 # ---- the points, from the program itself ---------------------------------------------------------
@@ -172,6 +178,8 @@ class Program:
                 if self.churns and key == "threads":     # it makes short-lived ones; busy.lives() looks at the others
                     common = set(value) & set(now[pid][key])
                     value, now[pid][key] = ({t: ts[t] for t in common} for ts in (value, now[pid][key]))
+                if self.moved and key == "maps":
+                    value, now[pid][key] = (joined(maps) for maps in (value, now[pid][key]))
                 if self.moved and key == "fds":
                     value, now[pid][key] = (without_numbers(fds) for fds in (value, now[pid][key]))
                 if self.arena and key == "maps" and len(ckpt_maps(pid)) == 1:
@@ -191,15 +199,27 @@ class Program:
             why[0] = self.wrong()
             return why[0] is None
         try:
-            self.box.wait(fine, "", timeout=10, step=0.002)
-        except Exception:
-            check(False, f"{after}: {why[0]}{self.target.why()}")
+            self.box.wait(fine, "", timeout=PATIENCE, step=0.002)
+        except Failure:
+            check(False, f"{after}: {why[0]}{self.target.why()}{said(self.box)}")
         check(not os.path.exists(self.target.file("failures")), f"{after}: the program is hurt{self.target.why()}")
 
 
 def without_numbers(fds):
     return {fd: ("(deleted)", flags[-1]) if name.endswith("(deleted)") else (re.sub(r":\[\d+\]", "", name), flags)
             for fd, (name, flags) in fds.items()}
+
+
+def joined(maps):
+    """Neighbours of one sort are one: the kernel keeps some of them apart for what they went through, such as a fork."""
+    out = []
+    for where, flags, name in maps:
+        begin, _, end = where.partition("-")
+        if out and end and not name and out[-1][1:] == (flags, name) and out[-1][0].endswith("-" + begin):
+            out[-1] = (out[-1][0].partition("-")[0] + "-" + end, flags, name)
+        else:
+            out.append((where, flags, name))
+    return out
 
 
 CHURN = (("rw-p", ""), ("---p", ""))
@@ -268,9 +288,9 @@ class World:
             left[0] = {k: [n for n in v if not allowed(k, n)] for k, v in self.new().items()}
             return not any(left[0].values())
         try:
-            self.box.wait(fine, "", timeout=10, step=0.002)
-        except Exception:
-            check(False, f"{after}: litter: {left[0]}")
+            self.box.wait(fine, "", timeout=PATIENCE, step=0.002)
+        except Failure:
+            check(False, f"{after}: litter: {left[0]}{said(self.box)}")
 
 
 def no_half_image(box, image, after):

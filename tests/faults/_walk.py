@@ -9,7 +9,7 @@ import subprocess
 import threading
 
 from _invariants import TEST_BUILD
-from sandbox import Result, check, pids, read, state
+from sandbox import Failure, Result, check, pids, read, state
 
 CLONE_NEWNET, CLONE_NEWIPC = 0x40000000, 0x08000000
 # fail: an error comes back    kill: ckpt dies there    stop: ckpt is stopped there for a while
@@ -48,14 +48,19 @@ def disturb(box, point, how, *args, env=None, spawn=None):
     with open(outs[0], "w") as out, open(outs[1], "w") as err:
         p = box.spawn([TEST_BUILD, *map(str, args)], out, err, env=env)
     p.returncode = 0
-    with continuing(how):
-        code = os.waitstatus_to_exitcode(box.wait_pid(p.pid, f"end of ckpt at {point}:{how}"))
+    try:
+        with continuing(how):
+            code = os.waitstatus_to_exitcode(box.wait_pid(p.pid, f"end of ckpt at {point}:{how}"))
+    except Failure:
+        box.log(f"{point}:{how}: ckpt said: " + read(outs[0])[-2000:] + read(outs[1])[-4000:])
+        raise
     res = Result(["ckpt-test", *map(str, args)], code, read(outs[0]), read(outs[1]), 0)
     res.met = os.path.exists(mark)
     for name in (*outs, mark):
         if os.path.exists(name):
             os.unlink(name)
-    box.log(f"{point}:{how}: {res}")
+    box.last = f"{point}:{how}: {res}"
+    box.log(box.last)
     return res
 
 

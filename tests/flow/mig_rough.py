@@ -14,7 +14,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from node import Node, Proxy, Stream  # noqa: E402
 from onecopy import OneCopy  # noqa: E402
-from sandbox import ROOT, alive, check, main, read  # noqa: E402
+from sandbox import BUILD, alive, check, main, read  # noqa: E402
 
 
 class Far(Proxy):
@@ -190,7 +190,7 @@ def no_memory(box, node, prog):
     check(res.code == 1 and "E-" in res.err, f"the peer has no room: {res}")
     check(prog.verify("the peer has no room") == "here", "it stays")
     # It says so while the source is still sending; what it said is what the source says.
-    t = box.start(os.path.join(ROOT, "build/tests/flow/mig_mem"), "48", "1", "0", subdir="large").wait_ready()
+    t = box.start(os.path.join(BUILD, "tests/flow/mig_mem"), "48", "1", "0", subdir="large").wait_ready()
     for how in (("--tracker", "none"), ("--max-rounds", "0")):
         res = box.run_ckpt("migrate", "-t", t.pid, "--to", peer.where, "--insecure", "--compress", "none", *how,
                            env=node.env())

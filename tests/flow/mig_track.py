@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from node import Node  # noqa: E402
-from sandbox import ROOT, check, main  # noqa: E402
+from sandbox import BUILD, check, main  # noqa: E402
 
 
 def body(box):
@@ -25,7 +25,7 @@ def body(box):
     sock, to = os.path.join(box.dir, "sock"), f"unix:{os.path.join(box.dir, 'sock')}"
     keep = os.path.join(box.dir, "keep")
     os.mkdir(keep, 0o700)
-    t = box.start(os.path.join(ROOT, "build/tests/flow/mig_mem"), "16", "200", "1", subdir="mem")
+    t = box.start(os.path.join(BUILD, "tests/flow/mig_mem"), "16", "200", "1", subdir="mem")
     t.wait_ready()
     base, inc = os.path.join(box.dir, "base"), os.path.join(box.dir, "inc")
     box.dump(t, "--track", image=base)

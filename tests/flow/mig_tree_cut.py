@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../faults"))
 from _invariants import TEST_BUILD  # noqa: E402
 from node import Node, Proxy  # noqa: E402
-from sandbox import ROOT, alive, check, main, state, tree  # noqa: E402
+from sandbox import BUILD, alive, check, main, state, tree  # noqa: E402
 
 KILLED_SOURCE = ("migrate.round", "migrate.frozen", "migrate.sent", "migrate.restored")
 KILLED_PEER = ("receive.round", "receive.planned", "restore.built", "receive.restored", "receive.pended", "receive.entering",
@@ -26,7 +26,7 @@ class Tree:
     def start(self):
         if not self.target:
             self.n += 1
-            self.target = self.box.start(os.path.join(ROOT, "build/tests/flow/mig_tree"), "1", subdir=f"tree{self.n}")
+            self.target = self.box.start(os.path.join(BUILD, "tests/flow/mig_tree"), "1", subdir=f"tree{self.n}")
             self.target.wait_ready()
             self.members = tree(self.target.pid)
             check(len(self.members) == 10, f"its processes: {self.members}")

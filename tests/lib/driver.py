@@ -79,7 +79,7 @@ def main():
     if outcome.startswith("FAIL"):
         left = "\n".join(describe(p) for p in pids()[1:20])
         if left:
-            box.log("left: " + left)
+            print("--- left\n" + left, flush=True)
     path = os.path.join(box.dir, "outcome")
     with open(path + ".new", "w") as f:
         f.write(outcome)

@@ -121,6 +121,7 @@ class Sandbox:
         self.dir = directory or os.environ["T_DIR"]
         self.ckpt = os.environ.get("CKPT") or os.path.join(BUILD, "ckpt")
         self.image = os.path.join(self.dir, "image")
+        self.last = ""          # what the last ckpt of a fault walk did
         self.status = {}        # pid -> wait status of everything reaped
         self.started = time.monotonic()
         self.timeout = float(os.environ.get("T_TIMEOUT", "30"))

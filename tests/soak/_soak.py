@@ -7,6 +7,7 @@ They are short in make check; make soak sets the parameters of a long one:
   SOAK_MIGRATIONS   how often it moves meanwhile (redis.py)
   SOAK_MIB          how much it holds (redis.py)
   SOAK_SEED         of the random choices
+  SOAK_SLACK        MiB by which a process may grow beyond what it usually may: a sanitizer keeps what was freed
 """
 import os
 import sys
@@ -62,7 +63,7 @@ class Growth:
     """Memory and descriptors of a process that lives as long as the test."""
 
     def __init__(self, name, pid, slack_kib):
-        self.name, self.pid, self.slack = name, pid, slack_kib
+        self.name, self.pid, self.slack = name, pid, slack_kib + (knob("SLACK", 0) << 10)
         self.rss, self.fds = rss_kib(pid), fds(pid)
         check(self.rss, f"{name} (pid {pid}) is there")
 

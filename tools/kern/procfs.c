@@ -407,7 +407,8 @@ int proc_threads(int pid, struct proc_pids *ret, struct ckpt_err *err)
 			return err->code;
 		}
 	}
-	qsort(list.v, list.n, sizeof(int), pid_cmp);
+	if (list.n)
+		qsort(list.v, list.n, sizeof(int), pid_cmp);
 	/* Numbers start again at the bottom: a thread's may be below that of its process. */
 	for (size_t i = 1; i < list.n; i++) {
 		if (list.v[i] != pid)
