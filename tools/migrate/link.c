@@ -21,6 +21,8 @@
 #include "base/io.h"
 
 #define GATHER_BYTES (256u << 10)
+#define LARGE_BYTES (GATHER_BYTES / 4) /* not gathered */
+#define AHEAD_BYTES 4096u /* read behind something large: the head of what comes next */
 
 /* ---- plain descriptors ------------------------------------------------------------------ */
 
@@ -40,20 +42,34 @@ static ssize_t fd_write(struct link *l, const void *buf, size_t len)
 	return n < 0 ? -errno : n;
 }
 
+static ssize_t fd_readv(struct link *l, const struct iovec *v, int n)
+{
+	ssize_t len = readv(l->rfd, v, n);
+
+	return len < 0 ? -errno : len;
+}
+
+static ssize_t fd_writev(struct link *l, const struct iovec *v, int n)
+{
+	struct msghdr m = { .msg_iov = (struct iovec *)v, .msg_iovlen = (size_t)n };
+	ssize_t len = sendmsg(l->wfd, &m, MSG_NOSIGNAL);
+
+	if (len < 0 && errno == ENOTSOCK)
+		len = writev(l->wfd, v, n);
+	return len < 0 ? -errno : len;
+}
+
 static void fd_close(struct link *l)
 {
 	(void)l;
 }
 
-static const struct link_ops link_plain = {
-	.name = "tcp", .read = fd_read, .write = fd_write, .close = fd_close
-};
-static const struct link_ops link_unix = {
-	.name = "unix", .read = fd_read, .write = fd_write, .close = fd_close
-};
-static const struct link_ops link_pipe = {
-	.name = "ssh", .read = fd_read, .write = fd_write, .close = fd_close
-};
+#define FD_OPS                                                                                     \
+	.read = fd_read, .write = fd_write, .readv = fd_readv, .writev = fd_writev,                \
+	.close = fd_close
+static const struct link_ops link_plain = { .name = "tcp", FD_OPS };
+static const struct link_ops link_unix = { .name = "unix", FD_OPS };
+static const struct link_ops link_pipe = { .name = "ssh", FD_OPS };
 
 static void link_init(struct link *l, const struct link_ops *ops, int rfd, int wfd,
 		      const char *peer)
@@ -176,14 +192,30 @@ int link_flush(struct link *l)
 	return rc;
 }
 
+/* All of what is large goes to its place at once; some of what follows may come with it. */
+static ssize_t read_large(struct link *l, char *buf, size_t len)
+{
+	struct iovec v[] = { { buf, len }, { l->in, AHEAD_BYTES } };
+	ssize_t n;
+
+	if (!l->in || !l->ops->readv)
+		return l->ops->read(l, buf, len);
+	n = l->ops->readv(l, v, 2);
+	if (n <= (ssize_t)len)
+		return n;
+	l->in_at = 0;
+	l->in_len = (size_t)n - len;
+	return (ssize_t)len;
+}
+
 /* Bytes into @buf, at most @len, without waiting. */
 static ssize_t read_some(struct link *l, char *buf, size_t len)
 {
 	ssize_t n;
 
 	if (l->in_at == l->in_len) {
-		if (!l->in || len >= GATHER_BYTES)
-			return l->ops->read(l, buf, len);
+		if (!l->in || len >= LARGE_BYTES)
+			return read_large(l, buf, len);
 		n = l->ops->read(l, l->in, GATHER_BYTES);
 		if (n <= 0)
 			return n;
@@ -242,6 +274,37 @@ static void link_pace(struct link *l, size_t len)
 		(void)usleep((useconds_t)(due - now));
 }
 
+/* What was gathered, and @data behind it. */
+static int write_through(struct link *l, const char *data, size_t len)
+{
+	int rc = 0;
+
+	while (!rc && l->out_len && l->ops->writev) {
+		struct iovec v[] = { { l->out, l->out_len }, { (void *)data, len } };
+		ssize_t n = l->ops->writev(l, v, 2);
+
+		if (n == -EAGAIN)
+			rc = link_wait(l, true);
+		else if (n <= 0 && n != -EINTR)
+			rc = n ? (int)n : -EPIPE;
+		if (n <= 0)
+			continue;
+		if ((size_t)n < l->out_len) {
+			memmove(l->out, l->out + n, l->out_len - (size_t)n);
+			l->out_len -= (size_t)n;
+			continue;
+		}
+		n -= (ssize_t)l->out_len;
+		l->out_len = 0;
+		data += n;
+		len -= (size_t)n;
+	}
+	if (!rc && l->out_len)
+		rc = write_now(l, l->out, l->out_len);
+	l->out_len = 0;
+	return rc ? rc : write_now(l, data, len);
+}
+
 int link_write_full(struct link *l, const void *buf, size_t len)
 {
 	int rc = l->out_failed;
@@ -249,18 +312,15 @@ int link_write_full(struct link *l, const void *buf, size_t len)
 	if (rc)
 		return rc;
 	link_pace(l, len);
-	if (l->out && len < GATHER_BYTES / 4) {
+	if (l->out && len < LARGE_BYTES) {
 		if (l->out_len + len > GATHER_BYTES)
-			rc = write_now(l, l->out, l->out_len), l->out_len = 0;
+			rc = write_through(l, NULL, 0);
 		if (!rc) {
 			memcpy(l->out + l->out_len, buf, len);
 			l->out_len += len;
 		}
 	} else {
-		if (l->out_len)
-			rc = write_now(l, l->out, l->out_len), l->out_len = 0;
-		if (!rc)
-			rc = write_now(l, buf, len);
+		rc = write_through(l, buf, len);
 	}
 	l->out_failed = rc;
 	if (!rc)

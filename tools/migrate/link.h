@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "base/err.h"
 
@@ -19,9 +20,13 @@ struct link_ops {
 	/* Bytes moved, 0 at the end of the stream, -EAGAIN when it must be polled, -errno. */
 	ssize_t (*read)(struct link *l, void *buf, size_t len);
 	ssize_t (*write)(struct link *l, const void *buf, size_t len);
+	/* Of several pieces at once. NULL: one after the other. */
+	ssize_t (*readv)(struct link *l, const struct iovec *v, int n);
+	ssize_t (*writev)(struct link *l, const struct iovec *v, int n);
 	/* 0, -EAGAIN, -errno. NULL: what is written is on its way. */
 	int (*flush)(struct link *l);
 	void (*close)(struct link *l);
+	bool sealed; /* what comes is what was sent, or the link fails: nobody need sum it */
 };
 
 struct link {

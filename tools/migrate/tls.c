@@ -124,7 +124,12 @@ static bool tls_gather(struct tls *t)
 }
 
 static const struct link_ops link_tls_ops = {
-	.name = "tls", .read = tls_read, .write = tls_write, .flush = tls_flush, .close = tls_close
+	.name = "tls",
+	.read = tls_read,
+	.write = tls_write,
+	.flush = tls_flush,
+	.close = tls_close,
+	.sealed = true,
 };
 
 /* ---- pre-shared key --------------------------------------------------------------------- */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Frames on a link: { type, len, xxh3 } as in a record file, then the payload. The sum covers the
- * frame's place in the stream, so that a frame lost, repeated or moved is noticed too.
+ * frame's place in the stream, so that a frame lost, repeated or moved is noticed too. Pages are
+ * not summed where the link does so itself (TLS).
  *
  *   source                          peer
  *   HELLO ─────────────────────────►
@@ -27,7 +28,7 @@
 #include "migrate.pb-c.h"
 #include "migrate/link.h"
 
-#define MIG_PROTOCOL 4
+#define MIG_PROTOCOL 5
 #define MIG_ID_BYTES 16
 
 enum mig_type {

@@ -150,6 +150,7 @@ struct warm_task {
 		pages; /* and the pages in them that came so far; off as in the image's runs */
 	struct ckpt_slot *slot;
 	int mem_fd, pid_fd;
+	int uffd; /* by which new pages come; -1 none */
 };
 struct restore_warm {
 	struct {

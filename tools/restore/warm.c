@@ -19,7 +19,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -107,6 +106,7 @@ static void task_free(struct warm_task *w)
 {
 	mm_clear(&w->mm);
 	vec_free(&w->pages);
+	warm_uffd_close(w);
 	if (w->mem_fd >= 0)
 		(void)close(w->mem_fd);
 	if (w->pid_fd >= 0)
@@ -126,7 +126,7 @@ struct warm_task *warm_new(struct restore_ctx *r, int pid, struct warm_task *par
 	}
 	*at = w;
 	ckpt__mm__init(&w->mm);
-	w->mem_fd = w->pid_fd = -1;
+	w->mem_fd = w->pid_fd = w->uffd = -1;
 	w->pid = pid;
 	w->parent = parent;
 	r->arena.used = r->warm->mark;
@@ -170,7 +170,7 @@ int warm_born(struct restore_ctx *r, struct warm_task *w, struct ckpt_err *err)
 	w->mem_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (w->mem_fd < 0)
 		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot open %s", path);
-	return 0;
+	return warm_uffd_open(r, w, err);
 }
 
 int restore_warm_begin(struct restore_ctx *r, int pid, int lone_sid, Ckpt__Mm *const *mms, size_t n,
@@ -468,51 +468,17 @@ int restore_warm_map(struct restore_ctx *r, struct warm_task *w, const Ckpt__Mm 
 	if (!rc && s.n)
 		rc = warm_run(r, w, &s, err);
 	steps_free(&s);
+	/* Before it is looked at whether they merged: only what is alike does. */
+	if (!rc)
+		warm_uffd_register(w, &now);
 	if (!rc)
 		rc = mend(r, w, want, err);
+	if (!rc)
+		warm_uffd_register(w, &now);
 	mm_clear(&w->mm);
 	w->mm.vmas = now.vmas;
 	w->mm.n_vmas = now.n_vmas;
 	return rc;
-}
-
-bool restore_warm_has(const struct warm_task *w, uint64_t start, uint64_t end)
-{
-	const Ckpt__Mm *mm = &w->mm;
-	size_t low = 0, high = mm->n_vmas;
-
-	while (low < high) {
-		size_t mid = (low + high) / 2;
-
-		if (mm->vmas[mid]->end <= start)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	for (; low < mm->n_vmas && mm->vmas[low]->start <= start; low++) {
-		start = mm->vmas[low]->end;
-		if (start >= end)
-			return true;
-	}
-	return false;
-}
-
-int restore_warm_read(const struct warm_task *w, uint64_t addr, void *data, size_t len)
-{
-	return io_pread_full(w->mem_fd, data, len, addr);
-}
-
-int restore_warm_write(const struct warm_task *w, uint64_t addr, const void *data, size_t len)
-{
-	struct iovec from = { (void *)data, len }, to = { (void *)(uintptr_t)addr, len };
-	ssize_t n = process_vm_writev(w->pid, &from, 1, &to, 1, 0);
-
-	if (n == (ssize_t)len)
-		return 0;
-	/* Reservations, which nobody may write to. */
-	n = n < 0 ? 0 : n;
-	return io_pwrite_full(w->mem_fd, (const char *)data + n, len - (size_t)n,
-			      addr + (uint64_t)n);
 }
 
 int restore_warm_base(struct restore_ctx *r, struct ckpt_err *err)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What warm.c and warm_tree.c share. */
+/* What warm.c, warm_tree.c and warm_fill.c share. */
 #ifndef CKPT_RESTORE_WARM_H
 #define CKPT_RESTORE_WARM_H
 
@@ -16,5 +16,9 @@ struct warm_task *warm_new(struct restore_ctx *r, int pid, struct warm_task *par
 void warm_forget(struct restore_ctx *r, struct warm_task *w);
 /* It was cloned. */
 int warm_born(struct restore_ctx *r, struct warm_task *w, struct ckpt_err *err) __must_check;
+/* warm_fill.c: what new pages come by; that a kernel has none is no error. */
+int warm_uffd_open(struct restore_ctx *r, struct warm_task *w, struct ckpt_err *err) __must_check;
+void warm_uffd_register(struct warm_task *w, const Ckpt__Mm *mm);
+void warm_uffd_close(struct warm_task *w);
 
 #endif

@@ -203,6 +203,10 @@ int restore_warm_settle(struct restore_ctx *r,
 
 	if (!wish)
 		return mm_oom(err);
+	/* What comes from now on comes as any other write, and the program's mappings are as it
+	 * had them. No page is looked at for that. */
+	for (size_t i = 0; i < r->warm->tasks.n; i++)
+		warm_uffd_close(r->warm->tasks.v[i]);
 	if (restore_births_find(r, err))
 		return err->code;
 	for (size_t i = 0; i < r->img->tasks.n; i++)
