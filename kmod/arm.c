@@ -49,6 +49,7 @@
  * @started:	@cursor and @chunk are valid
  * @cursor:	index of @chunk, ULONG_MAX when none is left
  * @chunk:	the touched chunk there, or NULL when none is left
+ * @grown:	there was a fault in @chunk while its mapping had grown
  * @flush_start: range of the TLB that must be flushed
  * @flush_end:	its end, 0: nothing
  */
@@ -70,6 +71,7 @@ struct scan {
 	bool started;
 	unsigned long cursor;
 	struct ckpt_chunk *chunk;
+	bool grown;
 	unsigned long flush_start;
 	unsigned long flush_end;
 	struct ckpt_scan_result result;
@@ -343,10 +345,12 @@ static void take_must(struct scan *s, struct ckpt_chunk *chunk, unsigned long in
 	unsigned int i;
 	bool any = false;
 
+	s->grown = test_bit(CKPT_CHUNK_GROWN, &chunk->state);
 	if (!s->arm) {
 		memcpy(chunk->seen, chunk->must, sizeof(chunk->seen));
 		return;
 	}
+	clear_bit(CKPT_CHUNK_GROWN, &chunk->state);
 	xa_clear_mark(&s->t->log.chunks, index, CKPT_TOUCHED);
 	clear_bit(CKPT_CHUNK_TOUCHED, &chunk->state);
 	smp_mb__after_atomic();
@@ -407,6 +411,16 @@ static void scan_table(pte_t *table, void *arg)
 	}
 }
 
+static bool overlaps(const struct ckpt_ranges *set, unsigned long start, unsigned long end)
+{
+	unsigned int i;
+
+	for (i = 0; i < set->nr; i++)
+		if (start < set->r[i].end && set->r[i].start < end)
+			return true;
+	return false;
+}
+
 /*
  * Look at [lo, hi), the part of @vma in one chunk. Called once for each pair of
  * VMA and chunk: a huge page that is armed at the second call would have hidden
@@ -428,6 +442,9 @@ static void scan_chunk(struct scan *s, struct vm_area_struct *vma, unsigned long
 	bool keep;
 
 	s->result.chunks++;
+	/* A PTE that such a fault made writable still is, unless protection changed since (fork). */
+	if (chunk && s->grown && overlaps(&s->prot, lo, hi))
+		bitmap_set(p.force, p.first, p.end - p.first);
 	force_pages(s, base, lo, hi, p.force);
 	if (chunk)
 		bitmap_or(p.force, p.force, chunk->seen, CKPT_CHUNK_PAGES);
@@ -544,16 +561,6 @@ static void scan_vma(struct scan *s, struct vm_area_struct *vma)
 	}
 }
 
-static bool overlaps(const struct ckpt_ranges *set, unsigned long start, unsigned long end)
-{
-	unsigned int i;
-
-	for (i = 0; i < set->nr; i++)
-		if (start < set->r[i].end && set->r[i].start < end)
-			return true;
-	return false;
-}
-
 static void walk(struct scan *s)
 {
 	struct vm_area_struct *vma;
@@ -570,13 +577,11 @@ static void walk(struct scan *s)
 			continue;
 		}
 		/*
-		 * In a VMA that grew since it was armed the kernel may have made
-		 * clean PTEs writable without a fault. They still are, unless
-		 * protection changed again or the write was forced by ptrace.
+		 * In a VMA that grew since it was armed the kernel may have made clean PTEs writable without a
+		 * write fault: the log knows where. A write that ptrace forced is not logged.
 		 */
 		s->vma_all = s->scan_all || grown;
-		s->vma_force = grown && (!(vma->vm_flags & VM_WRITE) ||
-					 overlaps(&s->prot, vma->vm_start, vma->vm_end));
+		s->vma_force = grown && !(vma->vm_flags & VM_WRITE);
 		scan_vma(s, vma);
 		if (s->arm) {
 			if (grown)

@@ -53,6 +53,7 @@ struct file;
 enum {
 	CKPT_CHUNK_TOUCHED,	/* CKPT_TOUCHED is set in the xarray, or about to be */
 	CKPT_CHUNK_DYING,	/* about to leave the xarray */
+	CKPT_CHUNK_GROWN,	/* a fault in a mapping that grew: PTEs may be writable, and not soft-dirty */
 };
 
 /* Marks in the xarray of chunks. */
@@ -136,12 +137,19 @@ void ckpt_log_cache_exit(void);
 void ckpt_log_init(struct ckpt_log *log);
 void ckpt_log_destroy(struct ckpt_log *log);
 struct ckpt_chunk *ckpt_log_fault(struct ckpt_track *t, unsigned long addr);
+void ckpt_log_grown(struct ckpt_track *t, unsigned long addr);
 void ckpt_log_zap(struct ckpt_track *t, unsigned long start, unsigned long end);
 void ckpt_log_prot(struct ckpt_track *t, unsigned long start, unsigned long end);
 void ckpt_log_pages(struct ckpt_track *t, unsigned long base, const unsigned long *pages);
 void ckpt_log_degrade(struct ckpt_track *t, int flag);
 void ckpt_ranges_add(struct ckpt_ranges *set, unsigned long start, unsigned long end);
 void ckpt_log_forget(struct ckpt_log *log, unsigned long index, struct ckpt_chunk *chunk);
+
+/*
+ * For memory that is asked for while the target's address space is locked: without it there is a way out, and nobody is
+ * killed for it, least of all the target, which could not even be reaped.
+ */
+#define CKPT_GFP_LOCKED (GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
 
 /* ---- runs.c: results of a scan --------------------------------------------- */
 
@@ -312,9 +320,6 @@ unsigned long ckpt_pool_free_pages(struct ckpt_pool *pool);
 
 /* ---- snap.c: content as it was at the arm ---------------------------------- */
 
-/* Snapshots that exist: while it is 0 the fault hook need not look at read faults. */
-extern atomic_t ckpt_snaps;
-
 void ckpt_snap_begin(struct ckpt_track *t, struct mm_struct *mm, const struct ckpt_runs *runs);
 void ckpt_snap_end(struct ckpt_track *t);
 bool ckpt_snap_exists(struct ckpt_track *t);
@@ -323,7 +328,6 @@ struct file *ckpt_snap_open(struct ckpt_track *t, u64 *ret_pages);
 void ckpt_snap_fault(struct ckpt_track *t, struct vm_area_struct *vma, unsigned long addr,
 		     bool write);
 void ckpt_snap_range(struct ckpt_track *t, unsigned long start, unsigned long end, bool may_sleep);
-void ckpt_snap_protect(struct ckpt_track *t, unsigned long start, unsigned long end);
 void ckpt_snap_release(struct ckpt_track *t);
 
 /* ---- session.c ----------------------------------------------------------- */

@@ -408,7 +408,10 @@ static int dump_runs(struct sk_buff *skb, struct netlink_callback *cb)
 			     cb->extack);
 	if (IS_ERR(s))
 		return PTR_ERR(s);
-	mutex_lock(&s->mutex);
+	if (mutex_lock_killable(&s->mutex)) {
+		ckpt_session_put(s);
+		return -EINTR;
+	}
 	err = -ENOENT;
 	t = ckpt_session_track(s, nla_get_u32(attrs[CKPT_A_TRACK]));
 	if (!t) {
@@ -482,13 +485,17 @@ static int dump_status(struct sk_buff *skb, struct netlink_callback *cb)
 	if (!ckpt_access_allowed(cb->skb))
 		return -EPERM;
 	/* Ids grow along the list. This waits for a scan that is running. */
-	mutex_lock(&ckpt_sessions_mutex);
+	if (mutex_lock_killable(&ckpt_sessions_mutex))
+		return -EINTR;
 	list_for_each_entry(s, &ckpt_sessions, node) {
 		long n = 0;
 
 		if (s->id <= cb->args[0] || (only && nla_get_u32(only) != s->id))
 			continue;
-		mutex_lock(&s->mutex);
+		if (mutex_lock_killable(&s->mutex)) {
+			err = -EINTR;
+			break;
+		}
 		list_for_each_entry(t, &s->tracks, node) {
 			if (n++ < cb->args[1])
 				continue;

@@ -18,17 +18,20 @@
 static void notrace fault_hook(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *op,
 			       struct ftrace_regs *fregs)
 {
-	unsigned int flags = ckpt_fregs_arg(fregs, 2);
-	struct vm_area_struct *vma;
+	struct vm_area_struct *vma = (struct vm_area_struct *)ckpt_fregs_arg(fregs, 0);
+	unsigned int flags;
 	struct ckpt_chunk *chunk;
 	struct ckpt_track *t;
 	unsigned long addr;
+	bool grown;
 
-	/* UNSHARE replaces a page (KSM) and keeps the soft-dirty bit of the old PTE. */
-	if (!(flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) && likely(!atomic_read(&ckpt_snaps)))
-		return;
-	vma = (struct vm_area_struct *)ckpt_fregs_arg(fregs, 0);
 	if (likely(!ckpt_track_maybe(vma->vm_mm)))
+		return;
+	/* UNSHARE replaces a page (KSM) and keeps the soft-dirty bit of the old PTE. Where a mapping grew, a read
+	 * may make PTEs writable. */
+	flags = ckpt_fregs_arg(fregs, 2);
+	grown = (vma->vm_flags & (VM_SOFTDIRTY | VM_SHARED)) == VM_SOFTDIRTY;
+	if (!(flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) && !grown)
 		return;
 	preempt_disable_notrace();
 	rcu_read_lock();
@@ -38,6 +41,8 @@ static void notrace fault_hook(unsigned long ip, unsigned long parent_ip, struct
 	addr = ckpt_fregs_arg(fregs, 1);
 	if (unlikely(rcu_access_pointer(t->snap)))
 		ckpt_snap_fault(t, vma, addr, flags & FAULT_FLAG_WRITE);
+	if (unlikely(grown))
+		ckpt_log_grown(t, addr);
 	if (!(flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)))
 		goto out;
 	atomic64_inc(&t->session->count.faults);

@@ -161,6 +161,20 @@ struct ckpt_chunk *ckpt_log_fault(struct ckpt_track *t, unsigned long addr)
 	return chunk;
 }
 
+/*
+ * A fault at @addr, in a mapping that grew, is about to be handled: it may make PTEs of its chunk writable that nobody
+ * writes to yet. The mapping may have lost its mark until the scan, by being merged with another. As ckpt_log_fault().
+ */
+void ckpt_log_grown(struct ckpt_track *t, unsigned long addr)
+{
+	struct ckpt_chunk *chunk = ckpt_log_fault(t, addr);
+
+	if (chunk)
+		set_bit(CKPT_CHUNK_GROWN, &chunk->state);
+	else
+		zap_range(&t->log, addr & CKPT_CHUNK_MASK, (addr & CKPT_CHUNK_MASK) + CKPT_CHUNK_BYTES);
+}
+
 static void set_pages(unsigned long *map, unsigned int first, unsigned int end)
 {
 	unsigned int word;

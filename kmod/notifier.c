@@ -25,6 +25,22 @@ static bool only_split(struct ckpt_track *t, const struct mmu_notifier_range *ra
 	return cmpxchg(&t->split_task, current, NULL) == current;
 }
 
+/*
+ * The protection of [start, end) is about to change; mmap_lock is held. Only where a mapping grew a clean PTE may become
+ * writable by it: then its page counts as changed, as the mapping may lose its mark by being merged with another.
+ */
+static void protect(struct ckpt_track *t, unsigned long start, unsigned long end)
+{
+	struct vm_area_struct *vma;
+
+	for (vma = find_vma(t->mm, start); vma && vma->vm_start < end; vma = find_vma(t->mm, vma->vm_end)) {
+		if (!(vma->vm_flags & VM_SOFTDIRTY))
+			continue;
+		ckpt_snap_range(t, max(start, vma->vm_start), min(end, vma->vm_end), true);
+		ckpt_log_zap(t, max(start, vma->vm_start), min(end, vma->vm_end));
+	}
+}
+
 static int range_start(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
 	struct ckpt_track *t = container_of(mn, struct ckpt_track, notifier);
@@ -39,7 +55,7 @@ static int range_start(struct mmu_notifier *mn, const struct mmu_notifier_range 
 
 	switch (range->event) {
 	case MMU_NOTIFY_PROTECTION_VMA:		/* mprotect, NUMA hinting */
-		ckpt_snap_protect(t, range->start, range->end);
+		protect(t, range->start, range->end);
 		fallthrough;
 	case MMU_NOTIFY_PROTECTION_PAGE:	/* fork, write-back of a file */
 		ckpt_log_prot(t, range->start, range->end);

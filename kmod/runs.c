@@ -41,8 +41,7 @@ void ckpt_runs_add(struct ckpt_runs *runs, unsigned long start, unsigned long en
 
 		if (runs->nr == runs->cap) {
 			size_t cap = max_t(size_t, 256, runs->cap * 2);
-			struct ckpt_run *r = kvmalloc_array(cap, sizeof(*r),
-							    GFP_KERNEL | __GFP_NOWARN);
+			struct ckpt_run *r = kvmalloc_array(cap, sizeof(*r), CKPT_GFP_LOCKED);
 
 			if (!r) {
 				runs->lost = true;

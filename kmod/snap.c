@@ -93,7 +93,6 @@ struct ckpt_snap {
 	struct rcu_work free_work;
 };
 
-atomic_t ckpt_snaps;
 static DEFINE_MUTEX(ckpt_snap_mutex);
 
 /* ---- life --------------------------------------------------------------------- */
@@ -144,11 +143,11 @@ static void snap_put(struct ckpt_snap *snap)
 static struct ckpt_snap *snap_new(struct ckpt_track *t, struct mm_struct *mm,
 				  const struct ckpt_runs *runs)
 {
-	const gfp_t gfp = GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN;
+	const gfp_t gfp = CKPT_GFP_LOCKED | __GFP_ZERO;
 	struct ckpt_snap *snap;
 	size_t i;
 
-	snap = kzalloc(sizeof(*snap), GFP_KERNEL | __GFP_NOWARN);
+	snap = kzalloc(sizeof(*snap), CKPT_GFP_LOCKED);
 	if (!snap)
 		return NULL;
 	for (i = 0; i < runs->nr; i++) {
@@ -211,7 +210,6 @@ static void end_locked(struct ckpt_track *t)
 	snap->track = NULL;
 	wake_up_all(&snap->wait);
 	snap_put(snap);
-	atomic_dec(&ckpt_snaps);
 }
 
 /*
@@ -231,7 +229,6 @@ void ckpt_snap_begin(struct ckpt_track *t, struct mm_struct *mm, const struct ck
 	mutex_lock(&ckpt_snap_mutex);
 	/* One that nobody opened. */
 	end_locked(t);
-	atomic_inc(&ckpt_snaps);
 	rcu_assign_pointer(t->snap, snap);
 	mutex_unlock(&ckpt_snap_mutex);
 }
@@ -476,20 +473,6 @@ void ckpt_snap_range(struct ckpt_track *t, unsigned long start, unsigned long en
 		return;
 	capture_range(snap, start & PAGE_MASK, end, false, may_sleep);
 	snap_put(snap);
-}
-
-/* The protection of [start, end) is about to change; mmap_lock is held. */
-void ckpt_snap_protect(struct ckpt_track *t, unsigned long start, unsigned long end)
-{
-	struct vm_area_struct *vma;
-
-	if (!rcu_access_pointer(t->snap))
-		return;
-	/* Only where the VMA grew a clean PTE may become writable by it. */
-	for (vma = find_vma(t->mm, start); vma && vma->vm_start < end;
-	     vma = find_vma(t->mm, vma->vm_end))
-		if (vma->vm_flags & VM_SOFTDIRTY)
-			ckpt_snap_range(t, max(start, vma->vm_start), min(end, vma->vm_end), true);
 }
 
 /* The last user of the address space is gone, its pages are not yet. */

@@ -7,7 +7,10 @@
 #	make check-debug	the same on a kernel with KASAN, UBSAN, PROVE_LOCKING, DEBUG_VM, kmemleak:
 #				hours, and a kernel is built first; DEBUG_ARGS='session/*' for a part
 
-.PHONY: check-vm check-vm-user check-vm-nodes check-debug
+#	make check-vm-long	a thousand checkpoints by every tracker in each guest, samples restored; slab caches
+#				must not grow: hours; VM_COUNT=100 VM_TRACKERS=kmod: less; VM_ARGS="-k 6.1"
+
+.PHONY: check-vm check-vm-user check-vm-nodes check-vm-long check-debug
 
 check-vm: modules
 	@tests/vm/run $(VM_ARGS)
@@ -22,14 +25,17 @@ check-vm-user: modules all tests
 check-vm-nodes: modules all
 	@tests/vm/nodes
 
+check-vm-long: modules all tests
+	@VM_SECONDS=$${VM_SECONDS:-21600} \
+		VM_APPEND="slab_nomerge vm_count=$${VM_COUNT:-1000} vm_trackers=$${VM_TRACKERS:-kmod,soft-dirty,wp-async}" \
+		tests/vm/user $(VM_ARGS) -f tests/vm/long.sh
+
 check-debug: deps-vm
 	@tests/vm/debug-kernel
 	@$(MAKE) --no-print-directory build/kmod/6.1-debug/ckpt.ko
 	@VM_MB=2560 VM_SECONDS=$${VM_SECONDS:-14400} VM_APPEND="vm_scale=20" \
 		tests/vm/run -k 6.1-debug $(if $(DEBUG_ARGS),$(DEBUG_ARGS),'fault/*' 'path/*' 'snapshot/*' 'session/*' 'client/*' 'stress/*killed' 'stress/rmmod*')
 
-# Ratios of instructions, which repeat: one CPU, virtual time. Never its seconds.
+# Ratios of instructions, which repeat: one CPU, virtual time. Never its seconds. Into bench/results.
 .PHONY: bench-vm
-bench-vm: modules
-	@VM_JOBS=1 VM_CPUS=1 VM_MB=5632 VM_QEMU="-icount shift=0,sleep=off" VM_APPEND="vm_icount vm_scale=10" \
-		tests/vm/run $(VM_ARGS) 'figure/*'
+bench-vm: bench-guest

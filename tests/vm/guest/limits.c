@@ -167,6 +167,10 @@ static void bad_settings(const void *unused)
 		{ "granule_bytes", "many" },	  { "granule_bytes", "" },
 		{ "granule_mode", "sometimes" },  { "thp_mode", "torn" },
 		{ "log_limit_bytes", "0" },	  { "log_limit_bytes", "99999999999999999999" },
+		{ "log_limit_bytes", "-1" },	  { "log_limit_bytes", "9223372036854775808" },
+		{ "cow_pool_pages", "-1" },	  { "cow_pool_pages", "1152921504606846976" },
+		{ "cow_pool_pages", "8192 9" },	  { "thp_mode", "split whole" },
+		{ "granule_mode", "" },		  { "granule_bytes", "4096 65536" },
 	};
 	char path[96], before[64], after[64];
 

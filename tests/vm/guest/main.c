@@ -133,6 +133,13 @@ unsigned int patience_seconds(void)
 	return 60 * (scale && atoi(scale) > 1 ? atoi(scale) : 1);
 }
 
+int scaled(int count)
+{
+	int fewer = count / (int)(patience_seconds() / 60);
+
+	return fewer > 2 ? fewer : count < 2 ? count : 2;
+}
+
 uint32_t rnd(uint64_t *state)
 {
 	*state = *state * 6364136223846793005ULL + 1442695040888963407ULL;

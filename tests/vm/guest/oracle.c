@@ -61,9 +61,34 @@ struct taking {
 	int mem, pagemap;
 };
 
-static void take_mapping(uintptr_t start, uintptr_t end, const char *perms, bool file, void *arg)
+static void take_page(struct image *img, uintptr_t addr, const unsigned char *data)
+{
+	uint64_t hash = hash_page(data);
+
+	if (!hash)
+		return;
+	if (img->n == img->cap) {
+		img->cap = img->cap ? img->cap * 2 : 4096;
+		img->p = realloc(img->p, img->cap * sizeof(*img->p));
+	}
+	img->p[img->n++] = (struct page_hash){ addr, hash };
+}
+
+static void take_pages(struct taking *t, uintptr_t addr, size_t n)
 {
 	static unsigned char data[64 * PAGE];
+	ssize_t got = pread(t->mem, data, n * PAGE, addr);
+
+	for (size_t i = 0; i < n; i++) {
+		/* At a hole (behind the end of a file) the rest is read page by page. */
+		if (got < (ssize_t)((i + 1) * PAGE) && pread(t->mem, data + i * PAGE, PAGE, addr + i * PAGE) != PAGE)
+			continue;
+		take_page(t->img, addr + i * PAGE, data + i * PAGE);
+	}
+}
+
+static void take_mapping(uintptr_t start, uintptr_t end, const char *perms, bool file, void *arg)
+{
 	uint64_t maps[64];
 	struct taking *t = arg;
 
@@ -74,24 +99,14 @@ static void take_mapping(uintptr_t start, uintptr_t end, const char *perms, bool
 
 		if (pread(t->pagemap, maps, n * 8, a / PAGE * 8) != (ssize_t)(n * 8))
 			FAIL("cannot read pagemap at %#" PRIxPTR, a);
-		for (size_t i = 0; i < n; i++) {
-			bool there = maps[i] >> 62; /* present or swapped */
-			struct page_hash *h;
-
-			/* Without a page, anonymous memory is zero: nothing to keep. */
-			if (!there && !file)
-				continue;
-			if (pread(t->mem, data, PAGE, a + i * PAGE) != PAGE)
-				continue; /* behind the end of its file */
-			if (t->img->n == t->img->cap) {
-				t->img->cap = t->img->cap ? t->img->cap * 2 : 4096;
-				t->img->p = realloc(t->img->p, t->img->cap * sizeof(*t->img->p));
-			}
-			h = &t->img->p[t->img->n];
-			h->addr = a + i * PAGE;
-			h->hash = hash_page(data);
-			if (h->hash)
-				t->img->n++;
+		for (size_t i = 0, more; i < n; i += more) {
+			/* Without a page, anonymous memory is zero: nothing to keep. Read what is present or swapped. */
+			for (more = 0; i + more < n && (file || maps[i + more] >> 62); more++)
+				;
+			if (more)
+				take_pages(t, a + i * PAGE, more);
+			else
+				more = 1;
 		}
 	}
 }
@@ -223,17 +238,22 @@ void image_check(const struct image *before, const struct image *after, const st
 	}
 }
 
-bool page_soft_dirty(pid_t pid, uintptr_t addr)
+void pages_soft_dirty(pid_t pid, uintptr_t addr, size_t n, bool *ret)
 {
-	uint64_t entry = 0;
+	uint64_t entry[512];
 	char path[64];
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
 	fd = SYS(open(path, O_RDONLY | O_CLOEXEC));
-	CHECK(pread(fd, &entry, 8, addr / PAGE * 8) == 8);
+	for (size_t i = 0; i < n; i++) {
+		size_t part = n - i < 512 ? n - i : 512;
+
+		if (i % 512 == 0)
+			CHECK(pread(fd, entry, part * 8, (addr / PAGE + i) * 8) == (ssize_t)(part * 8));
+		ret[i] = (entry[i % 512] >> 55 & 1) && entry[i % 512] >> 62;
+	}
 	close(fd);
-	return (entry >> 55 & 1) && entry >> 62;
 }
 
 bool vma_has_flag(pid_t pid, uintptr_t addr, const char *flag)

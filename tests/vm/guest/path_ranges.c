@@ -144,6 +144,83 @@ static void step_grow_mprotect(struct env *e, int step)
 	mprotect((void *)e->base, e->pages * PAGE, PROT_READ | PROT_WRITE);
 }
 
+/*
+ * It grows, clean pages become writable without a write fault (by mprotect, or by a read that brings them in from swap), are
+ * written, and then it is merged into a neighbour that did not grow: VM_SOFTDIRTY is gone.
+ */
+static void setup_neighbour(struct env *e)
+{
+	e->pages = 1024;
+	e->base = (uintptr_t)map_at(4096 * PAGE, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	munmap(page_at(e, 512 + 1024), (4096 - 512 - 1024) * PAGE);
+	/* Written before they part: only what has the same anon_vma can be merged again. */
+	memset((void *)e->base, 1, 1536 * PAGE);
+	madvise((void *)e->base, 512 * PAGE, MADV_DONTDUMP);
+	e->base += 512 * PAGE;
+}
+
+static void setup_swapped_neighbour(struct env *e)
+{
+	need_swap(e);
+	setup_neighbour(e);
+	madvise((void *)e->base, e->pages * PAGE, MADV_PAGEOUT);
+}
+
+static void grow_behind(struct env *e)
+{
+	if (mmap(page_at(e, 1024), 512 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+		 -1, 0) == MAP_FAILED)
+		TFAIL(e, "mmap: %m");
+}
+
+static void merge_before(struct env *e)
+{
+	/* What grew can go again: nothing is left to see of it. */
+	munmap(page_at(e, 1024), 512 * PAGE);
+	/* The flags of the merged mapping are those of the one that the call was made for. */
+	madvise((char *)e->base - 512 * PAGE, 512 * PAGE, MADV_DODUMP);
+}
+
+static void step_merge_mprotect(struct env *e, int step)
+{
+	grow_behind(e);
+	mprotect((void *)e->base, 1024 * PAGE, PROT_READ);
+	mprotect((void *)e->base, 1024 * PAGE, PROT_READ | PROT_WRITE);
+	for (size_t i = 0; i < 1024; i += 3)
+		touch(e, i);
+	if (step) {
+		mprotect((void *)e->base, 512 * PAGE, PROT_READ);
+		mprotect((void *)e->base, 512 * PAGE, PROT_READ | PROT_WRITE);
+	}
+	merge_before(e);
+	madvise((char *)e->base - 512 * PAGE, 512 * PAGE, MADV_DONTDUMP);
+}
+
+static void step_merge_swap(struct env *e, int step)
+{
+	volatile char sum = 0;
+
+	(void)step;
+	grow_behind(e);
+	for (size_t i = 0; i < 1024; i++)
+		sum += *page_at(e, i);
+	for (size_t i = 0; i < 1024; i += 3)
+		touch(e, i);
+	merge_before(e);
+}
+
+static void step_merge_swap_fork(struct env *e, int step)
+{
+	pid_t pid;
+
+	step_merge_swap(e, step);
+	/* It takes the write permission away again. */
+	pid = fork();
+	if (!pid)
+		_exit(0);
+	waitpid(pid, NULL, 0);
+}
+
 static void step_brk(struct env *e, int step)
 {
 	char *p = sbrk(64 * PAGE);
@@ -217,6 +294,9 @@ const struct path path_ranges[] = {
 	{ "grow", setup_growing, step_grow, 4, 0, 0 },
 	{ "grow-mprotect", setup_growing, step_grow_mprotect, 3, 4096, 0 },
 	{ "grow-swap-in-fork", setup_growing_swapped, step_grow_swap, 2, 4096, 0 },
+	{ "grow-merge-mprotect", setup_neighbour, step_merge_mprotect, 2, 1024, 0 },
+	{ "grow-merge-swap-in", setup_swapped_neighbour, step_merge_swap, 1, 1024, 0 },
+	{ "grow-merge-swap-in-fork", setup_swapped_neighbour, step_merge_swap_fork, 1, 1024, 0 },
 	{ "brk", setup_filled, step_brk, 3, 0, 0 },
 	{ "stack", setup_filled, step_stack, 2, 0, 0 },
 	{ "madv-free", setup_filled, step_free_pressure, 3, 0, 0 },

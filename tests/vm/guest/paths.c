@@ -51,8 +51,9 @@ static void walk_path(const struct path *p)
 		target_step(&t, step);
 		after = image_take(t.pid);
 		vma_sd = vma_has_flag(t.pid, t.sh->base, " sd");
-		for (size_t i = 0; i < t.sh->pages; i++)
-			soft_dirty[i] = !vma_sd && page_soft_dirty(t.pid, t.sh->base + i * PAGE);
+		memset(soft_dirty, 0, sizeof(soft_dirty));
+		if (!vma_sd)
+			pages_soft_dirty(t.pid, t.sh->base, t.sh->pages, soft_dirty);
 		CHECK(vnl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) == 1);
 		CHECK(r.track == track && r.epoch == 2 + (uint64_t)step);
 		CHECK(!(r.flags & (CKPT_RESULT_GONE | CKPT_RESULT_UNARMED | CKPT_RESULT_ALL)));

@@ -54,6 +54,7 @@ static void bad_requests(const void *unused)
 static void garbage(const void *unused)
 {
 	uint64_t state = 20260101, n = 0;
+	int rounds = scaled(20000);
 	struct vnl_result r;
 	struct armed a;
 	struct nl nl;
@@ -62,7 +63,7 @@ static void garbage(const void *unused)
 	arm_target(&a, &small, 0);
 	CHECK(!vnl_open(&nl));
 	SYS(fcntl(nl.fd, F_SETFL, O_NONBLOCK));
-	for (int round = 0; round < 20000; round++) {
+	for (int round = 0; round < rounds; round++) {
 		_Alignas(NLMSG_ALIGNTO) unsigned char buf[512];
 		struct nlmsghdr *h = (struct nlmsghdr *)buf;
 		size_t len = NLMSG_LENGTH(GENL_HDRLEN);
@@ -93,7 +94,7 @@ static void garbage(const void *unused)
 			;
 	}
 	vnl_close(&nl);
-	CHECK(n > 10000);
+	CHECK(n > (uint64_t)rounds / 2);
 	target_step(&a.t, 2);
 	collect(&a, CKPT_COLLECT_REARM, &r);
 	CHECK(covers_step(&a, &r, 2) && arena_pages(&a, &r) == 2 && !r.flags);
@@ -130,7 +131,7 @@ static void disorder(const void *unused)
 	(void)unused;
 	arm_target(&a, &small, 0);
 	target_start(&own, &small);
-	for (int round = 0; round < 150; round++) {
+	for (int round = 0; round < scaled(150); round++) {
 		/* Ids of what is made on the way are guessed: they count up. */
 		uint32_t s = a.session + 1 + round, t = a.track + rnd(&state) % 40, pid = own.pid;
 		struct draft d[10];

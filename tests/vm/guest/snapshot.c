@@ -449,7 +449,7 @@ static void check_prefix(const uint64_t *value, int thread, int round)
 
 static void writers_test(const void *arg)
 {
-	int rounds = *(const int *)arg, given_up = 0;
+	int rounds = scaled(*(const int *)arg), given_up = 0;
 	static uint64_t value[THREADS][OWN];
 	struct sched_param p = { .sched_priority = 1 };
 	struct snap s;
@@ -505,7 +505,7 @@ static void killed(const void *unused)
 
 	(void)unused;
 	CHECK(!write_file("/sys/kernel/ckpt/cow_pool_pages", "512"));
-	for (int round = 0; round < 16; round++) {
+	for (int round = 0; round < scaled(16); round++) {
 		struct target t;
 		int fds[2];
 		pid_t pid;

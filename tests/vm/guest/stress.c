@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -22,6 +23,10 @@
 #include <unistd.h>
 
 #include "vm.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 #define SPREAD 10		/* pages lie in this many chunks */
 #define PER_CHUNK 12
@@ -40,7 +45,18 @@ struct writer {
 	struct env *e;
 	int nr;
 	bool wild;
+	char *away; /* room for a page */
 };
+
+/* A page that another thread protects or moves at this moment comes back: the write is tried again. */
+static void on_segv(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)context;
+	mprotect((void *)((uintptr_t)info->si_addr & ~(PAGE - 1)), PAGE, PROT_READ | PROT_WRITE);
+}
+
+static bool wild_writers, huge_writers;
 
 static void *write_on(void *arg)
 {
@@ -54,7 +70,7 @@ static void *write_on(void *arg)
 
 		*(volatile uint64_t *)a = (uint64_t)(w->nr + 1) << 56 | ++n;
 		if (w->wild && !(n % 50)) {
-			switch (rnd(&state) % 8) {
+			switch (rnd(&state) % 11) {
 			case 0:
 			case 1:
 			case 2:
@@ -66,6 +82,18 @@ static void *write_on(void *arg)
 			case 4:
 				(void)mmap((void *)a, PAGE, PROT_READ | PROT_WRITE,
 					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+				break;
+			case 6:
+				mprotect((void *)a, PAGE, PROT_READ);
+				mprotect((void *)a, PAGE, PROT_READ | PROT_WRITE);
+				break;
+			case 7:
+				if (mremap((void *)a, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, w->away) == w->away)
+					(void)mremap(w->away, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)a);
+				break;
+			case 8:
+				if (huge_writers)
+					madvise((void *)(a & ~(CHUNK - 1)), CHUNK, MADV_COLLAPSE);
 				break;
 			case 5: {
 				pid_t pid = n % 1000 ? -1 : fork();
@@ -83,19 +111,22 @@ static void *write_on(void *arg)
 	return NULL;
 }
 
-static bool wild_writers;
 static pthread_t threads[THREADS];
 static struct writer writers[THREADS];
 
 static void setup_writers(struct env *e)
 {
+	struct sigaction sa = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
+
+	sigaction(SIGSEGV, &sa, NULL);
 	e->base = (uintptr_t)mmap(NULL, (SPREAD + 1) * CHUNK, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	e->base = (e->base + CHUNK - 1) & ~(CHUNK - 1);
-	madvise((void *)e->base, SPREAD * CHUNK, MADV_NOHUGEPAGE);
+	madvise((void *)e->base, SPREAD * CHUNK, huge_writers ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	e->pages = 1;
 	for (int t = 0; t < THREADS; t++) {
-		writers[t] = (struct writer){ e, t, wild_writers };
+		writers[t] = (struct writer){ e, t, wild_writers,
+					      mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) };
 		pthread_create(&threads[t], NULL, write_on, &writers[t]);
 	}
 }
@@ -130,8 +161,12 @@ static void mirror_update(struct mirror *m, struct target *t, const struct vnl_r
 		remote[n++] = (struct iovec){ (void *)a, 8 };
 	}
 	m->copied += n;
-	if (n && process_vm_readv(t->pid, local, n, remote, n, 0) != n * 8)
-		FAIL("process_vm_readv: %m");
+	if (!n || process_vm_readv(t->pid, local, n, remote, n, 0) == n * 8)
+		return;
+	/* A page is somewhere else at this moment: as it comes back it counts as changed. */
+	for (int i = 0; i < n; i++)
+		if (process_vm_readv(t->pid, &local[i], 1, &remote[i], 1, 0) != 8 && errno != EFAULT)
+			FAIL("process_vm_readv: %m");
 }
 
 /* The writers spin: without this the test would mostly wait for its turn. */
@@ -148,19 +183,95 @@ static int rounds(const char *arg)
 	char *end;
 	long brief = strtol(arg, &end, 10), full = strtol(end, NULL, 10);
 
-	return getenv("VM_LONG") && *getenv("VM_LONG") ? full : brief;
+	return scaled(getenv("VM_LONG") && *getenv("VM_LONG") ? full : brief);
+}
+
+/* How often what goes on beside a live test has come round. */
+static volatile uint64_t *laps;
+
+/* Every page is moved elsewhere, again and again. */
+static void compact(void)
+{
+	for (; !write_file("/proc/sys/vm/compact_memory", "1"); ++*laps)
+		poll(NULL, 0, 2);
+}
+
+static uint64_t read_available(void)
+{
+	char buf[2048], *at;
+
+	if (read_file("/proc/meminfo", buf, sizeof(buf)) < 0 || !(at = strstr(buf, "MemAvailable:")))
+		return 0;
+	return strtoull(at + 13, NULL, 10) << 10;
+}
+
+/* Memory runs short, again and again. Whoever takes it is the first to be killed. */
+static void press(void)
+{
+	for (;;) {
+		uint64_t end = now_ns() + 3000000000ULL;
+		pid_t pid = fork();
+
+		if (!pid) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			(void)write_file("/proc/self/oom_score_adj", "1000");
+			/* Swap is memory here, so it may thrash at the end instead of being killed. */
+			while (read_available() > 6UL << 20 && now_ns() < end) {
+				char *p = mmap(NULL, 2 * CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+				if (p == MAP_FAILED)
+					break;
+				madvise(p, 2 * CHUNK, MADV_HUGEPAGE);
+				memset(p, 1, 2 * CHUNK);
+			}
+			poll(NULL, 0, 50);
+			_exit(0);
+		}
+		waitpid(pid, NULL, 0);
+		++*laps;
+		poll(NULL, 0, 50);
+	}
+}
+
+static pid_t beside(void (*fn)(void))
+{
+	pid_t pid;
+
+	laps = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(laps != MAP_FAILED);
+	pid = SYS(fork());
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	fn();
+	_exit(0);
 }
 
 static void live(const void *arg)
 {
+	pid_t other = -1;
 	struct mirror *m = calloc(1, sizeof(*m)), *end = calloc(1, sizeof(*end));
-	int swaps = rounds(arg), lost = 0;
+	int swaps = rounds(arg), lost = 0, done;
+	uint64_t least = 0;
 	uint32_t session, track;
 	struct vnl_result r;
 	struct target t;
 	struct nl nl;
 
 	wild_writers = strstr(arg, "wild");
+	huge_writers = strstr(arg, "huge");
+	if (strstr(arg, "whole"))
+		CHECK(!write_file("/sys/kernel/ckpt/thp_mode", "whole"));
+	if (strstr(arg, "compact")) {
+		if (write_file("/proc/sys/vm/compact_memory", "1"))
+			SKIP("no memory compaction");
+		other = beside(compact);
+		least = scaled(10);
+	}
+	if (strstr(arg, "press")) {
+		other = beside(press);
+		least = 3;
+	}
 	if (strstr(arg, "granule")) {
 		CHECK(!write_file("/sys/kernel/ckpt/granule_bytes", "65536"));
 		if (strstr(arg, "adaptive"))
@@ -170,14 +281,18 @@ static void live(const void *arg)
 	CHECK(!vnl_open(&nl));
 	run_first();
 	CHECK(!vnl_session(&nl, 0, &session) && !vnl_attach(&nl, session, t.pid, &track));
-	for (int i = 0; i < swaps; i++) {
+	for (done = 0; done < swaps || (least && *laps < least); done++) {
 		if (vnl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) != 1 ||
-		    r.epoch != (uint64_t)i + 1 || vnl_runs(&nl, session, &r))
-			FAIL("collect %d failed", i);
+		    r.epoch != (uint64_t)done + 1 || vnl_runs(&nl, session, &r))
+			FAIL("collect %d failed", done);
 		mirror_update(m, &t, &r);
 		free(r.runs);
 	}
 	target_step(&t, 0);
+	if (other > 0) {
+		kill(other, SIGKILL);
+		SYS(waitpid(other, NULL, 0));
+	}
 	CHECK(vnl_collect(&nl, session, CKPT_COLLECT_REARM, &r, 1) == 1 && !vnl_runs(&nl, session, &r));
 	mirror_update(m, &t, &r);
 	r.flags |= CKPT_RESULT_ALL; /* everything */
@@ -185,9 +300,9 @@ static void live(const void *arg)
 	for (size_t i = 0; i < N_PAGES; i++)
 		lost += m->value[i] != end->value[i];
 	if (lost)
-		FAIL("LOST: %d of %d pages differ after %d live swaps", lost, N_PAGES, swaps);
+		FAIL("LOST: %d of %d pages differ after %d live swaps", lost, N_PAGES, done);
 	CHECK(t.sh->counters[WRITES] > (uint64_t)swaps);
-	test_note("%d swaps, %" PRIu64 " writes, %" PRIu64 " pages copied", swaps,
+	test_note("%d swaps, %" PRIu64 " writes, %" PRIu64 " pages copied", done,
 		  (uint64_t)t.sh->counters[WRITES], m->copied);
 	vnl_close(&nl);
 	target_stop(&t);
@@ -362,6 +477,9 @@ const struct test stress_tests[] = {
 	{ "stress/live-wild", live, "800 5000 wild", 900 },
 	{ "stress/live-granule-64k", live, "800 5000 granule", 900 },
 	{ "stress/live-granule-adaptive", live, "500 5000 granule adaptive wild", 900 },
+	{ "stress/live-huge", live, "300 3000 wild huge", 900 },
+	{ "stress/live-huge-whole", live, "300 3000 wild huge whole", 900 },
+	{ "stress/live-compaction", live, "300 3000 wild compact", 900 },
 	{ "stress/owner-killed", owner_killed, "20 100", 900 },
 	{ "stress/target-killed", target_killed, "10 40", 900 },
 	{ "stress/attach-detach", attach_detach, "40 200", 900 },

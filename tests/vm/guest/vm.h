@@ -158,7 +158,7 @@ bool run_covers(const struct vnl_result *r, uintptr_t addr, uint32_t *ret_state)
  * a program's stack and libc change whenever it runs. */
 uint64_t runs_pages_in(const struct vnl_result *r, uintptr_t start, size_t pages);
 void runs_check_order(const struct vnl_result *r);
-bool page_soft_dirty(pid_t pid, uintptr_t addr);
+void pages_soft_dirty(pid_t pid, uintptr_t addr, size_t n, bool *ret);
 bool vma_has_flag(pid_t pid, uintptr_t addr, const char *flag);
 bool pid_maps(pid_t pid, void (*fn)(uintptr_t start, uintptr_t end, const char *perms, bool file,
 				    void *arg), void *arg);
@@ -171,6 +171,8 @@ uint64_t read_number(const char *fmt, ...) __attribute__((format(printf, 1, 2)))
 uint64_t now_ns(void);
 /* How long to wait for what must come: long, and longer in a slow kernel. */
 unsigned int patience_seconds(void);
+/* How often to repeat something: the slower the kernel (vm_scale), the fewer. */
+int scaled(int count);
 uint32_t rnd(uint64_t *state);
 
 #endif
