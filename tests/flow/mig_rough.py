@@ -3,6 +3,7 @@
 # t: timeout=240
 """What goes wrong around a migration: two to one peer at once, a slow and distant link, garbage and repeated bytes, a
 peer without memory. Each time exactly one copy of each program lives, whole and right."""
+import json
 import os
 import random
 import resource
@@ -175,19 +176,20 @@ def far(box, node, prog, peer):
 
 def no_memory(box, node, prog):
     """The peer may not use as much as the program has."""
-    patient = os.path.join(box.dir, "patient")      # it is not killed for that, but told
-    with open(patient, "w") as f:
-        f.write(f"#!/bin/bash\ntrap '' XFSZ\nexec {box.ckpt} \"$@\"\n")
-    os.chmod(patient, 0o755)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))      # of the files that hold what comes
+    target = prog.start()
     try:
-        peer = node.receive("--listen", "127.0.0.1:0", "--insecure", program=patient)
+        res = box.run_ckpt("dump", "-t", target.pid, "-D", os.path.join(box.dir, "image"))
+        check(res.code == 1 and "File too large" in res.err and "ulimit -f" in res.err, f"no room for a dump: {res}")
+        peer = node.receive("--listen", "127.0.0.1:0", "--insecure")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    target = prog.start()
-    res = box.run_ckpt("migrate", "-t", target.pid, "--to", peer.where, "--insecure", env=node.env())
-    check(res.code == 1 and "E-" in res.err, f"the peer has no room: {res}")
+    res = box.run_ckpt("migrate", "-t", target.pid, "--to", peer.where, "--insecure", "--json", env=node.env())
+    check(res.code == 1 and "File too large" in res.err and "ulimit -f" in res.err, f"the peer has no room: {res}")
+    # Whatever happens, standard output is a line for each event.
+    events = [json.loads(line) for line in res.out.splitlines()]
+    check(events and events[-1]["event"] == "error" and events[-1]["error"]["id"] == "E-NOMEM", f"events: {res}")
     check(prog.verify("the peer has no room") == "here", "it stays")
     # It says so while the source is still sending; what it said is what the source says.
     t = box.start(os.path.join(BUILD, "tests/flow/mig_mem"), "48", "1", "0", subdir="large").wait_ready()

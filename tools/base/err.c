@@ -101,5 +101,8 @@ int ckpt_err_status(const struct ckpt_err *err)
 
 const char *ckpt_err_remedy(const struct ckpt_err *err)
 {
+	if (!err->remedy[0] && err->code == -EFBIG)
+		return "raise the limit of file sizes that ckpt was started with: ulimit -f "
+		       "unlimited";
 	return err->remedy[0] ? err->remedy : err_ids[err->id].remedy;
 }

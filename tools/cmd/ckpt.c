@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The command table. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,8 +20,24 @@ static void usage(FILE *f)
 		   "  ckpt --version        the version of this program\n");
 }
 
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+/* A write beyond the limit of file sizes fails, and says so; it does not end ckpt, which may hold a
+ * program. Not to ignore the signal: whoever is started from here would, too. */
+static void survive_file_limit(void)
+{
+	struct sigaction sa = { .sa_handler = nothing, .sa_flags = SA_RESTART }, old;
+
+	if (!sigaction(SIGXFSZ, NULL, &old) && old.sa_handler == SIG_DFL)
+		(void)sigaction(SIGXFSZ, &sa, NULL);
+}
+
 int main(int argc, char **argv)
 {
+	survive_file_limit();
 	if (argc < 2) {
 		usage(stderr);
 		return 2;

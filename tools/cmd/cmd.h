@@ -35,6 +35,7 @@ extern const struct cmd cmd_dump, cmd_restore, cmd_migrate, cmd_receive, cmd_key
 /* What every command accepts. */
 struct cmd_common {
 	bool json, quiet;
+	bool lines; /* JSON is a stream of events: one object a line */
 	int verbose;
 	struct ckpt_ui ui;
 };
@@ -63,6 +64,8 @@ bool cmd_tcp(const char *s, enum ckpt_tcp *ret);
 struct json_object *cmd_message_json(const ProtobufCMessage *msg);
 struct json_object *cmd_err_json(const struct ckpt_err *err);
 void cmd_print_json(struct json_object *o); /* takes over o */
+/* The same as one line, at once. */
+void cmd_print_line(struct json_object *o);
 void cmd_progress_end(void);
 /* What a dump was made of, in one line. */
 void cmd_print_phases(FILE *to, const Ckpt__Stats *st);

@@ -71,6 +71,13 @@ static void ui_print_note(struct ckpt_ui *ui, int level, const char *fmt, va_lis
 	fputc('\n', level ? stderr : stdout);
 }
 
+/* Standard output is for JSON alone. */
+static void ui_print_aside(struct ckpt_ui *ui, int level, const char *fmt, va_list ap)
+{
+	(void)level;
+	ui_print_note(ui, 1, fmt, ap);
+}
+
 static void ui_print_warn(struct ckpt_ui *ui, const char *fmt, va_list ap)
 {
 	(void)ui;
@@ -147,7 +154,7 @@ int cmd_usage(const struct cmd *cmd, const char *fmt, ...)
 static void ui_init(struct cmd_common *c)
 {
 	c->ui.verbose = c->verbose;
-	c->ui.note = ui_print_note;
+	c->ui.note = c->json ? ui_print_aside : ui_print_note;
 	c->ui.warn = c->quiet ? NULL : ui_print_warn;
 	c->ui.progress = c->quiet || c->json || !isatty(2) ? NULL : ui_print_progress;
 }
@@ -250,14 +257,27 @@ void cmd_print_json(struct json_object *o)
 	json_object_put(o);
 }
 
+void cmd_print_line(struct json_object *o)
+{
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+						       JSON_C_TO_STRING_NOSLASHESCAPE));
+	fflush(stdout);
+	json_object_put(o);
+}
+
 int cmd_fail(const struct cmd_common *c, const struct ckpt_err *err)
 {
 	cmd_progress_end();
 	if (c->json) {
 		struct json_object *o = json_object_new_object();
 
+		if (c->lines)
+			json_object_object_add(o, "event", json_object_new_string("error"));
 		json_object_object_add(o, "error", cmd_err_json(err));
-		cmd_print_json(o);
+		if (c->lines)
+			cmd_print_line(o);
+		else
+			cmd_print_json(o);
 	}
 	fprintf(stderr, "ckpt: %s: %s%s%s\n  → %s\n", ckpt_err_name(err->id), err->where,
 		err->where[0] ? ": " : "", err->msg, ckpt_err_remedy(err));

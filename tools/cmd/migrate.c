@@ -65,14 +65,6 @@ struct print {
 	int blockers;
 };
 
-static void put_line(struct json_object *o)
-{
-	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
-						       JSON_C_TO_STRING_NOSLASHESCAPE));
-	fflush(stdout);
-	json_object_put(o);
-}
-
 static void on_event(void *arg, const struct migrate_event *e)
 {
 	struct print *p = arg;
@@ -93,7 +85,7 @@ static void on_event(void *arg, const struct migrate_event *e)
 		json_object_object_add(o, "downtime_us", json_object_new_uint64(e->downtime_us));
 		json_object_object_add(o, "throttle_percent",
 				       json_object_new_int((int)e->throttle));
-		put_line(o);
+		cmd_print_line(o);
 		return;
 	}
 	if (!p->c->quiet && !strcmp(e->what, "throttled"))
@@ -121,7 +113,7 @@ static void on_blocker(void *arg, const struct ckpt_err *why, bool there)
 		json_object_object_add(o, "event", json_object_new_string("blocker"));
 		json_object_object_add(o, "node",
 				       json_object_new_string(there ? "peer" : "source"));
-		put_line(o);
+		cmd_print_line(o);
 		return;
 	}
 	fprintf(stderr, "%s: %s: %s%s%s\n  → %s\n", there ? "there" : "here",
@@ -140,10 +132,11 @@ static int resolve_one(struct cmd_common *c, const char *id, const struct migrat
 	if (c->json) {
 		struct json_object *j = json_object_new_object();
 
+		json_object_object_add(j, "event", json_object_new_string("resolved"));
 		json_object_object_add(j, "id", json_object_new_string(id));
 		json_object_object_add(
 			j, "runs", json_object_new_string(out == MIGRATE_THERE ? "there" : "here"));
-		put_line(j);
+		cmd_print_line(j);
 	} else {
 		printf("%s: it runs %s\n", id,
 		       out == MIGRATE_THERE ? "there; the copy here is ended" : "here");
@@ -209,7 +202,7 @@ static void print_result(const struct cmd_common *c, const struct migrate_opts *
 		if (*r->network_lock)
 			json_object_object_add(j, "network_lock",
 					       json_object_new_string(r->network_lock));
-		put_line(j);
+		cmd_print_line(j);
 		return;
 	}
 	if (c->quiet)
@@ -327,7 +320,7 @@ static const char *take_opt(int key, const char *arg, struct migrate_opts *o,
 
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
-	struct cmd_common c = { 0 };
+	struct cmd_common c = { .lines = true };
 	struct print p = { .c = &c };
 	struct migrate_opts o = { .max_downtime_us = 100000,
 				  .max_rounds = 16,

@@ -57,7 +57,7 @@ static void print_moved(const struct cmd_common *c, const struct link *l,
 		json_object_object_add(o, "pid", json_object_new_int(r->pid));
 		json_object_object_add(o, "from", json_object_new_string(l->peer));
 		json_object_object_add(o, "build_us", json_object_new_uint64(r->build_us));
-		cmd_print_json(o);
+		cmd_print_line(o);
 	} else if (!c->quiet) {
 		printf("process %d has moved here from %s (%s of memory, built in %llu.%01llu "
 		       "ms)\n",
@@ -98,7 +98,7 @@ static void keep_image(struct cmd_common *c, const struct receive_result *r)
 		json_object_object_add(j, "pid", json_object_new_int(r->pid));
 		json_object_object_add(j, "checkpoint", json_object_new_string(r->checkpoint));
 		json_object_object_add(j, "pause_us", json_object_new_uint64(st.pause_us));
-		cmd_print_json(j);
+		cmd_print_line(j);
 	} else {
 		printf("process %d is tracked; the next checkpoint: ckpt dump -t %d --parent %s\n",
 		       r->pid, r->pid, r->checkpoint);
@@ -186,7 +186,7 @@ static int serve_forever(struct cmd_common *c, int fd, const struct receive_opts
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
 	struct receive_opts o = { .hook_timeout_ms = HOOK_TIMEOUT_MS };
-	struct cmd_common c = { 0 };
+	struct cmd_common c = { .lines = true };
 	struct ckpt_err err = { 0 };
 	const char *at = NULL, *sock = NULL, *keep = NULL;
 	char where[512], dir[PATH_MAX];
@@ -236,7 +236,13 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	(void)snprintf(where, sizeof(where), "%s%s", sock ? "unix:" : "", sock ? sock : at);
 	if (link_listen(where, &o.auth, &fd, where, &err))
 		return cmd_fail(&c, &err);
-	if (!c.quiet) {
+	if (c.json) {
+		struct json_object *j = json_object_new_object();
+
+		json_object_object_add(j, "event", json_object_new_string("listening"));
+		json_object_object_add(j, "at", json_object_new_string(where));
+		cmd_print_line(j);
+	} else if (!c.quiet) {
 		printf("listening on %s\n", where);
 		fflush(stdout);
 	}
