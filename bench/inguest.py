@@ -118,6 +118,8 @@ def main():
     os.mkdir(STAGE)
     pages = round((mib << 8) * SHARE / 100)
     tools = {"ckpt": Ckpt(Workload("ckpt", mib, pages), "i"), "criu": Criu(Workload("criu", mib, pages))}
+    for tool in tools.values():         # the one was not heard while the other filled its memory
+        tool.work.ask()
     full = {name: tool.dump() for name, tool in tools.items()}
     data = {"mib": mib, "share": SHARE, "full": full, "rounds": [], "fixed": []}
     for turn in range(rounds):

@@ -39,6 +39,58 @@ def usage(box):
         no_litter(box.image)
 
 
+# What a newcomer mistypes: the exit status, and what the message must say, its remedy included.
+MISTAKES = (
+    ("dump -t 7 -D IMAGE --track --tracker best", 2, "--tracker takes kmod, wp-async, soft-dirty or none"),
+    ("dump -t 7 -D IMAGE --every soon", 2, "500ms, 10s, 5m"),
+    ("dump -t 7 -D IMAGE --keep 3", 2, "--every"),
+    ("track", 2, "start, stop or status"), ("track begin", 2, 'not "begin"'), ("track start", 2, "--pid"),
+    ("track start -t 7 --tracker best", 2, "--tracker takes"),
+    ("track status -t 7", 3, "ckpt track start -t 7"),
+    ("restore -D /no/such", 3, "name the directory of a finished checkpoint"),
+    ("merge -D /no/such -o IMAGE", 3, "name the directory of a finished checkpoint"),
+    ("receive", 2, "--listen, --unix and --stdio"),
+    ("receive --listen 127.0.0.1:0", 2, "ckpt keygen"),
+    ("receive --listen 127.0.0.1:0 --key /no/such", 2, "→ make a pair: ckpt keygen -o DIR"),
+    ("receive --listen 127.0.0.1:x --insecure", 2, "→ name an address of this node"),
+    ("receive --listen 192.0.2.1:99 --insecure", 1, "→ name an address of this node"),
+    ("receive --unix /no/such/sock", 1, "→ name another place"),
+    ("receive --unix /tmp/x --hook-timeout soon", 2, "--hook-timeout takes seconds"),
+    ("migrate -t 7", 2, "--to"), ("migrate -t 7 --to 127.0.0.1", 2, "ckpt keygen"),
+    ("migrate -t 7 --to 127.0.0.1:1 --key /no/such", 2, "→ make a pair: ckpt keygen -o DIR"),
+    ("migrate -t 7 --to 127.0.0.1:1 --insecure", 1, "→ start the peer there: ckpt receive"),
+    ("migrate -t 7 --to unix:/no/such", 1, "→ start the peer: ckpt receive --unix /no/such"),
+    ("keygen", 2, "--psk"), ("keygen -o /proc/no", 2, "→ name a place that can be written"),
+)
+# Without root: the same, of commands that need it.
+UNPRIVILEGED = (
+    ("dump -t 1 -D IMAGE", 3, "→ run ckpt as root"), ("restore -D /no/such", 3, "→ run ckpt as root"),
+    ("migrate -t 1 --to unix:/no/such", 3, "→ run ckpt as root"), ("receive --unix IMAGE", 3, "→ run ckpt as root"),
+    ("track start -t 1", 3, "→ run ckpt as root"), ("show -D HIDDEN/x", 3, "→ run ckpt as root"),
+)
+
+
+def mistakes(box):
+    hidden = os.path.join(box.dir, "hidden")
+    os.mkdir(hidden, 0o700)
+    copy = os.path.join(box.dir, "ckpt-copy")       # the build tree may lie where nobody can look
+    shutil.copy(box.ckpt, copy)
+    os.chmod(copy, 0o755)
+    for prefix, table in (([box.ckpt], MISTAKES),
+                          (["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", copy], UNPRIVILEGED)):
+        for line, code, text in table:
+            words = line.replace("IMAGE", box.image).replace("HIDDEN", hidden).split()
+            res = box.run(prefix + words)
+            expect(res, code, r"E-[A-Z-]+", text)
+            no_litter(box.image)
+    # A second pair over the first would lock the other node out.
+    keys = os.path.join(box.dir, "keys")
+    check(box.run_ckpt("keygen", "-o", keys).code == 0, "a pair of keys")
+    before = read(os.path.join(keys, "source.pem"))
+    expect(box.run_ckpt("keygen", "-o", keys), 2, "E-USAGE", "→ use that key")
+    check(read(os.path.join(keys, "source.pem")) == before, "the first pair is as it was")
+
+
 def targets(box):
     def dump(pid):
         res = box.run_ckpt("dump", "-t", pid, "-D", box.image)
@@ -211,6 +263,7 @@ def exits_meanwhile(box):
 
 def body(box):
     usage(box)
+    mistakes(box)
     targets(box)
     directories(box)
     images(box)

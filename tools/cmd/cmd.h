@@ -48,6 +48,8 @@ int cmd_fail(const struct cmd_common *c, const struct ckpt_err *err);
 /* "ckpt: E-USAGE: …"; returns 2. */
 int cmd_usage(const struct cmd *cmd, const char *fmt, ...) __printf(2, 3);
 void cmd_help(const struct cmd *cmd);
+/* Is this root? */
+int cmd_need_root(struct ckpt_err *err) __must_check;
 /* Parse a pid; false when @s is none. */
 bool cmd_pid(const char *s, int *ret);
 /* Parse "4096", "64k", "1M", "2G" into bytes. */

@@ -284,6 +284,11 @@ int cmd_fail(const struct cmd_common *c, const struct ckpt_err *err)
 	return ckpt_err_status(err);
 }
 
+int cmd_need_root(struct ckpt_err *err)
+{
+	return geteuid() == 0 ? 0 : ckpt_fail(err, E_PERM, -EPERM, "ckpt needs the rights of root");
+}
+
 bool cmd_pid(const char *s, int *ret)
 {
 	char *end;

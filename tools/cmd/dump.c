@@ -169,6 +169,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.parent = optarg;
 		if (key == OPT_TRACKER)
 			o.tracker = optarg;
+		if (key == OPT_TRACKER && !track_known(optarg))
+			return cmd_usage(cmd, "--tracker takes " TRACKERS ", not \"%s\"", optarg);
 		if (key == OPT_PRE)
 			o.pre = true;
 		if (key == OPT_MAX_PAUSE && !cmd_pid(optarg, &ms))

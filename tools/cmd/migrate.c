@@ -347,6 +347,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return resolve(&c, resolve_id, &o);
 	if (!o.pid || !o.to)
 		return cmd_usage(cmd, "name the process with --pid and the other node with --to");
+	if (cmd_need_root(&err))
+		return cmd_fail(&c, &err);
 	if (o.check_only)
 		o.blocker = on_blocker;
 	rc = ckpt_migrate(&o, &c.ui, &res, doubt, &err);

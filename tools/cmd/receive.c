@@ -192,7 +192,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	char where[512], dir[PATH_MAX];
 	bool use_stdio = false, once = false;
 	struct link l;
-	int key, fd = -1;
+	int key, seconds, fd = -1;
 
 	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
 		if (key == OPT_LISTEN)
@@ -208,7 +208,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		if (key == OPT_HOOK)
 			o.hook = optarg;
 		if (key == OPT_HOOK_TIME)
-			o.hook_timeout_ms = (uint32_t)atoi(optarg) * 1000;
+			o.hook_timeout_ms =
+				cmd_pid(optarg, &seconds) ? (uint32_t)seconds * 1000 : 0;
 		if (key == OPT_KEEP)
 			keep = optarg;
 		if (key == '1')
@@ -227,6 +228,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "--hook-timeout takes seconds");
 	if (!!at + !!sock + use_stdio != 1)
 		return cmd_usage(cmd, "say one of --listen, --unix and --stdio");
+	if (cmd_need_root(&err))
+		return cmd_fail(&c, &err);
 	if (use_stdio) {
 		c.quiet = true; /* standard output is the link */
 		if (link_stdio(&l, &err))

@@ -110,7 +110,9 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind]);
 	if (!o.dir)
 		return cmd_usage(cmd, "name the checkpoint with --image");
-	rc = o.plan_only ? 0 : restore_ns_enter(&o, &err);
+	rc = o.plan_only ? 0 : cmd_need_root(&err);
+	if (!rc && !o.plan_only)
+		rc = restore_ns_enter(&o, &err);
 	if (!rc)
 		rc = o.pidns && !o.plan_only ? ckpt_restore_pidns(&o, &c.ui, &res, &err)
 					     : ckpt_restore(&o, &c.ui, &res, &err);

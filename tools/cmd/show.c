@@ -93,12 +93,16 @@ static void show_summary(const struct image *img)
 		printf("%02x", inv->content_id.data[i]);
 	puts("");
 	if (inv->stats)
-		printf("%llu tasks, %llu threads, %s of memory, pause %llu.%01llu ms\n",
-		       (unsigned long long)inv->stats->tasks,
-		       (unsigned long long)inv->stats->threads,
-		       cmd_human(inv->stats->bytes_pages, size),
-		       (unsigned long long)inv->stats->pause_us / 1000,
+		printf("%llu task%s, %llu thread%s, %s of memory",
+		       (unsigned long long)inv->stats->tasks, inv->stats->tasks == 1 ? "" : "s",
+		       (unsigned long long)inv->stats->threads, inv->stats->threads == 1 ? "" : "s",
+		       cmd_human(inv->stats->bytes_pages, size));
+	/* Of a program that was ended or left stopped there is none. */
+	if (inv->stats && inv->stats->pause_us)
+		printf(", pause %llu.%01llu ms", (unsigned long long)inv->stats->pause_us / 1000,
 		       (unsigned long long)inv->stats->pause_us / 100 % 10);
+	if (inv->stats)
+		puts("");
 	if (inv->stats)
 		cmd_print_phases(stdout, inv->stats);
 	if (inv->namespaces)
@@ -257,8 +261,8 @@ static int run_verify(const struct cmd *cmd, int argc, char **argv)
 		json_object_object_add(o, "ok", json_object_new_boolean(true));
 		cmd_print_json(o);
 	} else if (!rc && !c.quiet) {
-		printf("%s is whole: %zu tasks, %s of pages\n", dir, img.tasks.n,
-		       cmd_human(img.pages_bytes, size));
+		printf("%s is whole: %zu task%s, %s of pages\n", dir, img.tasks.n,
+		       img.tasks.n == 1 ? "" : "s", cmd_human(img.pages_bytes, size));
 	}
 	image_free(&img);
 	return rc ? cmd_fail(&c, &err) : 0;

@@ -8,6 +8,7 @@
 #include "cmd/cmd.h"
 #include "dump/dump.h"
 #include "track/keeper.h"
+#include "track/track.h"
 
 enum { OPT_TRACKER = 256 };
 
@@ -126,12 +127,17 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	what = optind < argc ? argv[optind] : "";
 	if (optind + 1 < argc)
 		return cmd_usage(cmd, "unexpected argument \"%s\"", argv[optind + 1]);
-	if (!pid)
-		return cmd_usage(cmd, "name the process with --pid");
-	for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
-		if (!strcmp(actions[i].name, what))
-			return actions[i].run(&c, pid, tracker, &err) ? cmd_fail(&c, &err) : 0;
-	return cmd_usage(cmd, "say start, stop or status, not \"%s\"", what);
+	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
+		if (strcmp(actions[i].name, what) != 0)
+			continue;
+		if (!pid)
+			return cmd_usage(cmd, "name the process with --pid");
+		if (tracker && !track_known(tracker))
+			return cmd_usage(cmd, "--tracker takes " TRACKERS ", not \"%s\"", tracker);
+		return actions[i].run(&c, pid, tracker, &err) ? cmd_fail(&c, &err) : 0;
+	}
+	return *what ? cmd_usage(cmd, "say start, stop or status, not \"%s\"", what)
+		     : cmd_usage(cmd, "say start, stop or status");
 }
 
 const struct cmd cmd_track = { "track", "start|stop|status -t PID [OPTION…]",

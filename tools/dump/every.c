@@ -40,6 +40,7 @@ struct series {
 	const struct every_opts *o;
 	struct ckpt_ui *ui;
 	int dir_fd;
+	bool made_dir;
 	struct {
 		struct member *v;
 		size_t n, cap;
@@ -140,7 +141,8 @@ static int series_open(struct series *s, struct ckpt_err *err)
 	size_t n = 0;
 	int rc;
 
-	if (mkdir(dir, 0700) && errno != EEXIST)
+	s->made_dir = !mkdir(dir, 0700);
+	if (!s->made_dir && errno != EEXIST)
 		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno, "cannot create %s", dir);
 	s->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->dir_fd < 0)
@@ -381,6 +383,9 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 		if (rc || (o->count && made == o->count) || pause_until(next, &ends))
 			break;
 	}
+	/* Nothing came of it. */
+	if (rc && s.made_dir)
+		(void)rmdir(o->dump.dir);
 	series_close(&s);
 	(void)sigprocmask(SIG_SETMASK, &old, NULL);
 	/* The program ended, and may wait for its parent: so do we. */

@@ -446,9 +446,16 @@ int image_read_inventory(struct image *img, const char *path, struct ckpt_err *e
 	if (!img->path)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	img->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (img->dir_fd < 0)
-		return ckpt_fail_errno(err, E_IMAGE_MISSING, -errno,
-				       "cannot open the checkpoint %s", path);
+	if (img->dir_fd < 0) {
+		int rc = ckpt_fail_errno(err, E_IMAGE_MISSING, -errno,
+					 "cannot open the checkpoint %s", path);
+
+		return rc == -EACCES
+			       ? ckpt_remedy(
+					 err,
+					 "run ckpt as root: only who made a checkpoint may read it")
+			       : rc;
+	}
 	return read_inventory(img, err);
 }
 

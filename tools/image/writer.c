@@ -65,6 +65,20 @@ int image_create_stream(struct image_writer *w, struct image_sink *sink, struct 
 	return rc;
 }
 
+/* What an image directory cannot be made or used for. */
+static int dir_fail(struct ckpt_err *err, const char *what, const char *path)
+{
+	int rc = ckpt_fail_errno(err, E_IMAGE_DIR, -errno, "%s %s", what, path);
+
+	if (rc == -ENOENT)
+		return ckpt_remedy(err, "make the directory above it first (mkdir -p)");
+	if (rc == -EROFS)
+		return ckpt_remedy(err, "name a directory on a file system that can be written");
+	if (rc == -ENOSPC || rc == -EDQUOT)
+		return ckpt_remedy(err, "free space on the file system of the image and repeat");
+	return rc;
+}
+
 int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, struct ckpt_err *err)
 {
 	int rc;
@@ -74,12 +88,10 @@ int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, s
 		return rc;
 	w->made_dir = !mkdir(path, 0700);
 	if (!w->made_dir && errno != EEXIST)
-		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno,
-				       "cannot create the image directory %s", path);
+		return dir_fail(err, "cannot create the image directory", path);
 	w->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (w->dir_fd < 0)
-		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno,
-				       "cannot open the image directory %s", path);
+		return dir_fail(err, "cannot open the image directory", path);
 	rc = dir_is_empty(w->dir_fd);
 	if (rc < 0)
 		return ckpt_fail_errno(err, E_IMAGE_DIR, rc, "cannot read the image directory %s",
@@ -95,7 +107,7 @@ int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, s
 	w->pages_fd =
 		openat(w->dir_fd, CKPT_FILE_PAGES, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (w->records_fd < 0 || w->pages_fd < 0)
-		return ckpt_fail_errno(err, E_IMAGE_DIR, -errno, "cannot create files in %s", path);
+		return dir_fail(err, "cannot create files in", path);
 	return 0;
 }
 

@@ -365,8 +365,12 @@ static int resolve(const char *s, bool passive, struct addrinfo **ret, struct ck
 		return ckpt_fail(err, E_USAGE, -EINVAL, "\"%s\" is not HOST[:PORT]", s);
 	rc = getaddrinfo(*host ? host : NULL, port, &hints, ret);
 	if (rc)
-		return ckpt_fail(err, E_PEER, -EHOSTUNREACH, "cannot resolve %s: %s", s,
-				 gai_strerror(rc));
+		return (void)ckpt_fail(err, passive ? E_USAGE : E_PEER, -EHOSTUNREACH,
+				       "cannot resolve %s: %s", s, gai_strerror(rc)),
+		       ckpt_remedy(err, passive ? "name an address of this node, and a port: "
+						  "0.0.0.0:" LINK_PORT
+						: "name the other node as HOST[:PORT]: the program "
+						  "still runs here");
 	return 0;
 }
 
@@ -435,6 +439,8 @@ static int connect_tcp(const char *to, const struct link_auth *auth, struct link
 	struct addrinfo *list = NULL;
 	int fd = -1, rc = need_auth(auth, err);
 
+	if (!rc && auth->key)
+		rc = link_key_check(auth->key, err);
 	if (!rc)
 		rc = resolve(to, false, &list, err);
 	if (rc)
@@ -520,6 +526,16 @@ int link_connect(const char *to, const struct link_auth *auth, struct link *ret,
 	return connect_tcp(to, auth, ret, err);
 }
 
+static int listen_fail(struct ckpt_err *err, int rc, const char *at)
+{
+	(void)ckpt_fail_errno(err, E_PEER, rc, "cannot listen at %s", at);
+	if (rc == -EADDRINUSE)
+		return ckpt_remedy(err, "another program does: end it, or name another port");
+	if (rc == -EADDRNOTAVAIL)
+		return ckpt_remedy(err, "name an address of this node: ip address");
+	return ckpt_remedy(err, "name another place to listen at");
+}
+
 static int listen_unix(const char *path, int *ret_fd, char *ret_name, struct ckpt_err *err)
 {
 	struct sockaddr_un sa;
@@ -538,7 +554,7 @@ static int listen_unix(const char *path, int *ret_fd, char *ret_name, struct ckp
 	rc = fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) || listen(fd, 16) ? -errno : 0;
 	(void)umask(old);
 	if (rc)
-		return ckpt_fail_errno(err, E_PEER, rc, "cannot listen at %s", path);
+		return listen_fail(err, rc, path);
 	(void)snprintf(ret_name, 128, "unix:%s", path);
 	*ret_fd = take_fd(&fd);
 	return 0;
@@ -571,7 +587,7 @@ int link_listen(const char *at, const struct link_auth *auth, int *ret_fd, char 
 		rc = -errno;
 	freeaddrinfo(list);
 	if (rc)
-		return ckpt_fail_errno(err, E_PEER, rc, "cannot listen at %s", at);
+		return listen_fail(err, rc, at);
 	if (getnameinfo((struct sockaddr *)&sa, len, host, sizeof(host), port, sizeof(port),
 			NI_NUMERICHOST | NI_NUMERICSERV))
 		return ckpt_fail(err, E_PEER, -EINVAL, "cannot name the address %s", at);

@@ -210,23 +210,34 @@ static int load_pair(struct tls *t, const char *text, size_t len, const char *ke
 	return ckpt_remedy(err, "make a pair: ckpt keygen -o DIR");
 }
 
+static int key_look(const char *key, struct ckpt_err *err)
+{
+	struct stat st;
+
+	if (stat(key, &st)) {
+		(void)ckpt_fail_errno(err, E_USAGE, -errno, "cannot open the key %s", key);
+		return ckpt_remedy(err, "make a pair: ckpt keygen -o DIR");
+	}
+	if (st.st_mode & 077) {
+		(void)ckpt_fail(err, E_USAGE, -EPERM, "others may read the key %s (mode %o)", key,
+				st.st_mode & 0777);
+		return ckpt_remedy(err, "chmod 600 %s", key);
+	}
+	return st.st_size > KEY_FILE_MAX
+		       ? ckpt_fail(err, E_USAGE, -EFBIG, "%s is not a key of ckpt", key)
+		       : 0;
+}
+
 static int load_key(struct tls *t, const char *key, struct ckpt_err *err)
 {
-	auto_fd fd = open(key, O_RDONLY | O_CLOEXEC);
 	auto_free char *text = NULL;
-	struct stat st;
 	ssize_t len;
 
-	if (fd < 0 || fstat(fd, &st))
-		return ckpt_fail_errno(err, E_USAGE, -errno, "cannot open the key %s", key);
-	if (st.st_mode & 077)
-		return ckpt_remedy(
-			(ckpt_fail(err, E_USAGE, -EPERM, "others may read the key %s (mode %o)",
-				   key, st.st_mode & 0777),
-			 err),
-			"chmod 600 %s", key);
-	if (st.st_size > KEY_FILE_MAX || (len = io_read_file(AT_FDCWD, key, &text)) < 0)
-		return ckpt_fail(err, E_USAGE, -EINVAL, "cannot read the key %s", key);
+	if (key_look(key, err))
+		return err->code;
+	len = io_read_file(AT_FDCWD, key, &text);
+	if (len < 0)
+		return ckpt_fail_errno(err, E_USAGE, (int)len, "cannot read the key %s", key);
 	if (strncmp(text, PSK_HEAD, strlen(PSK_HEAD)) != 0)
 		return load_pair(t, text, (size_t)len, key, err);
 	t->has_psk = psk_parse(text, t->psk);
@@ -358,8 +369,14 @@ static int create_secret(const char *path, FILE **ret, struct ckpt_err *err)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
-	if (fd < 0)
-		return ckpt_fail_errno(err, E_USAGE, -errno, "cannot create %s", path);
+	if (fd < 0) {
+		int rc = ckpt_fail_errno(err, E_USAGE, -errno, "cannot create %s", path);
+
+		return rc == -EEXIST
+			       ? ckpt_remedy(err,
+					     "use that key, or name another place for new ones")
+			       : ckpt_remedy(err, "name a place that can be written");
+	}
 	*ret = fdopen(fd, "w");
 	if (!*ret) {
 		(void)close(fd);
@@ -422,7 +439,8 @@ int link_keygen_pair(const char *dir, struct ckpt_err *err)
 	if (rc)
 		return rc;
 	if (mkdir(dir, 0700) && errno != EEXIST)
-		return ckpt_fail_errno(err, E_USAGE, -errno, "cannot create %s", dir);
+		return (void)ckpt_fail_errno(err, E_USAGE, -errno, "cannot create %s", dir),
+		       ckpt_remedy(err, "name a place that can be written");
 	for (int i = 0; !rc && i < 2; i++) {
 		key[i] = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 		cert[i] = key[i] ? make_cert(key[i], name[i]) : NULL;

@@ -17,6 +17,14 @@
 static const struct track_ops *const backends[] = { &track_kmod, &track_wp_async, &track_soft_dirty,
 						    &track_none };
 
+bool track_known(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(backends); i++)
+		if (!strcmp(name, backends[i]->name))
+			return true;
+	return false;
+}
+
 const struct track_ops *track_choose(const char *name, bool live, struct ckpt_err *err)
 {
 	/* Of the module a program has one session only, and it may be that of "ckpt track". */

@@ -82,6 +82,10 @@ struct tracker {
 
 /* The first back end of the table whose probe says yes (with @live: and that collects while the
  * target runs), or the one called @name; NULL with E_TRACK when there is none. */
+#define TRACKERS "kmod, wp-async, soft-dirty or none"
+
+/** Is there a tracker of this name, whether this kernel has it or not? */
+bool track_known(const char *name);
 const struct track_ops *track_choose(const char *name, bool live, struct ckpt_err *err);
 
 /*
