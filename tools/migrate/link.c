@@ -78,7 +78,7 @@ static void link_init(struct link *l, const struct link_ops *ops, int rfd, int w
 	l->ops = ops;
 	l->rfd = rfd;
 	l->wfd = wfd;
-	l->timeout_ms = LINK_TIMEOUT_MS;
+	l->timeout_ms = l->write_timeout_ms = LINK_TIMEOUT_MS;
 	(void)snprintf(l->peer, sizeof(l->peer), "%s", peer);
 	(void)fcntl(rfd, F_SETFL, fcntl(rfd, F_GETFL) | O_NONBLOCK);
 	(void)fcntl(wfd, F_SETFL, fcntl(wfd, F_GETFL) | O_NONBLOCK);
@@ -120,7 +120,7 @@ static int link_wait(struct link *l, bool writing)
 		l->want = 0;
 	}
 	do
-		n = poll(&p, 1, l->timeout_ms);
+		n = poll(&p, 1, writing ? l->write_timeout_ms : l->timeout_ms);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
@@ -405,6 +405,19 @@ static void tcp_tune(int fd)
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
+}
+
+void link_hurry(struct link *l)
+{
+	int ms = LINK_STILL_MS, one = 1, count = LINK_STILL_MS / 1000;
+
+	l->write_timeout_ms = LINK_STILL_MS;
+	/* The kernel of the other end answers for it, whatever it does itself. */
+	if (!setsockopt(l->wfd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms)) &&
+	    !setsockopt(l->wfd, IPPROTO_TCP, TCP_KEEPIDLE, &one, sizeof(one)) &&
+	    !setsockopt(l->wfd, IPPROTO_TCP, TCP_KEEPINTVL, &one, sizeof(one)) &&
+	    !setsockopt(l->wfd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count)))
+		l->dead_ms = LINK_STILL_MS;
 }
 
 static int need_auth(const struct link_auth *auth, struct ckpt_err *err)

@@ -40,6 +40,8 @@ struct link {
 	uint64_t sent, received;
 	uint64_t wseq, rseq; /* of wire.c */
 	int timeout_ms;
+	int write_timeout_ms; /* without any progress */
+	int dead_ms;    /* of silence until the kernel calls the other end dead; 0: not asked */
 	uint64_t limit; /* bytes a second, 0 none */
 	uint64_t limit_at, limit_sent;
 	/* Small reads and writes are gathered. */
@@ -57,6 +59,7 @@ struct link_auth {
 
 #define LINK_PORT "7447"
 #define LINK_TIMEOUT_MS 30000
+#define LINK_STILL_MS 4000
 
 /* Connect to HOST[:PORT], ssh://[USER@]HOST, unix:PATH. The handshake is done when it returns. */
 int link_connect(const char *to, const struct link_auth *auth, struct link *ret,
@@ -70,6 +73,9 @@ int link_accept(int fd, const struct link_auth *auth, struct link *ret,
 /* Standard input and output, the other end of an ssh:// link. */
 int link_stdio(struct link *ret, struct ckpt_err *err) __must_check;
 void link_close(struct link *l);
+/* Somebody stands still meanwhile: a dead link is to be noticed in LINK_STILL_MS and not in
+ * LINK_TIMEOUT_MS, also while the other end is busy and says nothing. */
+void link_hurry(struct link *l);
 /* Is there anything to read, be it the end of the stream? */
 bool link_readable(const struct link *l);
 /* No more is said. Take in what still comes, for a while: to close a socket with something unread

@@ -410,6 +410,7 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 
 	s->link.limit = 0;
 	s->sink = (struct image_sink) { sink_records, sink_pages, sink_pages_failed, sink_commit };
+	link_hurry(&s->link);
 	rc = freeze_patiently(s, err);
 	if (rc)
 		return final_failed(s, rc, err);

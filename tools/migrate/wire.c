@@ -109,6 +109,9 @@ static int fail_link(struct link *l, int rc, struct ckpt_err *err)
 {
 	if (rc == -ENODATA || rc == -EPIPE || rc == -ECONNRESET)
 		return ckpt_fail(err, E_PEER, -ECONNRESET, "the connection to %s was cut", l->peer);
+	/* By the kernel, for want of any sign of life, or because nobody speaks any more. */
+	if (rc == -EHOSTUNREACH || rc == -ENETUNREACH || (rc == -ETIMEDOUT && l->dead_ms))
+		return ckpt_fail(err, E_PEER, rc, "the link to %s is dead", l->peer);
 	if (rc == -ETIMEDOUT)
 		return ckpt_fail(err, E_PEER, rc, "%s has not answered for %d s", l->peer,
 				 (l->timeout_ms < 1000 ? LINK_TIMEOUT_MS : l->timeout_ms) / 1000);
