@@ -2,6 +2,7 @@
 /* State of tasks and threads: what ptrace and /proc tell, and what only the task itself can say. */
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,9 +29,26 @@ struct thread_work {
 	Ckpt__Thread *msg;
 	struct arena room; /* its part of the arena: from there to the room's size */
 	uint64_t from;
-	uint64_t whole; /* bytes of the whole arena */
+	uint64_t whole;                /* bytes of the whole arena */
+	struct doubtful_fds *doubtful; /* of the first thread */
 	bool running;
 };
+
+/* A process on its way through collect_tasks(). */
+struct passage {
+	struct target_task *task; /* NULL: nobody */
+	Ckpt__Task *msg;
+	struct proc_stat stat;
+	struct doubtful_fds doubtful;
+	struct inject in;
+	struct thread_work first;
+	uint64_t from; /* where threads may use the arena */
+	bool confined; /* by strict seccomp */
+};
+
+/* Three processes are on the way at a time: while one does what it was asked, ckpt has to do with
+ * the others. */
+#define PASSAGES 3
 
 static size_t kind_count(void)
 {
@@ -89,8 +107,8 @@ static int thread_ask(struct dump_ctx *d, struct thread_work *w, struct ckpt_err
 	for (size_t i = 0; !rc && task_kinds[i]; i++)
 		if (task_kinds[i]->ask && kind_applies(task_kinds[i], w))
 			rc = task_kinds[i]->ask(d, &w->facts, &s, w->priv[i], err);
-	if (w->facts.main)
-		dump_fds_ask(d, &s);
+	if (w->doubtful)
+		dump_fds_ask(w->doubtful, &s);
 	if (!rc) {
 		w->slot = arena_slot(&w->room);
 		if (!w->slot)
@@ -156,7 +174,7 @@ static int thread_prepare(struct dump_ctx *d, struct thread_work *w, struct targ
 	w->priv = calloc(kind_count() + 1, sizeof(*w->priv));
 	if (!w->msg || !w->priv || kind_push(&msg->n_threads, &msg->threads, w->msg))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	rc = dump_facts_status(task->pid, w->facts.thread->tid, &w->status, err);
+	rc = w->status ? 0 : dump_facts_status(task->pid, w->facts.thread->tid, &w->status, err);
 	w->facts.status = w->status;
 	if (!rc)
 		rc = thread_core(w, err);
@@ -178,11 +196,12 @@ static int thread_finish(struct dump_ctx *d, struct inject *in, struct thread_wo
 			 struct ckpt_err *err)
 {
 	struct ckpt_err back_err = { 0 };
-	int done = inject_done(w->facts.thread, w->slot), rc = 0, back;
+	int rc = 0, back;
 
+	(void)inject_done(in, w->facts.thread, w->slot);
 	if (next)
 		rc = thread_prepare(d, next, w->facts.task, w->facts.stat, next_at, msg, err);
-	back = inject_back(in, w->facts.thread, w->slot, done, &back_err);
+	back = inject_back(in, w->facts.thread, w->slot, &back_err);
 	w->running = false;
 	if (!rc && back) {
 		*err = back_err;
@@ -261,51 +280,6 @@ static int collect_others(struct dump_ctx *d, struct inject *in, struct target_t
 	return rc;
 }
 
-static int collect_first(struct dump_ctx *d, struct inject *in, struct target_task *task,
-			 const struct proc_stat *stat, Ckpt__Task *msg, struct ckpt_err *err)
-{
-	struct thread_work w = { .room = in->arena,
-				 .from = in->arena.used,
-				 .whole = in->arena.size };
-	int rc = thread_prepare(d, &w, task, stat, 0, msg, err);
-
-	if (!rc)
-		rc = thread_start(in, &w, err);
-	if (!rc)
-		rc = thread_finish(d, in, &w, NULL, 0, msg, err);
-	if (!rc)
-		rc = thread_answers(d, in, &w, msg, err);
-	if (!rc)
-		dump_fds_answer(d, &in->arena, w.slot);
-	thread_forget(&w);
-	return rc;
-}
-
-static int collect_threads(struct dump_ctx *d, struct target_task *task,
-			   const struct proc_stat *stat, Ckpt__Task *msg, struct ckpt_err *err)
-{
-	struct inject in;
-	size_t room = d->doubtful.n * sizeof(struct ckpt_step);
-	int rc = inject_begin(&in, task, ARENA_BASE_BYTES + ((room + 4095) & ~4095ull), err), end;
-	struct ckpt_err end_err = { 0 };
-	uint64_t from;
-
-	if (rc)
-		return rc;
-	from = in.arena.used;
-	rc = collect_first(d, &in, task, stat, msg, err);
-	if (!rc && task->threads.n > 1)
-		rc = collect_others(d, &in, task, stat, from, msg, err);
-	if (!rc)
-		rc = ckpt_fault_fail("inject.asked", E_INJECT, err);
-	end = inject_end(&in, &end_err);
-	if (!rc && end) {
-		*err = end_err;
-		rc = end;
-	}
-	return rc;
-}
-
 /* Who shares descriptors and directories with whom. Memory, and with it signal handlers, the image
  * cannot express. */
 static int collect_sharing(struct dump_ctx *d, struct ckpt_err *err)
@@ -343,68 +317,200 @@ static int collect_sharing(struct dump_ctx *d, struct ckpt_err *err)
 	return rc;
 }
 
-static int collect_task(struct dump_ctx *d, size_t at, struct ckpt_err *err)
+/* What the first thread was asked is done: ask the others, and send it out again. */
+static int passage_asked(struct dump_ctx *d, struct passage *p, struct ckpt_err *err)
+{
+	struct thread_work *w = &p->first;
+	int rc = inject_back(&p->in, w->facts.thread, w->slot, err);
+
+	if (!rc)
+		rc = thread_answers(d, &p->in, w, p->msg, err);
+	if (!rc)
+		dump_fds_answer(&p->doubtful, &p->in.arena, w->slot);
+	if (!rc && p->task->threads.n > 1)
+		rc = collect_others(d, &p->in, p->task, &p->stat, p->from, p->msg, err);
+	if (!rc)
+		rc = ckpt_fault_fail("inject.asked", E_INJECT, err);
+	return rc ? rc : inject_leave(&p->in, err);
+}
+
+/* The arena is there: ask the first thread. */
+static int passage_ask(struct dump_ctx *d, struct passage *p, struct ckpt_err *err)
+{
+	int rc = inject_ready(&p->in, err);
+
+	if (rc)
+		return rc;
+	p->from = p->in.arena.used;
+	p->first.room = p->in.arena;
+	p->first.from = p->from;
+	p->first.whole = p->in.arena.size;
+	p->first.doubtful = &p->doubtful;
+	rc = thread_prepare(d, &p->first, p->task, &p->stat, 0, p->msg, err);
+	return rc ? rc : thread_start(&p->in, &p->first, err);
+}
+
+static void passage_forget(struct passage *p)
+{
+	thread_forget(&p->first);
+	vec_free(&p->doubtful);
+	*p = (struct passage) { 0 };
+}
+
+/* It is as it was: look at its memory. */
+static int passage_end(struct dump_ctx *d, struct passage *p, uint64_t *lap, struct ckpt_err *err)
+{
+	int rc = inject_gone(&p->in, err);
+
+	d->stats.threads_us += dump_lap(lap);
+	if (!rc)
+		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
+	if (!rc)
+		rc = dump_collect_mm(d, p->task, p->msg, err);
+	d->stats.maps_us += dump_lap(lap);
+	return rc;
+}
+
+/* What /proc tells of a process; then it is on the way, unless it has ended. */
+static int passage_begin(struct dump_ctx *d, struct passage *p, size_t at, struct ckpt_err *err)
 {
 	struct target_task *task = &d->target.tasks.v[at];
 	Ckpt__Task *msg = kind_msg_new(&ckpt__task__descriptor);
 	Ckpt__Task **slot = vec_push(&d->tasks);
-	uint64_t lap = io_now_us();
-	struct proc_stat stat;
+	uint64_t seccomp = 0;
 	int rc;
 
 	if (!msg || !slot)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	*slot = msg;
-	rc = proc_stat_read(task->tgid, &stat, err);
+	rc = proc_stat_read(task->tgid, &p->stat, err);
 	if (rc)
 		return rc;
 	msg->pid = task->vpid;
 	msg->ppid = task->parent < 0 ? 0 : d->target.tasks.v[task->parent].vpid;
-	msg->pgid = stat.pgrp;
-	msg->sid = stat.session;
-	msg->exit_signal = stat.exit_signal;
+	msg->pgid = p->stat.pgrp;
+	msg->sid = p->stat.session;
+	msg->exit_signal = p->stat.exit_signal;
 	msg->zombie = task->zombie;
 	if (task->zombie) {
-		msg->exit_status = stat.exit_code;
+		msg->exit_status = p->stat.exit_code;
 		return 0;
 	}
+	p->task = task;
+	p->msg = msg;
 	msg->stopped = task->threads.v[0].group_stopped;
 	d->stats.threads += task->threads.n;
-	d->stats.faults += stat.faults;
+	d->stats.faults += p->stat.faults;
 	if (task->fs_of != at)
 		msg->fs_with = d->target.tasks.v[task->fs_of].vpid;
-	rc = 0;
 	if (task_headless(task)) {
-		rc = collect_ended(d, task, &stat, msg, err);
+		rc = collect_ended(d, task, &p->stat, msg, err);
 		if (!rc)
-			rc = proc_stat_read(task->pid, &stat, err);
+			rc = proc_stat_read(task->pid, &p->stat, err);
 	}
+	if (!rc)
+		rc = dump_facts_status(task->pid, task->threads.v[0].tid, &p->first.status, err);
+	/* Should ckpt die, it is not allowed to clean up: the shorter it is inside, the better. */
+	if (!rc)
+		p->confined = proc_field_num(p->first.status, "Seccomp", 0, 10, &seccomp) &&
+			      seccomp == SECCOMP_MODE_STRICT;
 	if (!rc && task->files_of != at)
 		msg->fdtable = d->tasks.v[task->files_of]->fdtable;
 	else if (!rc)
-		rc = dump_collect_fds(d, task, msg, err);
-	d->stats.fds_us += dump_lap(&lap);
+		rc = dump_collect_fds(d, task, msg, &p->doubtful, err);
 	if (!rc)
 		rc = ckpt_fault_fail("dump.descriptors", E_FREEZE, err);
-	if (!rc)
-		rc = collect_threads(d, task, &stat, msg, err);
-	d->stats.threads_us += dump_lap(&lap);
-	if (!rc)
-		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
-	if (!rc)
-		rc = dump_collect_mm(d, task, msg, err);
-	d->stats.maps_us += dump_lap(&lap);
+	return rc;
+}
+
+static int passage_enter(const struct dump_ctx *d, struct passage *p, unsigned int berth,
+			 struct ckpt_err *err)
+{
+	size_t room = p->doubtful.n * sizeof(struct ckpt_step);
+
+	if (!p->task)
+		return 0;
+	return inject_enter(&p->in, p->task, ARENA_BASE_BYTES + ((room + 4095) & ~4095ull),
+			    arena_berth(&d->berths, berth), err);
+}
+
+/*
+ * A step of three processes: one that begins, the one before, and the one before that. Whoever runs
+ * does so while ckpt has to do with another: the waits are for what happened meanwhile.
+ */
+static int collect_step(struct dump_ctx *d, struct passage *now, struct passage *last,
+			struct passage *oldest, uint64_t *lap, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	if (last->task)
+		(void)inject_done(&last->in, last->first.facts.thread, last->first.slot);
+	if (oldest->task && passage_end(d, oldest, lap, err))
+		return ckpt_ctx(err, "task %d", oldest->task->pid);
+	passage_forget(oldest);
+	if (now->task)
+		rc = inject_entered(&now->in, err);
+	if (rc)
+		return ckpt_ctx(err, "task %d", now->task->pid);
+	if (last->task && passage_asked(d, last, err))
+		return ckpt_ctx(err, "task %d", last->task->pid);
+	if (now->task && passage_ask(d, now, err))
+		return ckpt_ctx(err, "task %d", now->task->pid);
+	if (last->task)
+		rc = inject_left(&last->in, err);
+	d->stats.threads_us += dump_lap(lap);
+	return rc ? ckpt_ctx(err, "task %d", last->task->pid) : 0;
+}
+
+/* Nobody new until these two have ended. */
+static int collect_rest(struct dump_ctx *d, struct passage *last, struct passage *oldest,
+			uint64_t *lap, struct ckpt_err *err)
+{
+	struct passage none = { 0 };
+	int rc = collect_step(d, &none, last, oldest, lap, err);
+
+	return rc ? rc : collect_step(d, &none, &none, last, lap, err);
+}
+
+static int collect_all(struct dump_ctx *d, struct ckpt_err *err)
+{
+	struct passage p[PASSAGES] = { 0 };
+	size_t n = d->target.tasks.n;
+	uint64_t lap = io_now_us();
+	int rc = 0;
+
+	if (n > 1)
+		arena_berths_make(&d->berths, PASSAGES);
+	for (size_t i = 0; !rc && i < n; i++) {
+		struct passage *now = &p[i % PASSAGES], *last = &p[(i + 2) % PASSAGES],
+			       *oldest = &p[(i + 1) % PASSAGES];
+		bool alone = !d->berths.at;
+
+		rc = dump_in_time(d, 0, err);
+		if (!rc && passage_begin(d, now, i, err))
+			rc = ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
+		d->stats.fds_us += dump_lap(&lap);
+		alone |= now->confined;
+		if (!rc && alone)
+			rc = collect_rest(d, last, oldest, &lap, err);
+		if (!rc && passage_enter(d, now, (unsigned int)i, err))
+			rc = ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
+		if (!rc)
+			rc = collect_step(d, now, last, oldest, &lap, err);
+		if (!rc && (alone || i + 1 == n))
+			rc = collect_rest(d, now, last, &lap, err);
+	}
+	for (unsigned int i = 0; i < PASSAGES; i++) {
+		inject_quit(&p[i].in);
+		passage_forget(&p[i]);
+	}
+	arena_berths_free(&d->berths);
 	return rc;
 }
 
 int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err)
 {
-	if (collect_sharing(d, err))
-		return err->code;
-	for (size_t i = 0; i < d->target.tasks.n; i++)
-		if (dump_in_time(d, 0, err) || collect_task(d, i, err))
-			return ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
-	if (dump_family(d, err))
+	if (collect_sharing(d, err) || collect_all(d, err) || dump_family(d, err))
 		return err->code;
 	return dump_collect_fds_late(d, err);
 }

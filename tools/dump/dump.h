@@ -125,13 +125,9 @@ struct dump_ctx {
 		} * v;
 		size_t n, cap;
 		bool known, flying_known, flying;
-	} anon; /* inodes of sockets and pipes of the tree, ascending */
-	struct {
-		Ckpt__Fd **v;
-		size_t n, cap;
-		uint32_t first; /* step that asks about the first */
-	} doubtful;             /* of the task at hand: fdinfo may say close-on-exec wrongly */
-	uint64_t external_seen; /* bit i: opts->external[i] was found */
+	} anon;                     /* inodes of sockets and pipes of the tree, ascending */
+	struct arena_berths berths; /* while tasks are collected */
+	uint64_t external_seen;     /* bit i: opts->external[i] was found */
 	Ckpt__Inventory inv;
 	Ckpt__Stats stats;
 	Ckpt__Namespaces namespaces;
@@ -196,12 +192,18 @@ struct family_seen {
 };
 int dump_family_look(int pid, struct births *ret, struct family_seen **ret_seen) __must_check;
 /* fds.c */
+struct doubtful_fds { /* of one task: fdinfo may say close-on-exec wrongly */
+	Ckpt__Fd **v;
+	size_t n, cap;
+	uint32_t first; /* step that asks about the first */
+};
 int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
-		     struct ckpt_err *err) __must_check;
+		     struct doubtful_fds *ret_doubtful, struct ckpt_err *err) __must_check;
 /* Then the task itself is asked what /proc does not tell; the steps are in its main thread's list.
  */
-void dump_fds_ask(struct dump_ctx *d, struct steps *s);
-void dump_fds_answer(struct dump_ctx *d, const struct arena *a, const struct ckpt_slot *slot);
+void dump_fds_ask(struct doubtful_fds *doubtful, struct steps *s);
+void dump_fds_answer(const struct doubtful_fds *doubtful, const struct arena *a,
+		     const struct ckpt_slot *slot);
 int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* The kind of a descriptor, or that it is none of the tree's business. */
 const struct fd_kind *dump_fd_kind(struct dump_ctx *d, const struct fd_facts *f);

@@ -570,7 +570,7 @@ static int fd_cmp(const void *a, const void *b)
 }
 
 int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
-		     struct ckpt_err *err)
+		     struct doubtful_fds *ret_doubtful, struct ckpt_err *err)
 {
 	struct proc_pids fds = { 0 };
 	Ckpt__FdTable *table = kind_msg_new(&ckpt__fd_table__descriptor);
@@ -587,7 +587,6 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		return oom(err);
 	*slot = table;
 	table->id = (uint32_t)d->tables.n;
-	d->doubtful.n = 0;
 	msg->fdtable = table->id;
 	(void)snprintf(path, sizeof(path), "/proc/%d/fd", task->pid);
 	dir = opendir(path);
@@ -616,7 +615,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 			break;
 		}
 		rc = object_fd(d, pidfd, task->pid, fds.v[i], f, &doubt, err);
-		if (doubt && !(doubtful = vec_push(&d->doubtful)))
+		if (doubt && !(doubtful = vec_push(ret_doubtful)))
 			rc = oom(err);
 		else if (doubt)
 			*doubtful = f;
@@ -625,19 +624,19 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 	return rc;
 }
 
-void dump_fds_ask(struct dump_ctx *d, struct steps *s)
+void dump_fds_ask(struct doubtful_fds *doubtful, struct steps *s)
 {
-	d->doubtful.first = (uint32_t)s->n;
-	for (size_t i = 0; i < d->doubtful.n; i++)
-		(void)steps_call(s, "F_GETFD", SYS_fcntl, d->doubtful.v[i]->fd, F_GETFD);
+	doubtful->first = (uint32_t)s->n;
+	for (size_t i = 0; i < doubtful->n; i++)
+		(void)steps_call(s, "F_GETFD", SYS_fcntl, doubtful->v[i]->fd, F_GETFD);
 }
 
-void dump_fds_answer(struct dump_ctx *d, const struct arena *a, const struct ckpt_slot *slot)
+void dump_fds_answer(const struct doubtful_fds *doubtful, const struct arena *a,
+		     const struct ckpt_slot *slot)
 {
-	for (size_t i = 0; i < d->doubtful.n; i++)
-		d->doubtful.v[i]->cloexec =
-			slot_ret(a, slot, d->doubtful.first + (uint32_t)i) & FD_CLOEXEC;
-	d->doubtful.n = 0;
+	for (size_t i = 0; i < doubtful->n; i++)
+		doubtful->v[i]->cloexec =
+			slot_ret(a, slot, doubtful->first + (uint32_t)i) & FD_CLOEXEC;
 }
 
 int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err)
@@ -686,7 +685,6 @@ void dump_objects_free(struct dump_ctx *d)
 	for (size_t i = 0; i < d->kept.n; i++)
 		(void)close(d->kept.v[i]);
 	vec_free(&d->kept);
-	vec_free(&d->doubtful);
 	dump_tree_free(d);
 	vec_free(&d->objects);
 	tdestroy(d->names, name_free);

@@ -23,9 +23,10 @@
 
 #define VDSO_MAX (64u * 1024)
 
-/* The vDSO of the task and the offset behind the last byte that its segments use. */
+/* Behind the last byte that the segments of the task's vDSO use: where that is, and what is there.
+ */
 static int find_vdso_tail(struct target_task *task, const char *maps, uint64_t *ret_addr,
-			  size_t *ret_room, struct ckpt_err *err)
+			  size_t *ret_room, unsigned char **ret_bytes, struct ckpt_err *err)
 {
 	auto_free unsigned char *img = NULL;
 	uint64_t start = 0, end = 0, tail = 0;
@@ -60,6 +61,8 @@ static int find_vdso_tail(struct target_task *task, const char *maps, uint64_t *
 				 "task %d: its vDSO has no room behind its code", task->pid);
 	*ret_addr = start + tail;
 	*ret_room = end - start - tail;
+	memmove(img, img + tail, *ret_room);
+	*ret_bytes = take_ptr(img);
 	return 0;
 }
 
@@ -68,14 +71,13 @@ static int target_write(struct target_task *task, const void *buf, size_t len, u
 	return io_pwrite_full(task->mem_fd, buf, len, addr);
 }
 
-/* Tell the trampoline which registers to end with: those of @th. */
-static int tramp_load(struct inject *in, const struct target_thread *th)
+/* What the trampoline ends with: the registers of @th. */
+static struct tramp_data tramp_words(const struct inject *in, const struct target_thread *th)
 {
 	struct user_regs_struct r = th->regs;
-	struct tramp_data d;
 
 	regs_apply_restart(&r);
-	d = (struct tramp_data) {
+	return (struct tramp_data) {
 		.len = in->arena.size,
 		.arena = in->arena.remote,
 		.arena_len = in->arena.remote ? in->arena.size : 0,
@@ -100,6 +102,12 @@ static int tramp_load(struct inject *in, const struct target_thread *th)
 		.r14 = r.r14,
 		.r15 = r.r15,
 	};
+}
+
+static int tramp_load(const struct inject *in, const struct target_thread *th)
+{
+	struct tramp_data d = tramp_words(in, th);
+
 	return target_write(in->task, &d, sizeof(d),
 			    in->tramp + (uint64_t)(ckpt_tramp_data - ckpt_tramp));
 }
@@ -115,22 +123,27 @@ static struct user_regs_struct call_regs(const struct target_thread *th, uint64_
 	return r;
 }
 
-static int run_to_syscall_exit(int tid)
+/* To the next entry or exit of a system call. */
+static int syscall_go(int tid)
 {
-	int status, rc;
+	return ptrace(PTRACE_SYSCALL, tid, 0, 0) ? -errno : 0;
+}
 
-	for (int stops = 0; stops < 2;) {
-		if (ptrace(PTRACE_SYSCALL, tid, 0, 0))
-			return -errno;
-		rc = thread_wait(tid, &status);
+static int syscall_await(int tid)
+{
+	for (;;) {
+		int status, rc = thread_wait(tid, &status);
+
 		if (rc)
 			return rc;
 		if (WSTOPSIG(status) == (SIGTRAP | 0x80))
-			stops++;
-		else if (!(status >> 16) && WSTOPSIG(status) == SIGSEGV)
+			return 0;
+		if (!(status >> 16) && WSTOPSIG(status) == SIGSEGV)
 			return -EFAULT;
+		rc = syscall_go(tid);
+		if (rc)
+			return rc;
 	}
-	return 0;
 }
 
 /*
@@ -138,38 +151,42 @@ static int run_to_syscall_exit(int tid)
  * may die between two: so there is a place in the trampoline where either mask is right, and from
  * which it finds back.
  */
-static int thread_switch(const struct inject *in, const struct target_thread *th,
+static int thread_switch(struct inject *in, const struct target_thread *th,
 			 const struct user_regs_struct *regs, uint64_t mask)
 {
 	struct user_regs_struct safe =
 		call_regs(th, in->tramp + (uint64_t)(ckpt_tramp_safe - ckpt_tramp));
-	int rc = thread_set_regs(th->tid, &safe);
+	int rc;
 
+	/* It has our registers and mask already, and others of ours to come. */
+	if (in->inside == th->tid && mask == ALL_SIGNALS)
+		return thread_set_regs(th->tid, regs);
+	rc = thread_set_regs(th->tid, &safe);
 	(void)ckpt_fault("inject.safe");
 	if (!rc)
 		rc = thread_set_sigmask(th->tid, mask);
 	(void)ckpt_fault("inject.masked");
-	return rc ? rc : thread_set_regs(th->tid, regs);
+	if (!rc)
+		rc = thread_set_regs(th->tid, regs);
+	if (!rc)
+		in->inside = mask == ALL_SIGNALS ? th->tid : 0;
+	return rc;
 }
 
-/* The system call at the trampoline's first instruction, with the registers given. */
-static int tramp_syscall(const struct inject *in, struct target_thread *th,
-			 struct user_regs_struct *r, int64_t *ret)
+/* Of the system call that it stopped in or behind. */
+static int syscall_result(int tid, int64_t *ret)
 {
-	int rc = thread_switch(in, th, r, ALL_SIGNALS);
+	struct user_regs_struct r;
+	int rc = thread_get_regs(tid, &r);
 
 	if (!rc)
-		rc = run_to_syscall_exit(th->tid);
-	if (!rc)
-		rc = thread_get_regs(th->tid, r);
-	if (!rc)
-		*ret = (int64_t)r->rax;
+		*ret = (int64_t)r.rax;
 	return rc;
 }
 
 /* Put the thread back where it was, by a stop from which the kernel restarts what it interrupted.
  */
-static int thread_put_back(const struct inject *in, struct target_thread *th, bool at_event_stop)
+static int thread_put_back(struct inject *in, struct target_thread *th, bool at_event_stop)
 {
 	int rc = 0;
 
@@ -181,22 +198,33 @@ static int thread_put_back(const struct inject *in, struct target_thread *th, bo
 	return rc ? rc : thread_switch(in, th, &th->regs, th->sigmask);
 }
 
-static int map_arena(struct inject *in, uint64_t addr, uint64_t size)
+static int map_arena(struct inject *in)
 {
+	uint64_t addr = in->arena.remote, size = in->arena.size;
 	char path[96];
 	auto_fd fd = -1;
+	void *map;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", in->task->pid,
 		       (unsigned long)addr, (unsigned long)(addr + size));
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	in->map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (in->map == MAP_FAILED) {
-		in->map = NULL;
+	map = mmap(in->berth, size, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | (in->berth ? MAP_FIXED : 0), fd, 0);
+	if (map == MAP_FAILED)
 		return -errno;
-	}
+	in->map = map;
 	return 0;
+}
+
+static void unmap_arena(struct inject *in)
+{
+	if (in->map && in->berth)
+		arena_berth_clear(in->map, in->arena.size);
+	else if (in->map)
+		(void)munmap(in->map, in->arena.size);
+	in->map = NULL;
 }
 
 static void tramp_restore(struct inject *in)
@@ -205,6 +233,14 @@ static void tramp_restore(struct inject *in)
 		(void)target_write(in->task, in->saved, in->tramp_len, in->tramp);
 	free(in->saved);
 	in->saved = NULL;
+}
+
+static void inject_free(struct inject *in)
+{
+	unmap_arena(in);
+	free(in->maps);
+	in->maps = NULL;
+	in->state = INJECT_OUT;
 }
 
 /* A ckpt that was killed between two threads of a process had nobody in the arena to unmap it. It
@@ -240,37 +276,72 @@ static int drop_stale(struct inject *in, const char *maps, struct ckpt_err *err)
 	return rc;
 }
 
-int inject_begin(struct inject *in, struct target_task *task, uint64_t size, struct ckpt_err *err)
+static struct target_thread *first_thread(const struct inject *in)
 {
-	auto_free char *maps = NULL;
+	return &in->task->threads.v[0];
+}
+
+static int write_tramp(struct inject *in)
+{
+	unsigned char code[256 + sizeof(struct tramp_data)];
+	struct tramp_data words = tramp_words(in, first_thread(in));
+
+	if (in->tramp_len > sizeof(code))
+		return -E2BIG;
+	memcpy(code, ckpt_tramp, in->tramp_len);
+	memcpy(code + (ckpt_tramp_data - ckpt_tramp), &words, sizeof(words));
+	return target_write(in->task, code, in->tramp_len, in->tramp);
+}
+
+static int fail_map(const struct inject *in, int rc, struct ckpt_err *err)
+{
+	return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot map %llu KiB in it",
+			       in->task->pid, (unsigned long long)(in->arena.size >> 10));
+}
+
+/* What was begun and did not get as far as an arena: the task as it was. */
+static int fail_begin(struct inject *in, int rc, struct ckpt_err *err)
+{
+	(void)thread_put_back(in, first_thread(in), false);
+	tramp_restore(in);
+	inject_free(in);
+	return fail_map(in, rc, err);
+}
+
+int inject_enter(struct inject *in, struct target_task *task, uint64_t size, void *berth,
+		 struct ckpt_err *err)
+{
+	auto_free unsigned char *bytes = NULL;
 	struct target_thread *th = &task->threads.v[0];
 	struct user_regs_struct r;
 	uint64_t tail = 0;
-	int64_t addr = 0;
 	size_t room = 0;
 	int rc;
 
 	memset(in, 0, sizeof(*in));
 	in->task = task;
 	in->arena.size = size;
-	rc = proc_read(task->pid, "maps", &maps, NULL, err);
+	in->berth = size <= ARENA_BERTH_MAX ? berth : NULL;
+	rc = proc_read(task->pid, "maps", &in->maps, NULL, err);
 	if (!rc)
-		rc = find_vdso_tail(task, maps, &tail, &room, err);
+		rc = find_vdso_tail(task, in->maps, &tail, &room, &bytes, err);
 	if (!rc)
-		rc = tramp_place(task, tail, room, &in->tramp, err);
-	if (rc)
+		rc = tramp_place(task, tail, bytes, room, &in->tramp, err);
+	if (rc) {
+		inject_free(in);
 		return rc;
+	}
 	in->tramp_len = (size_t)(ckpt_tramp_end - ckpt_tramp);
 	in->saved = malloc(in->tramp_len);
-	if (!in->saved)
+	if (!in->saved) {
+		inject_free(in);
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	rc = io_pread_full(task->mem_fd, in->saved, in->tramp_len, in->tramp);
-	if (!rc)
-		rc = target_write(task, ckpt_tramp, in->tramp_len, in->tramp);
-	if (!rc)
-		rc = tramp_load(in, th);
+	}
+	memcpy(in->saved, bytes + (in->tramp - tail), in->tramp_len);
+	rc = write_tramp(in);
 	if (rc) {
 		tramp_restore(in);
+		inject_free(in);
 		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot write to its vDSO",
 				       task->pid);
 	}
@@ -284,29 +355,70 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 	r.r9 = 0;
 	rc = ckpt_fault("inject.mmap");
 	if (!rc)
-		rc = tramp_syscall(in, th, &r, &addr);
+		rc = thread_switch(in, th, &r, ALL_SIGNALS);
+	if (!rc)
+		rc = syscall_go(th->tid);
+	if (rc)
+		return fail_begin(in, rc, err);
+	in->state = INJECT_ENTERING;
+	return 0;
+}
+
+int inject_entered(struct inject *in, struct ckpt_err *err)
+{
+	int tid = first_thread(in)->tid, rc = syscall_await(tid);
+
+	if (!rc)
+		rc = syscall_go(tid);
+	if (rc)
+		return fail_begin(in, rc, err);
+	in->state = INJECT_MAPPING;
+	return 0;
+}
+
+static int wait_mapped(struct inject *in)
+{
+	int tid = first_thread(in)->tid, rc = syscall_await(tid);
+	int64_t addr = 0;
+
+	if (!rc)
+		rc = syscall_result(tid, &addr);
 	if (!rc && addr < 0 && addr > -4096)
 		rc = (int)addr;
-	if (!rc)
-		rc = map_arena(in, (uint64_t)addr, size);
-	if (rc) {
-		/* Running on from here unmaps what was mapped; then it is as it was. */
-		(void)thread_put_back(in, th, false);
-		tramp_restore(in);
-		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot map %llu KiB in it",
-				       task->pid, (unsigned long long)(size >> 10));
-	}
-	arena_init(&in->arena, in->map, (uint64_t)addr, size);
-	rc = arena_own(&in->arena, err);
-	if (!rc)
-		rc = drop_stale(in, maps, err);
-	if (rc) {
-		struct ckpt_err ignore = { 0 };
+	if (rc)
+		return rc;
+	in->arena.remote = (uint64_t)addr;
+	in->state = INJECT_IN;
+	return 0;
+}
 
-		if (inject_end(in, &ignore))
-			return rc;
+int inject_ready(struct inject *in, struct ckpt_err *err)
+{
+	int rc = wait_mapped(in);
+
+	if (rc)
+		return fail_begin(in, rc, err);
+	rc = map_arena(in);
+	if (rc) {
+		inject_quit(in);
+		return fail_map(in, rc, err);
 	}
+	arena_init(&in->arena, in->map, in->arena.remote, in->arena.size);
+	rc = arena_own(&in->arena, in->berth != NULL, err);
+	if (!rc)
+		rc = drop_stale(in, in->maps, err);
+	if (rc)
+		inject_quit(in);
 	return rc;
+}
+
+int inject_begin(struct inject *in, struct target_task *task, uint64_t size, struct ckpt_err *err)
+{
+	int rc = inject_enter(in, task, size, NULL, err);
+
+	if (!rc)
+		rc = inject_entered(in, err);
+	return rc ? rc : inject_ready(in, err);
 }
 
 /* Wait until the slot's state is final. The interpreter wakes us; a dead target does not, nor one
@@ -410,9 +522,15 @@ static int run_start(struct inject *in, struct target_thread *th, struct ckpt_sl
 		rc = ckpt_fault("inject.run");
 	if (!rc && ptrace(PTRACE_CONT, th->tid, 0, 0))
 		rc = -errno;
-	/* It has not run: it is still in the stop that it was found in. */
-	if (rc)
+	/* It has not run: it is still in the stop that it was found in, or in that behind the
+	 * mapping of the arena, from which it leaves as ever. */
+	if (rc && in->inside != first_thread(in)->tid)
 		(void)thread_put_back(in, th, true);
+	if (!rc) {
+		in->state = INJECT_RUNNING;
+		in->th = th;
+		in->slot = slot;
+	}
 	return rc;
 }
 
@@ -424,23 +542,31 @@ int inject_start(struct inject *in, struct target_thread *th, struct ckpt_slot *
 	return rc ? fail_run(th, rc, err) : 0;
 }
 
-int inject_done(struct target_thread *th, struct ckpt_slot *slot)
+/* The list of the thread has ended: stop it. */
+static int halt(struct inject *in, const struct target_thread *th, int rc)
 {
-	int rc = slot_wait(slot, th->tid, NULL);
-
 	if (!rc && ptrace(PTRACE_INTERRUPT, th->tid, 0, 0))
 		rc = -errno;
+	in->state = INJECT_HALTING;
+	in->done = rc;
 	return rc;
 }
 
-int inject_back(struct inject *in, struct target_thread *th, struct ckpt_slot *slot, int done,
+int inject_done(struct inject *in, struct target_thread *th, struct ckpt_slot *slot)
+{
+	return halt(in, th, slot_wait(slot, th->tid, NULL));
+}
+
+int inject_back(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
 		struct ckpt_err *err)
 {
 	const struct ckpt_step *steps;
-	int rc = done ? done : thread_await_stop(th->tid);
+	int rc = in->done ? in->done : thread_await_stop(th->tid);
 	uint32_t pc;
 
-	if (!rc || rc == -EFAULT) {
+	in->state = INJECT_IN;
+	/* Of a process that has no other thread the first may stay inside until all is done. */
+	if ((!rc && in->task->threads.n > 1) || rc == -EFAULT) {
 		int back = thread_put_back(in, th, true);
 
 		rc = rc ? rc : back;
@@ -463,26 +589,61 @@ int inject_run_wait(struct inject *in, struct target_thread *th, struct ckpt_slo
 
 	if (rc)
 		return fail_run(th, rc, err);
-	rc = wait(arg, slot, th->tid);
-	if (!rc && ptrace(PTRACE_INTERRUPT, th->tid, 0, 0))
-		rc = -errno;
-	return inject_back(in, th, slot, rc, err);
+	(void)halt(in, th, wait(arg, slot, th->tid));
+	return inject_back(in, th, slot, err);
 }
 
-int inject_end(struct inject *in, struct ckpt_err *err)
+static int fail_end(struct inject *in, int rc, struct ckpt_err *err)
 {
-	struct target_thread *th = &in->task->threads.v[0];
+	tramp_restore(in);
+	inject_free(in);
+	return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot take the arena out",
+			       in->task->pid);
+}
+
+int inject_leave(struct inject *in, struct ckpt_err *err)
+{
+	struct target_thread *th = first_thread(in);
 	struct user_regs_struct r =
 		call_regs(th, in->tramp + (uint64_t)(ckpt_tramp_leave - ckpt_tramp));
-	int64_t ret = 0;
-	int rc;
+	int rc = 0;
 
 	arena_disown(&in->arena);
 	r.rdi = in->arena.remote;
 	r.rsi = in->arena.size;
-	rc = tramp_load(in, th);
+	if (in->inside != th->tid)
+		rc = tramp_load(in, th);
 	if (!rc)
-		rc = tramp_syscall(in, th, &r, &ret);
+		rc = thread_switch(in, th, &r, ALL_SIGNALS);
+	if (!rc)
+		rc = syscall_go(th->tid);
+	if (rc)
+		return fail_end(in, rc, err);
+	in->state = INJECT_LEAVING;
+	return 0;
+}
+
+int inject_left(struct inject *in, struct ckpt_err *err)
+{
+	int tid = first_thread(in)->tid, rc = syscall_await(tid);
+
+	/* From the entry on to the stop that was asked for, which is behind the exit. */
+	if (!rc)
+		rc = thread_pass(tid, 0);
+	if (rc)
+		return fail_end(in, rc, err);
+	in->state = INJECT_UNMAPPING;
+	return 0;
+}
+
+int inject_gone(struct inject *in, struct ckpt_err *err)
+{
+	struct target_thread *th = first_thread(in);
+	int rc = thread_await_stop(th->tid);
+	int64_t ret = 0;
+
+	if (!rc)
+		rc = syscall_result(th->tid, &ret);
 	if (!rc)
 		rc = ret < 0 ? (int)ret : 0;
 	/* What is mapped there from now on is not ours. */
@@ -490,13 +651,42 @@ int inject_end(struct inject *in, struct ckpt_err *err)
 	if (!rc)
 		rc = tramp_load(in, th);
 	if (!rc)
-		rc = thread_put_back(in, th, false);
-	tramp_restore(in);
-	if (in->map)
-		(void)munmap(in->map, in->arena.size);
-	in->map = NULL;
+		rc = thread_put_back(in, th, true);
 	if (rc)
-		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot take the arena out",
-				       in->task->pid);
+		return fail_end(in, rc, err);
+	tramp_restore(in);
+	inject_free(in);
 	return 0;
+}
+
+int inject_end(struct inject *in, struct ckpt_err *err)
+{
+	int rc = inject_leave(in, err);
+
+	if (!rc)
+		rc = inject_left(in, err);
+	return rc ? rc : inject_gone(in, err);
+}
+
+void inject_quit(struct inject *in)
+{
+	struct ckpt_err ignore = { 0 };
+	int rc = 0;
+
+	if (in->state == INJECT_ENTERING)
+		rc = inject_entered(in, &ignore);
+	if (in->state == INJECT_MAPPING && (rc = wait_mapped(in)))
+		(void)fail_begin(in, rc, &ignore);
+	if (in->state == INJECT_RUNNING)
+		(void)inject_done(in, in->th, in->slot);
+	if (in->state == INJECT_HALTING)
+		rc = inject_back(in, in->th, in->slot, &ignore);
+	if (in->state == INJECT_IN)
+		rc = inject_leave(in, &ignore);
+	if (in->state == INJECT_LEAVING)
+		rc = inject_left(in, &ignore);
+	if (in->state == INJECT_UNMAPPING)
+		rc = inject_gone(in, &ignore);
+	(void)rc; /* whatever it is, the next part knows how far it came */
+	inject_free(in);
 }

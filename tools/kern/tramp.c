@@ -127,19 +127,11 @@ static int rescue(struct target_task *task, const struct stale *s, struct ckpt_e
 	return 0;
 }
 
-int tramp_place(struct target_task *task, uint64_t tail, size_t room, uint64_t *ret_addr,
-		struct ckpt_err *err)
+int tramp_place(struct target_task *task, uint64_t tail, const unsigned char *bytes, size_t room,
+		uint64_t *ret_addr, struct ckpt_err *err)
 {
 	uint64_t step = (TRAMP_SIZE + 15) & ~15ull;
-	auto_free unsigned char *bytes = malloc(room);
-	int read;
 
-	if (!bytes)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	read = io_pread_full(task->mem_fd, bytes, room, tail);
-	if (read)
-		return ckpt_fail_errno(err, E_INJECT, read, "task %d: cannot read its vDSO",
-				       task->pid);
 	*ret_addr = 0;
 	for (uint64_t at = tail; at + TRAMP_SIZE <= tail + room; at += step) {
 		struct stale s;

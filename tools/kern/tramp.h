@@ -21,13 +21,13 @@ struct tramp_data {
 #define ALL_SIGNALS (~0ull)
 
 /*
- * Where in the @room bytes at @tail, behind the vDSO of a frozen task, the trampoline goes. A place
- * that holds one is not used again: a ckpt was killed, and a signal handler of the program may yet
- * return into it. A thread that is still inside, or in the arena it belongs to, is led to where it
- * is done with both, and its record in @task says what it left with: the program's own registers.
- * 0 and *ret_addr, or E_FREEZE; E_INJECT when the vDSO cannot be read.
+ * Where in the @room @bytes at @tail, behind the vDSO of a frozen task, the trampoline goes. A
+ * place that holds one is not used again: a ckpt was killed, and a signal handler of the program
+ * may yet return into it. A thread that is still inside, or in the arena it belongs to, is led to
+ * where it is done with both, and its record in @task says what it left with: the program's own
+ * registers. 0 and *ret_addr, or E_FREEZE.
  */
-int tramp_place(struct target_task *task, uint64_t tail, size_t room, uint64_t *ret_addr,
-		struct ckpt_err *err) __must_check;
+int tramp_place(struct target_task *task, uint64_t tail, const unsigned char *bytes, size_t room,
+		uint64_t *ret_addr, struct ckpt_err *err) __must_check;
 
 #endif

@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,18 +28,35 @@ void arena_init(struct arena *a, void *base, uint64_t remote, uint64_t size)
 	memcpy((char *)base + CKPT_ARENA_CODE, ckpt_blob, (size_t)(ckpt_blob_end - ckpt_blob));
 }
 
-/* The kernel looks here when the thread dies. A robust mutex of pthread would keep its list in the
- * arena, where the other side could point it anywhere. */
+/*
+ * The kernel looks here when the thread dies. A robust mutex of pthread would keep its list in the
+ * arena, where the other side could point it anywhere: an entry lies in the page before the arena,
+ * which is of a berth, and ours. The one arena that is anywhere else is the pending one, of which
+ * the kernel reads no entry.
+ */
 static _Thread_local struct robust_list_head owned;
 
-int arena_own(struct arena *a, struct ckpt_err *err)
+static struct robust_list *entry_of(const struct arena *a)
 {
-	if (owned.list_op_pending)
+	return (struct robust_list *)(void *)((char *)a->base - ARENA_ENTRY);
+}
+
+int arena_own(struct arena *a, bool berthed, struct ckpt_err *err)
+{
+	struct robust_list *entry = entry_of(a);
+
+	if (!berthed && owned.list_op_pending)
 		return ckpt_fail(err, E_INTERNAL, -EBUSY, "this thread owns an arena already");
-	owned.list.next = &owned.list;
-	owned.futex_offset = 0;
+	if (!owned.list.next)
+		owned.list.next = &owned.list;
+	owned.futex_offset = ARENA_ENTRY;
 	__atomic_store_n(&a->base->owner, (uint32_t)gettid(), __ATOMIC_SEQ_CST);
-	owned.list_op_pending = (struct robust_list *)a->base;
+	if (berthed) {
+		entry->next = owned.list.next;
+		__atomic_store_n(&owned.list.next, entry, __ATOMIC_SEQ_CST);
+	} else {
+		__atomic_store_n(&owned.list_op_pending, entry, __ATOMIC_SEQ_CST);
+	}
 	if (syscall(SYS_set_robust_list, &owned, sizeof(owned)))
 		return ckpt_fail_errno(err, E_INTERNAL, -errno, "cannot own an arena");
 	return 0;
@@ -47,7 +65,7 @@ int arena_own(struct arena *a, struct ckpt_err *err)
 int arena_take_over(struct arena *a, struct ckpt_err *err)
 {
 	owned.list_op_pending = NULL;
-	return arena_own(a, err);
+	return arena_own(a, false, err);
 }
 
 void arena_forget(void)
@@ -55,13 +73,65 @@ void arena_forget(void)
 	owned.list_op_pending = NULL;
 }
 
+/* Where the list says "then comes the entry of @a"; NULL: nowhere. */
+static struct robust_list **owned_link(const struct arena *a)
+{
+	struct robust_list **link = &owned.list.next;
+
+	if (!a->base)
+		return NULL;
+	if (owned.list_op_pending == entry_of(a))
+		return &owned.list_op_pending;
+	while (*link && *link != &owned.list && *link != entry_of(a))
+		link = &(*link)->next;
+	return *link == entry_of(a) ? link : NULL;
+}
+
 void arena_disown(struct arena *a)
 {
-	if (owned.list_op_pending != (struct robust_list *)a->base)
+	struct robust_list **link = owned_link(a);
+
+	if (!link)
 		return;
 	if (__atomic_exchange_n(&a->base->owner, 0, __ATOMIC_SEQ_CST) & FUTEX_WAITERS)
 		(void)syscall(SYS_futex, &a->base->owner, FUTEX_WAKE, 1, NULL, NULL, 0);
-	owned.list_op_pending = NULL;
+	__atomic_store_n(link, link == &owned.list_op_pending ? NULL : (*link)->next,
+			 __ATOMIC_SEQ_CST);
+}
+
+#define BERTH_STRIDE (ARENA_ENTRY + ARENA_BERTH_MAX)
+
+void arena_berths_make(struct arena_berths *b, unsigned int n)
+{
+	void *at = mmap(NULL, n * BERTH_STRIDE, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at == MAP_FAILED)
+		return;
+	*b = (struct arena_berths) { at, n };
+	for (unsigned int i = 0; i < n; i++)
+		if (mprotect((char *)at + i * BERTH_STRIDE, ARENA_ENTRY, PROT_READ | PROT_WRITE)) {
+			arena_berths_free(b);
+			return;
+		}
+}
+
+void arena_berths_free(struct arena_berths *b)
+{
+	if (b->at)
+		(void)munmap(b->at, b->n * BERTH_STRIDE);
+	*b = (struct arena_berths) { 0 };
+}
+
+void *arena_berth(const struct arena_berths *b, unsigned int i)
+{
+	return b->at ? b->at + (i % b->n) * BERTH_STRIDE + ARENA_ENTRY : NULL;
+}
+
+void arena_berth_clear(void *at, uint64_t size)
+{
+	(void)mmap(at, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+		   0);
 }
 
 void *arena_alloc(struct arena *a, size_t len)

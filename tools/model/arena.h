@@ -32,13 +32,32 @@ struct steps {
 
 /* Format @size bytes of zeroed shared memory at @base. Does not own the memory. */
 void arena_init(struct arena *a, void *base, uint64_t remote, uint64_t size);
-/* Make this thread the owner whose death the interpreter notices. One arena at a time. */
-int arena_own(struct arena *a, struct ckpt_err *err) __must_check;
+/* Make this thread the owner whose death the interpreter notices. One arena at a time, and those
+ * that lie in berths. */
+int arena_own(struct arena *a, bool berthed, struct ckpt_err *err) __must_check;
 /* The same in a copy of ckpt (fork), which takes it over; the one that it is taken from then
  * forgets it, and its end is nothing to the arena. */
 int arena_take_over(struct arena *a, struct ckpt_err *err) __must_check;
 void arena_forget(void);
 void arena_disown(struct arena *a);
+
+/*
+ * Places in our memory for arenas that are owned at the same time:
+ *
+ *     ARENA_ENTRY    ours: the entry of the kernel's list of what we own
+ *     the arena      mapped here by MAP_FIXED, at most ARENA_BERTH_MAX bytes
+ */
+#define ARENA_ENTRY 4096u
+#define ARENA_BERTH_MAX ((1ull << 30) - ARENA_ENTRY)
+struct arena_berths {
+	char *at; /* NULL: none */
+	unsigned int n;
+};
+void arena_berths_make(struct arena_berths *b, unsigned int n); /* or none: no room */
+void arena_berths_free(struct arena_berths *b);
+void *arena_berth(const struct arena_berths *b, unsigned int i); /* NULL when there are none */
+/* Take the arena of @size bytes out of its berth. */
+void arena_berth_clear(void *at, uint64_t size);
 
 /* Room of @len bytes, 16-aligned, zeroed. NULL when the arena is full. */
 void *arena_alloc(struct arena *a, size_t len);

@@ -196,7 +196,7 @@ int restore_arena_map(struct restore_ctx *r, struct ckpt_err *err)
 	r->parked.area = at + size;
 	for (size_t i = 0; i < r->parked.n; i++)
 		r->parked.v[i].at += r->parked.area;
-	return arena_own(&r->arena, err);
+	return arena_own(&r->arena, false, err);
 }
 
 int restore_arena_check(struct restore_ctx *r, struct ckpt_err *err)
