@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # t: timeout=240 needs=tool:nft,tool:ip
 """migrate --tcp keep: connections and their address move to another node on the same network. Clients on a third
-one hold theirs, over IPv4 and IPv6, full both ways, half-closed: they see a pause and no wrong byte. Scripts run at
+one hold theirs, over IPv4 and IPv6, full both ways, half-closed, not accepted yet: they see a pause and no wrong byte. Scripts run at
 their points, and what fails before the decision leaves all of it where it was."""
 import os
 import signal
@@ -16,8 +16,10 @@ from lan import Asker, Lan  # noqa: E402
 from sandbox import Target, alive, check, main, read  # noqa: E402
 
 SERVER = """
-import asyncio, os, signal, sys
+import asyncio, os, signal, socket, sys
 loop = asyncio.new_event_loop()
+lazy = [socket.create_server((host, 7001), family=socket.AF_INET6 if ':' in host else socket.AF_INET)
+        for host in sys.argv[1:]]
 async def serve(reader, writer):
     size = 0
     while True:
@@ -37,8 +39,13 @@ async def serve(reader, writer):
             await writer.drain()
             await asyncio.sleep(0.01)
     writer.close()
+def late():
+    for l in lazy:
+        c, _ = l.accept()
+        c.sendall(b'late ' + c.recv(100))
 async def main():
     servers = [await asyncio.start_server(serve, host, 7000) for host in sys.argv[1:]]
+    loop.add_signal_handler(signal.SIGUSR1, late)
     print('up', flush=True)
     await asyncio.Event().wait()
 loop.run_until_complete(main())
@@ -239,6 +246,9 @@ def body(box):
     hosts = [a.split("/")[0] for a in MOVED]
     target = start(box, *hosts)
     askers = [Asker(lan.connect(h, 7000), ask, f"client of {h}") for h in hosts]
+    waiting = [lan.connect(h, 7001) for h in hosts]
+    for w in waiting:
+        w.sendall(b'or never')
     blocked(box, lan, target)
     refusals(box, lan, target, askers)
     bulks = [Bulk(lan.connect(h, 7000)) for h in hosts]
@@ -256,6 +266,10 @@ def body(box):
         x.finish()
     for h in halves:
         half_closed_finish(h)
+    os.kill(lan.node.outer(target.pid), signal.SIGUSR1)
+    for w in waiting:
+        check(exactly(w, 13) == b"late or never", "a connection is accepted where the program is now")
+        w.close()
     box.log("the longest answers: " + ", ".join(f"{c.longest * 1000:.0f} ms" for c in askers))
     check(not alive(target.pid) and lan.node.outer(target.pid), "it runs there and not here")
     for addr in MOVED:

@@ -38,7 +38,10 @@ class Client:
     """Sends and reads what comes back, until the end."""
 
     def __init__(self, host, port):
-        self.sock = socket.create_connection((host, port))
+        # A fixed buffer: one that grows with the machine's limit could take all, and the server would be done.
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self.sock.connect((host, port))
         self.sock.settimeout(60)
         self.got, self.sent, self.error = 0, 0, None
         self.thread = threading.Thread(target=self.send, daemon=True)

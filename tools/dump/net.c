@@ -14,9 +14,12 @@
 
 #include "base/cleanup.h"
 #include "base/fault.h"
+#include "base/io.h"
 #include "base/vec.h"
 #include "dump/dump.h"
 #include "kern/guard.h"
+#include "kind/fd/inet.h"
+#include "kind/fd/tcpwait.h"
 
 #define BIT(s) (1u << (s))
 /* Not those that are over, and those that no descriptor shows. */
@@ -24,6 +27,8 @@
 	(BIT(TCP_ESTABLISHED) | BIT(TCP_SYN_SENT) | BIT(TCP_SYN_RECV) | BIT(TCP_FIN_WAIT1) |       \
 	 BIT(TCP_FIN_WAIT2) | BIT(TCP_CLOSE_WAIT) | BIT(TCP_LAST_ACK) | BIT(TCP_LISTEN) |          \
 	 BIT(TCP_CLOSING))
+
+#define HANDSHAKE_WAIT_US 200000u
 
 enum { REPAIR_OFF_NO_PROBE = -1, REPAIR_ON = 1 };
 
@@ -38,26 +43,11 @@ struct dump_net {
 	struct {
 		struct dump_net_fd *v;
 		size_t n, cap;
-	} fds;     /* connections of a tree that is to end */
-	bool kept; /* the lock has a name and stays */
+	} fds;                 /* connections of a tree that is to end */
+	struct tcp_wait *wait; /* those that it had not accepted */
+	bool kept;             /* the lock has a name and stays */
 	char name[NETLOCK_NAME_MAX];
 };
-
-static void address_fill(const struct tcp_diag *t, const uint8_t *addr, uint16_t port,
-			 struct sockaddr_storage *ret, uint32_t *ret_len)
-{
-	struct sockaddr_in *in = (void *)ret;
-	struct sockaddr_in6 *in6 = (void *)ret;
-
-	memset(ret, 0, sizeof(*ret));
-	ret->ss_family = t->family;
-	in->sin_port = port; /* at the same place in both */
-	if (t->family == AF_INET)
-		memcpy(&in->sin_addr, addr, 4);
-	else
-		memcpy(&in6->sin6_addr, addr, 16);
-	*ret_len = t->family == AF_INET ? sizeof(*in) : sizeof(*in6);
-}
 
 /* Somebody outside the tree listens on that port, too: it is not ours to close. */
 static bool port_shared(struct dump_ctx *d, const struct tcp_diag *t)
@@ -76,8 +66,6 @@ static int conns_collect(struct dump_ctx *d, struct ckpt_err *err)
 {
 	for (size_t i = 0; i < d->net->diags.n; i++) {
 		const struct tcp_diag *t = &d->net->diags.v[i];
-		struct sockaddr_storage local, remote;
-		uint32_t local_len, remote_len;
 		struct netlock_conn c, *slot;
 
 		if (!t->ino || !dump_tree_anon(d, t->ino))
@@ -85,10 +73,7 @@ static int conns_collect(struct dump_ctx *d, struct ckpt_err *err)
 		/* Who wants to connect to a program that is to end shall try again later. */
 		if (t->state == TCP_LISTEN && (d->opts->end != TARGET_KILL || port_shared(d, t)))
 			continue;
-		address_fill(t, t->local, t->lport, &local, &local_len);
-		address_fill(t, t->remote, t->rport, &remote, &remote_len);
-		if (!netlock_conn_set(&c, &local, local_len,
-				      t->state == TCP_LISTEN ? NULL : &remote, remote_len))
+		if (!inet_diag_conn(t, &c))
 			continue;
 		slot = vec_push(&d->net->conns);
 		if (!slot)
@@ -96,6 +81,49 @@ static int conns_collect(struct dump_ctx *d, struct ckpt_err *err)
 		*slot = c;
 	}
 	return 0;
+}
+
+/* Connections are being made whose peers may believe that they are: nobody could say what their
+ * numbers are. */
+static bool handshakes(struct dump_ctx *d, const struct tcp_diags *all)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		const struct tcp_diag *t = &all->v[i];
+
+		/* Who has not answered for a second will not now. */
+		if (t->ino || t->state != TCP_SYN_RECV || t->repeated)
+			continue;
+		for (size_t k = 0; k < d->net->conns.n; k++)
+			if (!d->net->conns.v[k].rport && d->net->conns.v[k].lport == t->lport)
+				return true;
+	}
+	return false;
+}
+
+/* Let what was begun come to its end, and nothing new begin. Who does not answer is left behind. */
+static int handshakes_await(struct dump_ctx *d, struct ckpt_err *err)
+{
+	struct netlock l = { .fd = -1 };
+	uint64_t end = io_now_us() + HANDSHAKE_WAIT_US;
+	bool any = handshakes(d, &d->net->diags);
+	int rc = any ? netlock_take(&l, NETLOCK_NEW, d->net->conns.v, d->net->conns.n, err) : 0;
+
+	if (any && !rc)
+		(void)ckpt_fault("tcp.handshakes");
+	while (!rc && any && io_now_us() < end) {
+		struct tcp_diags now;
+
+		rc = sockdiag_tcp_read(BIT(TCP_SYN_RECV), &now, err);
+		any = !rc && handshakes(d, &now);
+		vec_free(&now);
+		if (any)
+			(void)usleep(500);
+	}
+	if (!rc)
+		rc = netlock_take(&d->net->lock, NETLOCK_ALL, d->net->conns.v, d->net->conns.n,
+				  err);
+	netlock_drop(&l);
+	return rc;
 }
 
 int dump_net_lock(struct dump_ctx *d, struct ckpt_err *err)
@@ -112,7 +140,7 @@ int dump_net_lock(struct dump_ctx *d, struct ckpt_err *err)
 	if (!rc)
 		rc = conns_collect(d, err);
 	if (!rc && d->net->conns.n)
-		rc = netlock_take(&d->net->lock, d->net->conns.v, d->net->conns.n, err);
+		rc = handshakes_await(d, err);
 	if (!rc && (rc = ckpt_fault("tcp.locked")))
 		return ckpt_fail_errno(err, E_NETLOCK, rc, "fault point tcp.locked");
 	return rc;
@@ -122,12 +150,9 @@ uint32_t dump_net_peer(const struct dump_ctx *d, ino_t ino, void *ret)
 {
 	for (size_t i = 0; d->net && i < d->net->diags.n; i++) {
 		const struct tcp_diag *t = &d->net->diags.v[i];
-		uint32_t len;
 
-		if (t->ino != ino)
-			continue;
-		address_fill(t, t->remote, t->rport, ret, &len);
-		return len;
+		if (t->ino == ino)
+			return tcp_diag_remote(t, ret);
 	}
 	return 0;
 }
@@ -160,11 +185,46 @@ static void repair(const struct dump_net_fd *f, int how)
 		(void)setsockopt(f->fd, SOL_SOCKET, SO_REUSEADDR, &f->reuse, sizeof(f->reuse));
 }
 
+/* Returns false where they have to stay: of a tree that goes on, and where others accept as well.
+ */
+bool dump_net_takes_waiting(struct dump_ctx *d, ino_t ino)
+{
+	if (!d->net || d->opts->end != TARGET_KILL)
+		return false;
+	for (size_t i = 0; i < d->net->diags.n; i++)
+		if (d->net->diags.v[i].ino == ino)
+			return !port_shared(d, &d->net->diags.v[i]);
+	return false;
+}
+
+int dump_net_waiting(struct dump_ctx *d, int fd, Ckpt__FdInet *m, struct ckpt_err *err)
+{
+	int rc = tcp_wait_take(&d->net->wait, fd, m, err);
+
+	d->stats.connections += m->n_waiting;
+	return rc;
+}
+
+/* They go back to the listeners of a tree that goes on, behind the lock. */
+static void waiting_end(struct dump_ctx *d)
+{
+	size_t lost = tcp_wait_end(d->net->wait);
+
+	d->net->wait = NULL;
+	if (lost)
+		ui_warn(d->ui,
+			"%zu connections that nobody had accepted could not be put back: their "
+			"peers find them reset",
+			lost);
+}
+
 /* The last descriptor of a socket in repair mode closes it without a word to the peer. */
 void dump_net_silence(struct dump_ctx *d, bool on)
 {
 	for (size_t i = 0; d->net && i < d->net->fds.n; i++)
 		repair(&d->net->fds.v[i], on ? REPAIR_ON : REPAIR_OFF_NO_PROBE);
+	if (d->net)
+		tcp_wait_give(d->net->wait, on);
 }
 
 struct ending {
@@ -232,8 +292,10 @@ const char *dump_net_kept(const struct dump_ctx *d)
 
 void dump_net_unlock(struct dump_ctx *d)
 {
-	if (d->net)
-		netlock_drop(&d->net->lock);
+	if (!d->net)
+		return;
+	waiting_end(d);
+	netlock_drop(&d->net->lock);
 }
 
 void dump_net_free(struct dump_ctx *d)
@@ -242,6 +304,7 @@ void dump_net_free(struct dump_ctx *d)
 		return;
 	for (size_t i = 0; i < d->net->fds.n; i++)
 		(void)close(d->net->fds.v[i].fd);
+	waiting_end(d);
 	netlock_drop(&d->net->lock);
 	vec_free(&d->net->fds);
 	vec_free(&d->net->conns);

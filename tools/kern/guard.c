@@ -211,6 +211,57 @@ void guard_end(struct guard *g)
 	}
 }
 
+static int heir_main(void *arg)
+{
+	struct heir *h = arg;
+	const uint64_t death = 1ull << (SIGUSR1 - 1);
+
+	(void)setsid();
+	if (prctl(PR_SET_PDEATHSIG, SIGUSR1))
+		return 1;
+	/* The signal also comes when the thread that made us ends, and not when all was over before
+	 * we asked for it. */
+	while (getppid() == h->maker)
+		(void)syscall(SYS_rt_sigtimedwait, &death, NULL, NULL, sizeof(death));
+	h->fn(h->arg);
+	return 0;
+}
+
+int heir_start(struct heir *h, void (*fn)(void *), void *arg)
+{
+	sigset_t all, old;
+	pid_t pid;
+	int rc;
+
+	*h = (struct heir) {
+		.stack = malloc(GUARD_STACK), .maker = getpid(), .fn = fn, .arg = arg
+	};
+	if (!h->stack)
+		return -ENOMEM;
+	sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &old);
+	pid = clone(heir_main, h->stack + GUARD_STACK, CLONE_VM | CLONE_FILES, h);
+	rc = pid < 0 ? -errno : 0;
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	if (rc)
+		free(h->stack);
+	else
+		h->pid = pid;
+	return rc;
+}
+
+void heir_end(struct heir *h)
+{
+	int status;
+
+	if (!h->pid)
+		return;
+	(void)kill(h->pid, SIGKILL);
+	(void)reap(h->pid, &status);
+	h->pid = 0;
+	free(h->stack);
+}
+
 static pid_t clone_as(pid_t pid)
 {
 	struct clone_args args = { .flags = CLONE_FILES, .exit_signal = 0 };

@@ -53,6 +53,23 @@ int guard_survive(struct guard *g);
 /* End it, if there is one. What it held by ptrace is let go of as its options say. */
 void guard_end(struct guard *g);
 
+/*
+ * A process that sleeps until ckpt dies, and then runs @fn in its stead: what ckpt holds of others
+ * is given back. Shares memory and descriptors with ckpt, as above.
+ */
+struct heir {
+	pid_t pid; /* 0: there is none */
+	pid_t maker;
+	char *stack;
+	void (*fn)(void *);
+	void *arg;
+};
+
+/* 0 or -errno */
+int heir_start(struct heir *h, void (*fn)(void *), void *arg);
+/* There is nothing left to give back. Also when it was never started. */
+void heir_end(struct heir *h);
+
 /* In @fn: take these effective ids, or come back to those of ckpt with (-1, -1). 0 or -errno. */
 int guard_ids(uid_t uid, gid_t gid);
 

@@ -23,9 +23,12 @@
 #include "kern/nlmsg.h"
 
 #define PRIORITY (-450)       /* before everybody else's rules */
+#define TCP_FLAGS_AT 13       /* in the head of a segment */
 #define ELEMS_PER_MSG 256u    /* an attribute has at most 64 KiB */
 #define ROOM_BASE (64u << 10) /* table, sets, chains, rules */
 #define ROOM_ELEM 128u        /* and each element, in a message or two */
+
+enum { TCP_FLAG_SYN = 0x02, TCP_FLAG_ACK = 0x10 };
 
 enum { CONN4, CONN6, BOUND4, BOUND6, PORTS, SETS };
 
@@ -303,8 +306,33 @@ static void put_rule(struct batch *b, struct nftnl_rule *r, const char *table, c
 	nftnl_rule_free(r);
 }
 
+/* SYN without ACK */
+static void expr_begins(struct batch *b, struct nftnl_rule *r)
+{
+	const uint8_t mask = TCP_FLAG_SYN | TCP_FLAG_ACK, want = TCP_FLAG_SYN, none = 0;
+	uint32_t reg = NFT_REG32_00;
+	struct nftnl_expr *e;
+
+	expr_payload(b, r, NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_AT, 1, &reg);
+	e = expr(b, r, "bitwise");
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_SREG, NFT_REG32_00);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_DREG, NFT_REG32_00);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_LEN, 1);
+	nftnl_expr_set_data(e, NFTNL_EXPR_BITWISE_MASK, &mask, 1);
+	nftnl_expr_set_data(e, NFTNL_EXPR_BITWISE_XOR, &none, 1);
+	e = expr(b, r, "cmp");
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_SREG, NFT_REG32_00);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_OP, NFT_CMP_EQ);
+	nftnl_expr_set_data(e, NFTNL_EXPR_CMP_DATA, &want, 1);
+}
+
 /* Packets that are ours pass; @inwards: their destination is the local end. */
-static void put_rules(struct batch *b, const char *table, const char *chain, bool inwards)
+static void put_rules(struct batch *b, const char *table, const char *chain, bool inwards,
+		      enum netlock_how how)
 {
 	const uint32_t mark = NETLOCK_MARK;
 	const uint8_t tcp = IPPROTO_TCP;
@@ -318,9 +346,12 @@ static void put_rules(struct batch *b, const char *table, const char *chain, boo
 	put_rule(b, r, table, chain, NF_ACCEPT);
 	for (int i = 0; i < SETS && !b->failed; i++) {
 		uint8_t family = sets[i].addr == 4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
+		bool begins = how == NETLOCK_NEW && !sets[i].remote;
 		uint32_t reg = NFT_REG32_00;
 		struct nftnl_expr *e;
 
+		if (begins && !inwards)
+			continue;
 		r = nftnl_rule_alloc();
 		b->failed = !r;
 		if (!r)
@@ -328,6 +359,8 @@ static void put_rules(struct batch *b, const char *table, const char *chain, boo
 		if (sets[i].addr)
 			expr_meta_is(b, r, NFT_META_NFPROTO, &family, 1);
 		expr_meta_is(b, r, NFT_META_L4PROTO, &tcp, 1);
+		if (begins)
+			expr_begins(b, r);
 		expr_end(b, r, sets[i].addr, !inwards, &reg);
 		if (sets[i].remote)
 			expr_end(b, r, sets[i].addr, inwards, &reg);
@@ -341,7 +374,7 @@ static void put_rules(struct batch *b, const char *table, const char *chain, boo
 	}
 }
 
-static void put_lock(struct batch *b, const char *name, uint32_t flags,
+static void put_lock(struct batch *b, const char *name, uint32_t flags, enum netlock_how how,
 		     const struct netlock_conn *v, size_t n)
 {
 	put_table(b, name, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, flags);
@@ -354,9 +387,9 @@ static void put_lock(struct batch *b, const char *name, uint32_t flags,
 	for (int i = 0; i < SETS && !b->failed; i++)
 		put_elems(b, name, i, v, n);
 	if (!b->failed)
-		put_rules(b, name, "in", true);
+		put_rules(b, name, "in", true, how);
 	if (!b->failed)
-		put_rules(b, name, "out", false);
+		put_rules(b, name, "out", false, how);
 }
 
 /* ---- the socket ------------------------------------------------------------------------- */
@@ -419,7 +452,8 @@ static int fail(struct ckpt_err *err, int rc)
 	return rc == -EPERM ? ckpt_remedy(err, "run ckpt with CAP_NET_ADMIN") : rc;
 }
 
-int netlock_take(struct netlock *l, const struct netlock_conn *v, size_t n, struct ckpt_err *err)
+int netlock_take(struct netlock *l, enum netlock_how how, const struct netlock_conn *v, size_t n,
+		 struct ckpt_err *err)
 {
 	auto_fd fd = nl_open();
 	struct batch b;
@@ -431,7 +465,7 @@ int netlock_take(struct netlock *l, const struct netlock_conn *v, size_t n, stru
 		(void)snprintf(l->name, sizeof(l->name), "ckpt-%d-%08x", getpid(), r);
 		batch_open(&b, n);
 		if (!b.failed)
-			put_lock(&b, l->name, NFT_TABLE_F_OWNER, v, n);
+			put_lock(&b, l->name, NFT_TABLE_F_OWNER, how, v, n);
 		rc = batch_send(&b, fd);
 	}
 	if (rc)
@@ -471,7 +505,7 @@ int netlock_keep(const char *name, const struct netlock_conn *v, size_t n, struc
 			/* So that there is one to be deleted: the way nft(8) replaces a table. */
 			put_table(&b, name, NFT_MSG_NEWTABLE, NLM_F_CREATE, 0);
 			put_table(&b, name, NFT_MSG_DELTABLE, 0, 0);
-			put_lock(&b, name, 0, v, n);
+			put_lock(&b, name, 0, NETLOCK_ALL, v, n);
 		}
 		rc = batch_send(&b, fd);
 	}
@@ -500,7 +534,7 @@ int netlock_probe(void)
 					  .rport = 1 };
 	struct ckpt_err err = { 0 };
 	struct netlock l = { .fd = -1 };
-	int rc = netlock_take(&l, &any, 1, &err);
+	int rc = netlock_take(&l, NETLOCK_ALL, &any, 1, &err);
 
 	netlock_drop(&l);
 	return rc;

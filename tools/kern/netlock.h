@@ -48,8 +48,12 @@ struct netlock {
 	char name[NETLOCK_NAME_MAX];
 };
 
+/* Of ports that are listened on: all packets, or only those that begin a connection, so that those
+ * that are being made come into being. */
+enum netlock_how { NETLOCK_ALL, NETLOCK_NEW };
+
 /* Lock @v for as long as @l is open: a table that goes with its socket. */
-int netlock_take(struct netlock *l, const struct netlock_conn *v, size_t n,
+int netlock_take(struct netlock *l, enum netlock_how how, const struct netlock_conn *v, size_t n,
 		 struct ckpt_err *err) __must_check;
 /* Open the way again. Also when it was never taken (fd -1). */
 void netlock_drop(struct netlock *l);

@@ -197,6 +197,8 @@ static int tcp_parse(const char *buf, size_t left, struct tcp_diags *ret)
 		memcpy(d->remote, m->id.idiag_dst, sizeof(d->remote));
 		d->lport = m->id.idiag_sport;
 		d->rport = m->id.idiag_dport;
+		d->unread = m->idiag_rqueue;
+		d->repeated = m->idiag_retrans;
 	}
 	return 0;
 }
@@ -259,6 +261,32 @@ int sockdiag_tcp_read(uint32_t states, struct tcp_diags *ret, struct ckpt_err *e
 		return rc;
 	(void)ckpt_fail_errno(err, E_KERNEL, rc, "sock_diag does not tell of TCP sockets");
 	return rc == -ENOENT ? ckpt_remedy(err, "load the kernel module tcp_diag") : rc;
+}
+
+static uint32_t address_fill(const struct tcp_diag *t, const uint8_t *addr, uint16_t port,
+			     struct sockaddr_storage *ret)
+{
+	struct sockaddr_in *in = (void *)ret;
+	struct sockaddr_in6 *in6 = (void *)ret;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->ss_family = t->family;
+	in->sin_port = port; /* at the same place in both */
+	if (t->family == AF_INET)
+		memcpy(&in->sin_addr, addr, 4);
+	else
+		memcpy(&in6->sin6_addr, addr, 16);
+	return t->family == AF_INET ? sizeof(*in) : sizeof(*in6);
+}
+
+uint32_t tcp_diag_local(const struct tcp_diag *t, struct sockaddr_storage *ret)
+{
+	return address_fill(t, t->local, t->lport, ret);
+}
+
+uint32_t tcp_diag_remote(const struct tcp_diag *t, struct sockaddr_storage *ret)
+{
+	return address_fill(t, t->remote, t->rport, ret);
 }
 
 int sockdiag_udp_read(struct tcp_diags *ret, struct ckpt_err *err)

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "base/err.h"
 
@@ -45,6 +46,8 @@ struct tcp_diag {
 	bool v6only; /* known of those that are not connected */
 	uint8_t local[16], remote[16];
 	uint16_t lport, rport; /* network order */
+	uint32_t unread;       /* bytes, and one for a FIN */
+	uint8_t repeated;      /* how often its SYN and ACK went out again */
 };
 
 struct tcp_diags {
@@ -54,6 +57,9 @@ struct tcp_diags {
 
 /* All TCP sockets of this network namespace whose state is in @states (1 << TCP_ESTABLISHED …). */
 int sockdiag_tcp_read(uint32_t states, struct tcp_diags *ret, struct ckpt_err *err) __must_check;
+/* One end as getsockname(2) gives it. Its length. */
+uint32_t tcp_diag_local(const struct tcp_diag *t, struct sockaddr_storage *ret);
+uint32_t tcp_diag_remote(const struct tcp_diag *t, struct sockaddr_storage *ret);
 /* All UDP sockets. -ENOENT without an error: this kernel does not tell. */
 int sockdiag_udp_read(struct tcp_diags *ret, struct ckpt_err *err) __must_check;
 

@@ -49,6 +49,9 @@ struct fd_facts {
 	int family; /* of a socket: SO_DOMAIN, or -1 */
 };
 
+/* A lock that has nothing but idle ports is not needed. */
+enum fd_lock { FD_LOCK_NONE, FD_LOCK_IDLE, FD_LOCK_ALIVE };
+
 struct fd_kind {
 	const char *name; /* "pipe": also the State.kind in the image */
 	const ProtobufCMessageDescriptor *desc;
@@ -72,13 +75,13 @@ struct fd_kind {
 	int (*finish)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fd,
 		      struct ckpt_err *err);
 	/* Its addresses are here, and the network lock still holds: too late to fail. As release.
-	 * May be NULL. */
-	void (*arrive)(const Ckpt__Object *obj, const void *msg, int fd);
+	 * How many connections are lost. May be NULL. */
+	size_t (*arrive)(const Ckpt__Object *obj, const void *msg, int fd);
 	/* The network lock is open and the program is about to run: too late to fail. In a process
 	 * that shares ckpt's memory. May be NULL. */
 	void (*release)(const Ckpt__Object *obj, const void *msg, int fd);
-	/* What the network lock has to hold back until then. False: nothing. May be NULL. */
-	bool (*lock)(const void *msg, struct netlock_conn *ret);
+	/* What the network lock has to hold back until then. May be NULL. */
+	enum fd_lock (*lock)(const void *msg, struct netlock_conn *ret);
 	/* Steps in the first task that holds it at @fdnum, after all its descriptors are in place
 	 * (epoll needs numbers, a terminal needs its session). May be NULL. */
 	int (*plan)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fdnum,
@@ -222,6 +225,12 @@ int dump_net_conn(struct dump_ctx *d, int fd, struct ckpt_err *err) __must_check
 /* The other end of a TCP socket that is about to connect, which only the kernel knows: its length
  * in @ret (a struct sockaddr_storage), or 0. */
 uint32_t dump_net_peer(const struct dump_ctx *d, ino_t ino, void *ret);
+/* Are connections that wait at this listener to be taken out of its backlog? Then that is done
+ * here: into @m, and back when the tree goes on after all. */
+bool dump_net_takes_waiting(struct dump_ctx *d, ino_t ino);
+struct Ckpt__FdInet;
+int dump_net_waiting(struct dump_ctx *d, int fd, struct Ckpt__FdInet *m,
+		     struct ckpt_err *err) __must_check;
 const struct ckpt_dump_opts *dump_opts(const struct dump_ctx *d);
 struct ckpt_ui *dump_ui(const struct dump_ctx *d);
 

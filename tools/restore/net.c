@@ -29,6 +29,7 @@ int restore_net_lock(struct restore_ctx *r, struct ckpt_err *err)
 	for (size_t i = 0; !rc && i < r->img->objects.n; i++) {
 		const struct fd_kind *kind = kind_of(r, i);
 		struct netlock_conn c, *slot;
+		enum fd_lock how;
 		const void *msg;
 
 		if (!kind || !kind->lock)
@@ -38,7 +39,8 @@ int restore_net_lock(struct restore_ctx *r, struct ckpt_err *err)
 			rc = err->code;
 			break;
 		}
-		if (!kind->lock(msg, &c))
+		how = kind->lock(msg, &c);
+		if (how == FD_LOCK_NONE)
 			continue;
 		slot = vec_push(&l);
 		if (!slot) {
@@ -46,11 +48,11 @@ int restore_net_lock(struct restore_ctx *r, struct ckpt_err *err)
 			break;
 		}
 		*slot = c;
-		any = any || c.rport;
+		any = any || how == FD_LOCK_ALIVE;
 	}
 	/* Who only listens has nothing to lose. */
 	if (!rc && any)
-		rc = netlock_take(&r->netlock, l.v, l.n, err);
+		rc = netlock_take(&r->netlock, NETLOCK_ALL, l.v, l.n, err);
 	/* Out of the way of the descriptors of tasks. */
 	if (!rc && r->netlock.fd >= 0) {
 		int high = fcntl(r->netlock.fd, F_DUPFD_CLOEXEC, r->fd_base);
@@ -67,17 +69,24 @@ int restore_net_lock(struct restore_ctx *r, struct ckpt_err *err)
 	return rc;
 }
 
+struct opening {
+	struct restore_ctx *r;
+	size_t lost; /* connections */
+};
+
 /* A kill of ckpt does not reach this: half of the connections would be in repair mode for good. */
 static int open_guarded(void *arg)
 {
-	struct restore_ctx *r = arg;
+	struct opening *o = arg;
+	struct restore_ctx *r = o->r;
 	char name[NETLOCK_NAME_MAX];
 
 	for (size_t i = 0; i < r->img->objects.n; i++) {
 		const struct fd_kind *kind = kind_of(r, i);
 
 		if (kind && kind->arrive && r->object_fds[i] >= 0)
-			kind->arrive(r->img->objects.v[i], r->object_msgs[i], r->object_fds[i]);
+			o->lost += kind->arrive(r->img->objects.v[i], r->object_msgs[i],
+						r->object_fds[i]);
 	}
 	if (r->img->inv->content_id.len >= 6) {
 		netlock_name(r->img->inv->content_id.data, name);
@@ -95,10 +104,17 @@ static int open_guarded(void *arg)
 
 void restore_net_open(struct restore_ctx *r)
 {
+	struct opening o = { .r = r };
+
 	if (r->netlock.fd < 0)
 		return;
-	if (guard_run(open_guarded, r))
-		(void)open_guarded(r);
+	if (guard_run(open_guarded, &o))
+		(void)open_guarded(&o);
+	if (o.lost)
+		ui_warn(r->ui,
+			"%zu TCP connections could not be taken up again: their peers find them "
+			"reset",
+			o.lost);
 }
 
 void restore_net_free(struct restore_ctx *r)

@@ -21,9 +21,10 @@
 #include "kind/fd/inet.h"
 #include "kind/fd/kinds.h"
 #include "kind/fd/sockopt.h"
+#include "kind/fd/tcpwait.h"
 
 #define RESET_WAIT_MS 5000
-#define BACKLOG_WAIT_US 1000000u
+#define BACKLOG_WAIT_US 100000u
 #define RECV_MAX (1 << 29)
 
 static bool inet_match(const struct fd_facts *f)
@@ -45,18 +46,14 @@ static bool tcp_info(int fd, struct tcp_info *ret)
 	return !getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len);
 }
 
-/* A program that accepts is given the time to. */
-static bool backlog_empties(int fd)
+/* A program that accepts is given the time to: that is simpler than to do it in its name. */
+static void backlog_await(int fd)
 {
 	uint64_t end = io_now_us() + BACKLOG_WAIT_US;
 	struct tcp_info ti;
 
-	while (tcp_info(fd, &ti) && ti.tcpi_unacked) {
-		if (io_now_us() > end)
-			return false;
+	while (tcp_info(fd, &ti) && ti.tcpi_unacked && io_now_us() < end)
 		(void)usleep(1000);
-	}
-	return true;
 }
 
 static int tcp_check(struct dump_ctx *d, const struct fd_facts *f, int fd, struct ckpt_err *err)
@@ -68,14 +65,16 @@ static int tcp_check(struct dump_ctx *d, const struct fd_facts *f, int fd, struc
 	if (ti.tcpi_state == TCP_LISTEN) {
 		if (!ti.tcpi_unacked || dump_opts(d)->tcp == CKPT_TCP_CLOSE)
 			return 0;
-		/* Nobody but accept() reaches them, and nobody can put them back. */
-		if (f->local < 0 && dump_opts(d)->tcp == CKPT_TCP_KEEP && backlog_empties(fd))
+		if (dump_opts(d)->tcp == CKPT_TCP_KEEP) {
+			if (f->local < 0)
+				backlog_await(fd);
 			return 0;
-		(void)ckpt_fail(err, E_TCP, f->local < 0 ? -EOPNOTSUPP : -EAGAIN,
+		}
+		(void)ckpt_fail(err, E_TCP, -EOPNOTSUPP,
 				"fd %d: %u established TCP connections wait to be accepted", f->fd,
 				ti.tcpi_unacked);
-		return ckpt_remedy(err, "repeat when the program has accepted them, or drop all "
-					"connections: --tcp close");
+		return ckpt_remedy(err,
+				   "keep all connections or drop them: --tcp keep, --tcp close");
 	}
 	if (ti.tcpi_state == TCP_CLOSE)
 		return 0;
@@ -133,7 +132,22 @@ static int unread_dump(int fd, size_t n, Ckpt__FdInet *m, struct ckpt_err *err)
 	return 0;
 }
 
-static int tcp_dump(const struct fd_facts *f, Ckpt__FdInet *m, struct ckpt_err *err)
+static int waiting_dump(struct dump_ctx *d, const struct fd_facts *f, unsigned int n,
+			Ckpt__FdInet *m, struct ckpt_err *err)
+{
+	if (!n || dump_opts(d)->tcp != CKPT_TCP_KEEP)
+		return 0;
+	if (dump_net_takes_waiting(d, f->st.st_ino))
+		return dump_net_waiting(d, f->local, m, err);
+	ui_warn(dump_ui(d),
+		"fd %d of task %d: %u connections wait to be accepted, they stay with the program "
+		"and are not in the checkpoint",
+		f->fd, f->pid, n);
+	return 0;
+}
+
+static int tcp_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__FdInet *m,
+		    struct ckpt_err *err)
 {
 	struct pollfd p = { .fd = f->local };
 	struct tcp_info ti;
@@ -145,7 +159,7 @@ static int tcp_dump(const struct fd_facts *f, Ckpt__FdInet *m, struct ckpt_err *
 	m->listening = ti.tcpi_state == TCP_LISTEN;
 	if (m->listening) {
 		m->backlog = ti.tcpi_sacked;
-		return 0;
+		return waiting_dump(d, f, ti.tcpi_unacked, m, err);
 	}
 	m->ended = ti.tcpi_state != TCP_CLOSE;
 	if (m->ended)
@@ -175,7 +189,7 @@ static int inet_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object 
 	m->type = (uint32_t)sockopt_get(f->local, SOL_SOCKET, SO_TYPE);
 	m->protocol = (uint32_t)sockopt_get(f->local, SOL_SOCKET, SO_PROTOCOL);
 	if (m->type == SOCK_STREAM)
-		rc = tcp_dump(f, m, err);
+		rc = tcp_dump(d, f, m, err);
 	if (!rc && !m->ended)
 		rc = inet_address_dump(f->local, getsockname, &m->name, err);
 	if (!rc && m->type == SOCK_DGRAM) {
@@ -241,6 +255,15 @@ int inet_connection_over(int family, int fd, const ProtobufCBinaryData *unread)
 		return rc;
 	(void)close(take_fd(&peer));
 	return poll(&p, 1, RESET_WAIT_MS) == 1 ? 0 : -ETIMEDOUT;
+}
+
+bool inet_diag_conn(const struct tcp_diag *t, struct netlock_conn *ret)
+{
+	struct sockaddr_storage local, remote;
+	uint32_t local_len = tcp_diag_local(t, &local), remote_len = tcp_diag_remote(t, &remote);
+
+	return netlock_conn_set(ret, &local, local_len, t->state == TCP_LISTEN ? NULL : &remote,
+				remote_len);
 }
 
 void inet_address_print(const struct sockaddr_storage *ss, char *ret, size_t size)
@@ -378,11 +401,22 @@ static int inet_finish(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 	return sockopts_restore(fd, m->opts, SOCKOPT_LATE, err);
 }
 
-static bool inet_lock(const void *msg, struct netlock_conn *ret)
+static size_t inet_arrive(const Ckpt__Object *obj, const void *msg, int fd)
 {
 	const Ckpt__FdInet *m = msg;
 
-	return m->listening && netlock_conn_set(ret, m->name.data, m->name.len, NULL, 0);
+	(void)obj;
+	(void)fd;
+	return tcp_wait_put(m->waiting, m->n_waiting);
+}
+
+static enum fd_lock inet_lock(const void *msg, struct netlock_conn *ret)
+{
+	const Ckpt__FdInet *m = msg;
+
+	if (!m->listening || !netlock_conn_set(ret, m->name.data, m->name.len, NULL, 0))
+		return FD_LOCK_NONE;
+	return m->n_waiting ? FD_LOCK_ALIVE : FD_LOCK_IDLE;
 }
 
 const struct fd_kind fd_kind_inet = {
@@ -393,5 +427,6 @@ const struct fd_kind fd_kind_inet = {
 	.dump = inet_dump,
 	.restore = inet_restore,
 	.finish = inet_finish,
+	.arrive = inet_arrive,
 	.lock = inet_lock,
 };

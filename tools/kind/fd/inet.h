@@ -5,10 +5,13 @@
 
 #include <sys/socket.h>
 
+#include "kern/sockdiag.h"
 #include "kind/kind.h"
 
 /* "10.0.0.1:80" for messages */
 void inet_address_print(const struct sockaddr_storage *ss, char *ret, size_t size);
+/* Its addresses as the network lock wants them, of a listener the local one. False for none. */
+bool inet_diag_conn(const struct tcp_diag *t, struct netlock_conn *ret);
 /* What getsockname(2) or getpeername(2) gives; empty when there is no port. */
 int inet_address_dump(int fd, int (*get)(int, struct sockaddr *, socklen_t *),
 		      ProtobufCBinaryData *ret, struct ckpt_err *err) __must_check;

@@ -199,13 +199,12 @@ static void connect_again(const Ckpt__FdTcp *m, int fd)
 	(void)fcntl(fd, F_SETFL, flags);
 }
 
-static void tcp_come(const Ckpt__Object *obj, const void *msg, int fd)
+static size_t tcp_come(const Ckpt__Object *obj, const void *msg, int fd)
 {
 	const Ckpt__FdTcp *m = msg;
 
 	(void)obj;
-	if (!m->dropped && m->state != TCP_SYN_SENT)
-		tcp_arrive(fd, m);
+	return !m->dropped && m->state != TCP_SYN_SENT && tcp_arrive(fd, m);
 }
 
 static void tcp_release(const Ckpt__Object *obj, const void *msg, int fd)
@@ -229,12 +228,14 @@ static void tcp_release(const Ckpt__Object *obj, const void *msg, int fd)
 	}
 }
 
-static bool tcp_lock(const void *msg, struct netlock_conn *ret)
+static enum fd_lock tcp_lock(const void *msg, struct netlock_conn *ret)
 {
 	const Ckpt__FdTcp *m = msg;
 
-	return !m->dropped &&
-	       netlock_conn_set(ret, m->name.data, m->name.len, m->peer.data, m->peer.len);
+	return !m->dropped && netlock_conn_set(ret, m->name.data, m->name.len, m->peer.data,
+					       m->peer.len)
+		       ? FD_LOCK_ALIVE
+		       : FD_LOCK_NONE;
 }
 
 const struct fd_kind fd_kind_tcp = {

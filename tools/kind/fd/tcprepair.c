@@ -455,12 +455,14 @@ int tcp_rebuild(int fd, const Ckpt__FdTcp *m, bool early, struct ckpt_err *err)
 	return 0;
 }
 
-void tcp_arrive(int fd, const Ckpt__FdTcp *m)
+int tcp_arrive(int fd, const Ckpt__FdTcp *m)
 {
+	int rc;
+
 	if (m->state == TCP_ESTABLISHED || tcp_state(fd) != TCP_ESTABLISHED)
-		return;
-	(void)state_reach(fd, m);
-	(void)window_write(fd, m);
+		return 0;
+	rc = state_reach(fd, m);
+	return rc ? rc : window_write(fd, m);
 }
 
 void tcp_go(int fd, const Ckpt__FdTcp *m)

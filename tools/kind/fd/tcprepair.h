@@ -26,8 +26,9 @@ int tcp_capture(int fd, Ckpt__FdTcp *m, struct ckpt_err *err) __must_check;
  * @early: its address is not here yet; what needs it is left to tcp_arrive(). */
 int tcp_rebuild(int fd, const Ckpt__FdTcp *m, bool early, struct ckpt_err *err) __must_check;
 
-/* The address is here, the lock still holds: bring it into its state unless it is. */
-void tcp_arrive(int fd, const Ckpt__FdTcp *m);
+/* The address is here, the lock still holds: bring it into its state unless it is. 0 or
+ * -errno. */
+int tcp_arrive(int fd, const Ckpt__FdTcp *m);
 
 /* The way is open: out of repair mode, ask the peer where it stands, send what was not sent. */
 void tcp_go(int fd, const Ckpt__FdTcp *m);
