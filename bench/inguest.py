@@ -95,7 +95,8 @@ class Ckpt:
                    *(("--parent", self.last) if self.last else ("--track", "--tracker", "kmod")))
         self.last, self.n = image, self.n + 1
         told = json.loads(text[text.index("{"):])["stats"]
-        return {"pause": self.work.ask(), "told": int(told["pause_us"]) / 1e6, "pages": int(told["pages_written"])}
+        parts = {k: int(v) for k, v in told.items() if k.endswith("_us") and int(v)}
+        return {"pause": self.work.ask(), "told": int(told["pause_us"]) / 1e6, "pages": int(told["pages_written"]), "parts": parts}
 
 
 class Criu:

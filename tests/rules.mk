@@ -44,7 +44,8 @@ check-bare:
 # The tests of tests/soak for long (tests/soak/_soak.py has the parameters); make check runs them for seconds.
 soak: all tests
 	SOAK_KILLS=$${SOAK_KILLS:-2000} SOAK_SECONDS=$${SOAK_SECONDS:-1800} SOAK_MIGRATIONS=$${SOAK_MIGRATIONS:-200} \
-		SOAK_MIB=$${SOAK_MIB:-64} $(TEST_PY) tests/run -v --jobs 1 --slow 200 soak $(TESTARGS)
+		SOAK_MIB=$${SOAK_MIB:-64} SOAK_IMAGES=$${SOAK_IMAGES:-2000} \
+		$(TEST_PY) tests/run -v --jobs 1 --slow 200 soak fuzz/images $(TESTARGS)
 
 # A thousand checkpoints of a program that does everything to its memory, by every tracker that this kernel has.
 check-long: all tests

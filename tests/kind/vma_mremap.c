@@ -10,6 +10,8 @@ int main(int argc, char **argv)
 
 	unsigned char *a = vma_map_apart(32 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	unsigned char *to = vma_map_apart(64 * PG, PROT_NONE, MAP_PRIVATE);
+	/* Before there are holes that it could fill. */
+	unsigned char *c = vma_map_apart(4 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	int fd = vma_file(t_path("moved.dat"), 32 * PG, 10);
 	unsigned char *f = mmap(NULL, 32 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	unsigned char *orig = malloc(32 * PG);
@@ -30,7 +32,6 @@ int main(int argc, char **argv)
 	VMA_NEED(g == to + 32 * PG);
 	VMA_NEED(mremap(f + 8 * PG, 24 * PG, 10 * PG, 0) == f + 8 * PG);
 	/* the original stays in place, but empty */
-	unsigned char *c = vma_map_apart(4 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	vma_fill(c, 4 * PG, 300);
 	unsigned char *d = mremap(c, 4 * PG, 4 * PG, MREMAP_MAYMOVE | MREMAP_FIXED | 4 /* DONTUNMAP */, to + 48 * PG);
 

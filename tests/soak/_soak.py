@@ -6,6 +6,7 @@ They are short in make check; make soak sets the parameters of a long one:
   SOAK_SECONDS      how long Redis is checkpointed every 100 ms, in all (redis.py)
   SOAK_MIGRATIONS   how often it moves meanwhile (redis.py)
   SOAK_MIB          how much it holds (redis.py)
+  SOAK_IMAGES       changed images that are given to a restore (tests/fuzz/images.py)
   SOAK_SEED         of the random choices
   SOAK_SLACK        MiB by which a process may grow beyond what it usually may: a sanitizer keeps what was freed
 """
