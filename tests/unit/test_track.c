@@ -437,6 +437,42 @@ static void test_writes(void **state)
 	expect(f, &s, "\2", 0, 0);
 }
 
+/* What was written is counted without arming, and reported alone. */
+static void test_count(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t start = (uintptr_t)BASE, end = start + PAGES * PAGE, n = 0;
+	struct seen s;
+
+	arm_base(f, &s);
+	if (!f->ops->count) {
+		assert_int_equal(tracker_count(&f->t, start, end, &n), -EOPNOTSUPP);
+		return;
+	}
+	tell(f, 'w');
+	tell(f, 'd');
+	assert_int_equal(tracker_begin(&f->t), 0);
+	for (uint64_t i = 1; i <= 2; i++) {
+		assert_int_equal(tracker_count(&f->t, start, end, &n), 0);
+		assert_int_equal(n, i);
+	}
+	memset(&s, 0, sizeof(s));
+	s.base = start;
+	assert_int_equal(tracker_collect(&f->t, start, end,
+					 TRACK_ARM | TRACK_ANON | TRACK_KNOWN | TRACK_WRITES, note, &s),
+			 0);
+	for (int i = 0; i < PAGES; i++)
+		assert_int_equal(s.map[i], i == 5 ? 'w' : 0);
+	n = 0;
+	assert_int_equal(tracker_count(&f->t, start, end, &n), 0);
+	assert_int_equal(n, 0);
+	assert_int_equal(pass(f, false, BASE, PAGES * PAGE, &s), 0);
+	expect(f, &s, "", 8, 4);
+	tell(f, 'm');
+	assert_int_equal(tracker_begin(&f->t), 0);
+	assert_int_equal(tracker_count(&f->t, start, end, &n), -ESTALE);
+}
+
 struct live {
 	struct fixture *f;
 	unsigned int told;
@@ -903,6 +939,7 @@ static const struct {
 	void (*fn)(void **state);
 } cases[] = {
 	{ "writes", test_writes },
+	{ "count", test_count },
 	{ "live", test_live },
 	{ "new", test_new },
 	{ "drops", test_drops },

@@ -24,6 +24,7 @@ enum {
 	OPT_COUNT,
 	OPT_EXTERNAL,
 	OPT_PRE,
+	OPT_NO_PRE,
 	OPT_MAX_PAUSE,
 	OPT_LONG_PAUSE
 };
@@ -38,6 +39,7 @@ static const struct cmd_opt opts[] = {
 	{ OPT_KEEP, "keep", "N", "with --every: newest checkpoints to keep (default 3)" },
 	{ OPT_COUNT, "count", "N", "with --every: end after so many" },
 	{ OPT_PRE, "pre", NULL, "copy memory ahead while the program runs" },
+	{ OPT_NO_PRE, "no-pre", NULL, "do not; increments do where it pays" },
 	{ OPT_MAX_PAUSE, "max-pause", "MS", "how long the program may stand still" },
 	{ OPT_LONG_PAUSE, "on-long-pause", "fail|go", "when that is not enough (default fail)" },
 	{ OPT_KILL, "kill", NULL, "end the program once the checkpoint is on disk" },
@@ -173,6 +175,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			return cmd_usage(cmd, "--tracker takes " TRACKERS ", not \"%s\"", optarg);
 		if (key == OPT_PRE)
 			o.pre = true;
+		if (key == OPT_NO_PRE)
+			o.no_pre = true;
 		if (key == OPT_MAX_PAUSE && !cmd_pid(optarg, &ms))
 			return cmd_usage(cmd, "--max-pause takes milliseconds, not \"%s\"", optarg);
 		if (key == OPT_LONG_PAUSE && strcmp(optarg, "go") && strcmp(optarg, "fail"))
@@ -211,6 +215,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "--tracker goes with --track, --parent, --every or --pre");
 	if (ms && o.end != TARGET_RUN)
 		return cmd_usage(cmd, "--max-pause excludes --kill and --leave-stopped");
+	if (o.pre && o.no_pre)
+		return cmd_usage(cmd, "--pre and --no-pre exclude each other");
 	o.max_pause_us = (uint64_t)ms * 1000;
 	if (o.track && o.end == TARGET_KILL)
 		return cmd_usage(cmd, "--track and --kill exclude each other");

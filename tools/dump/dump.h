@@ -49,6 +49,10 @@ struct dump_tracking {
 	 * (*ret_had false) not, so that they are saved after all. NULL: it has them all. */
 	uint64_t (*had)(struct dump_tracking *tr, int pid, uint64_t addr, uint64_t npages,
 			bool *ret_had);
+	/* While the target runs: @fn, which may arm it, for every tracker of it that is known; what
+	 * @fn returns ends it. NULL: nobody knows before the freeze. */
+	int (*each)(struct dump_tracking *tr, bool arms, int (*fn)(void *arg, struct tracker *t),
+		    void *arg);
 	bool arm;       /* begin the next epoch */
 	bool increment; /* pages that were not written are not saved: CKPT_RUN_PARENT */
 };
@@ -246,7 +250,7 @@ int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists,
 			struct ckpt_err *err) __must_check;
 /* Microseconds since *lap, which is now from now on. */
 uint64_t dump_lap(uint64_t *lap);
-/* pre.c: copy memory while the program runs, for opts->pre */
+/* pre.c: copy memory while the program runs, for opts->pre or where it pays */
 int dump_pre_begin(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 void dump_pre_end(struct dump_ctx *d);
 /* Append the pages from @addr that were copied ahead, at most @npages, and return how many; when

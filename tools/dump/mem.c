@@ -187,13 +187,21 @@ static size_t vma_group(const struct proc_vmas *vmas, const Ckpt__Mm *mm, size_t
 	return end;
 }
 
+/* A range that is as it was is looked up in the parent. What was copied ahead is found there as
+ * well when such a range has no holes, as with a tracker that protects pages which are there. */
+static bool ranges_told(const struct dump_ctx *d, const struct tracker *t)
+{
+	return !d->pre || (t && t->ops->live);
+}
+
 static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_vmas *vmas,
 		     const Ckpt__Mm *mm, struct pagemap *pm, struct ckpt_err *err)
 {
 	int rc = t ? tracker_begin(t) : 0;
 	uint64_t start = 0, end = 0;
-	unsigned int how = (t && w->d->tracking->arm ? TRACK_ARM : 0) |
-			   (w->increment && w->d->parent && !w->d->pre ? TRACK_RANGES : 0);
+	unsigned int how =
+		(t && w->d->tracking->arm ? TRACK_ARM : 0) |
+		(w->increment && w->d->parent && ranges_told(w->d, t) ? TRACK_RANGES : 0);
 
 	w->keep = !rc && t && w->increment && w->d->tracking->arm &&
 		  w->d->opts->end == TARGET_RUN && tracker_keeps(t);

@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
+ * Increments copy ahead by themselves where it pays: of a tracker that collects while the program
+ * runs, when much was written (live_pays). Then nothing is stopped for it.
+ *
  * dump --pre: memory is copied while the program runs, and only what it wrote meanwhile is copied
  * while it stands still. A round asks the trackers what was written, which begins the next epoch in
  * the same act, and copies that into the page file. The trackers are those of the session, or, of a
  * dump without one, our own for as long as the dump takes. A page that is written again is copied
  * again; its first copy stays in the page file and is of no use.
  */
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
 #include "dump/dump.h"
+#include "kern/directio.h"
 
 #define MAX_ROUNDS 4u
 #define FEW_PAGES 1024u /* so few that another round gains nothing */
@@ -23,6 +31,8 @@ struct pre_task {
 	int pid;
 	struct tracker own; /* of a dump without a session */
 	struct run_list have;
+	struct run_list quiet; /* of this round: zero pages and guards */
+	bool lost;             /* something was armed and not told: all of its memory is saved */
 };
 
 struct dump_pre {
@@ -88,8 +98,12 @@ static int pre_tracker(struct dump_tracking *tr, struct target_task *task, bool 
 	/* Another address space: what was copied is of the one before. */
 	if (t && again)
 		vec_free(&t->have);
-	if (p->session)
-		return p->session->tracker(p->session, task, again, ret, ret_fresh, err);
+	if (p->session) {
+		int rc = p->session->tracker(p->session, task, again, ret, ret_fresh, err);
+
+		*ret_fresh |= t && t->lost;
+		return rc;
+	}
 	*ret = NULL;
 	*ret_fresh = false;
 	if (t && !again && t->own.ops)
@@ -169,14 +183,32 @@ int dump_pre_resolve(const struct dump_pre *p, int pid, uint64_t addr, uint64_t 
 
 /* ---- a round --------------------------------------------------------------------------------- */
 
+static int note_quiet(struct pre_task *t, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	while (npages) {
+		uint32_t n = npages > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)npages;
+		struct ckpt_page_run r = { .vaddr = addr,
+					   .npages = n,
+					   .kind = flags & TRACK_GUARD ? CKPT_RUN_GUARD
+								       : CKPT_RUN_ZERO };
+
+		if (run_list_add(&t->quiet, &r))
+			return -ENOMEM;
+		addr += (uint64_t)n * CKPT_PAGE;
+		npages -= n;
+	}
+	return 0;
+}
+
 static int note_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
 {
 	struct dump_pre *p = arg;
 
-	/* Zero pages and guards cost nothing while it stands still. */
-	if ((flags & TRACK_GUARD) || ((flags & TRACK_ZERO) && !p->backed) ||
-	    !(flags & TRACK_WRITTEN))
+	if (!(flags & TRACK_WRITTEN))
 		return 0;
+	/* Nothing to copy, but not what the parent has there. */
+	if ((flags & TRACK_GUARD) || ((flags & TRACK_ZERO) && !p->backed))
+		return note_quiet(p->at, addr, npages, flags);
 	while (npages) {
 		uint32_t n = npages > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)npages;
 		struct page_seg *s = vec_push(&p->segs);
@@ -354,6 +386,13 @@ static int copy_round(struct dump_pre *p, uint64_t *ret_pages, struct ckpt_err *
 	int rc;
 
 	*ret_pages = 0;
+	for (size_t i = 0; i < p->tasks.n; i++) {
+		struct pre_task *t = p->tasks.v[i];
+
+		if (t->quiet.n && have_put(&t->have, &t->quiet))
+			return oom(err);
+		t->quiet.n = 0;
+	}
 	if (!p->segs.n)
 		return 0;
 	rc = image_pages_write(&d->writer, &p->segs, d->opts->threads, &zero, &written, err);
@@ -417,6 +456,186 @@ static int rounds(struct dump_pre *p, struct ckpt_err *err)
 	return rc;
 }
 
+/* ---- rounds that stop nothing ---------------------------------------------------------------- */
+
+#define LIVE_MIN 1024u /* pages: fewer are copied under the freeze in the time of a scan or two */
+#define LIVE_RESIDENT 2048u /* a program with fewer pages is not looked at */
+#define LIVE_PAGE_NS 2500u  /* what it takes to find, copy and arm a page, roughly */
+#define LIVE_SHARE 2u       /* the pass may last half the time since the parent */
+#define LIVE_WAIT 15u       /* increments without, when it was of no use */
+
+/* Anonymous mappings that a tracker looks after, which are adjacent: where they end, or 0. */
+static size_t live_group(const struct proc_vmas *vmas, size_t i)
+{
+	if (!wanted(&vmas->v[i]) || vmas->v[i].ino)
+		return 0;
+	for (i++; i < vmas->n && vmas->v[i].start == vmas->v[i - 1].end; i++)
+		if (!wanted(&vmas->v[i]) || vmas->v[i].ino)
+			break;
+	return i;
+}
+
+struct live {
+	struct dump_pre *p;
+	uint64_t pages; /* counted */
+	bool direct;
+};
+
+static int live_count(void *arg, struct tracker *t)
+{
+	struct live *l = arg;
+	struct ckpt_err gone = { 0 };
+	struct proc_vmas vmas = { 0 };
+	int rc = tracker_begin(t);
+
+	l->direct = l->direct || directio_possible(t->pid);
+	if (!rc)
+		rc = proc_vmas_read(t->pid, &l->p->d->iter, &vmas, &gone);
+	for (size_t i = 0, next; !rc && i < vmas.n; i = next) {
+		next = live_group(&vmas, i);
+		/* What is new is for the freeze. */
+		if (next)
+			(void)tracker_count(t, vmas.v[i].start, vmas.v[next - 1].end, &l->pages);
+		else
+			next = i + 1;
+	}
+	proc_vmas_free(&vmas);
+	return 0;
+}
+
+/* Write protects what it reports; a task of which that fails half-way is saved as a whole. */
+static int live_collect(void *arg, struct tracker *t)
+{
+	struct dump_pre *p = ((struct live *)arg)->p;
+	struct ckpt_err gone = { 0 };
+	struct proc_vmas vmas = { 0 };
+	struct pre_task *task = task_get(p, t->pid);
+	int *fd = task ? vec_push(&p->mems) : NULL;
+	char path[48];
+	int rc = fd ? tracker_begin(t) : -ENOMEM;
+
+	if (rc)
+		return rc == -ENOMEM ? rc : 0;
+	(void)snprintf(path, sizeof(path), "/proc/%d/mem", t->pid);
+	*fd = p->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (p->mem_fd < 0 || proc_vmas_read(t->pid, &p->d->iter, &vmas, &gone)) {
+		proc_vmas_free(&vmas);
+		return 0;
+	}
+	p->at = task;
+	p->backed = false;
+	for (size_t i = 0, next; !rc && i < vmas.n; i = next) {
+		uint64_t ignore = 0, start = vmas.v[i].start, end;
+
+		next = live_group(&vmas, i);
+		if (!next) {
+			next = i + 1;
+			continue;
+		}
+		end = vmas.v[next - 1].end;
+		/* All of it is tracked, for this fails where a part is not. */
+		if (tracker_count(t, start, end, &ignore) || !ignore)
+			continue;
+		rc = tracker_collect(t, start, end,
+				     TRACK_ARM | TRACK_KNOWN | TRACK_ANON | TRACK_WRITES, note_run,
+				     p);
+	}
+	proc_vmas_free(&vmas);
+	if (!rc)
+		rc = tracker_armed(t);
+	task->lost |= rc != 0;
+	return rc == -ENOMEM ? rc : 0;
+}
+
+/* Is this increment such that copying ahead can pay at all? Costs next to nothing. */
+static bool live_may(struct dump_ctx *d)
+{
+	const Ckpt__Stats *was = d->parent ? d->parent->inv->stats : NULL;
+	const struct dump_tracking *tr = d->tracking;
+	auto_free char *text = NULL;
+	struct ckpt_err ignore = { 0 };
+	unsigned long long resident = 0;
+
+	if (d->opts->no_pre || d->opts->end != TARGET_RUN || !was || !tr || !tr->increment ||
+	    !tr->each || !tr->arm)
+		return false;
+	/* It was of no use lately: what was copied was written again. */
+	d->stats.pre_wait = was->pre_wait ? was->pre_wait - 1 : 0;
+	if (was->pages_pre && was->pages_dirty > was->pages_pre / 2)
+		d->stats.pre_wait = LIVE_WAIT;
+	return !d->stats.pre_wait && !proc_read(d->opts->pid, "statm", &text, NULL, &ignore) &&
+	       sscanf(text, "%*u %llu", &resident) == 1 && resident >= LIVE_RESIDENT;
+}
+
+/* Copying what was written takes a while, in which about as much of it is written again as before
+ * in such a time. */
+static bool live_pays(const struct dump_ctx *d, const struct live *l)
+{
+	struct timespec ts;
+	uint64_t now, since;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	since = now > d->parent->inv->created_ns ? now - d->parent->inv->created_ns : 0;
+	return !l->direct && l->pages >= LIVE_MIN && l->pages * LIVE_PAGE_NS * LIVE_SHARE <= since;
+}
+
+static int live_rounds(struct dump_pre *p, struct ckpt_err *err)
+{
+	struct dump_ctx *d = p->d;
+	uint64_t last = UINT64_MAX, copied;
+	int rc = 0;
+
+	for (unsigned int i = 0; !rc && i < MAX_ROUNDS; i++) {
+		struct live l = { .p = p };
+
+		(void)p->session->each(p->session, false, live_count, &l);
+		if (l.pages > last / 2 || !live_pays(d, &l))
+			break;
+		rc = p->session->each(p->session, true, live_collect, &l) ? oom(err) : 0;
+		if (!rc)
+			rc = copy_round(p, &copied, err);
+		round_clear(p);
+		if (!rc)
+			rc = ckpt_fault_fail("track.pre", E_MEMORY, err);
+		d->stats.pre_rounds++;
+		last = l.pages;
+	}
+	return rc;
+}
+
+static struct dump_pre *pre_new(struct dump_ctx *d)
+{
+	struct dump_pre *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	d->pre = p;
+	p->d = d;
+	p->session = d->tracking;
+	p->tracking.tracker = pre_tracker;
+	p->tracking.had = pre_had;
+	p->tracking.increment = true;
+	p->tracking.arm = d->tracking && d->tracking->arm;
+	return p;
+}
+
+static int live_begin(struct dump_ctx *d, struct ckpt_err *err)
+{
+	uint64_t at = io_now_us();
+	struct dump_pre *p = pre_new(d);
+	int rc = p ? live_rounds(p, err) : oom(err);
+
+	if (!rc && !d->stats.pre_rounds) {
+		dump_pre_end(d);
+		return 0;
+	}
+	if (p)
+		d->tracking = &p->tracking;
+	d->stats.pre_us = io_now_us() - at;
+	return rc;
+}
+
 int dump_pre_begin(struct dump_ctx *d, struct ckpt_err *err)
 {
 	uint64_t at = io_now_us();
@@ -424,13 +643,10 @@ int dump_pre_begin(struct dump_ctx *d, struct ckpt_err *err)
 	int rc;
 
 	if (!d->opts->pre)
-		return 0;
-	p = calloc(1, sizeof(*p));
+		return live_may(d) ? live_begin(d, err) : 0;
+	p = pre_new(d);
 	if (!p)
 		return oom(err);
-	d->pre = p;
-	p->d = d;
-	p->session = d->tracking;
 	d->pre_armed = true;
 	p->ops = d->tracking ? NULL : track_choose(d->opts->tracker, false, err);
 	if (!d->tracking && !p->ops)
@@ -438,10 +654,6 @@ int dump_pre_begin(struct dump_ctx *d, struct ckpt_err *err)
 	if (p->ops == &track_none || (d->stats.tracker && !strcmp(d->stats.tracker, "none")))
 		return ckpt_fail(err, E_TRACK, -EOPNOTSUPP,
 				 "nothing can be copied ahead: this kernel cannot track writes");
-	p->tracking.tracker = pre_tracker;
-	p->tracking.had = pre_had;
-	p->tracking.increment = true;
-	p->tracking.arm = d->tracking && d->tracking->arm;
 	if (p->ops)
 		d->stats.tracker = (char *)p->ops->name;
 	rc = rounds(p, err);
@@ -462,6 +674,7 @@ void dump_pre_end(struct dump_ctx *d)
 	for (size_t i = 0; i < p->tasks.n; i++) {
 		tracker_detach(&p->tasks.v[i]->own);
 		vec_free(&p->tasks.v[i]->have);
+		vec_free(&p->tasks.v[i]->quiet);
 		free(p->tasks.v[i]);
 	}
 	vec_free(&p->tasks);

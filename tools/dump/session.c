@@ -104,6 +104,41 @@ static int session_tracker(struct dump_tracking *tr, struct target_task *task, b
 	return tracker_attach(t, s->ops, task, err);
 }
 
+/* As the keeper gave them. Whoever is somebody else by now is of another address space, which every
+ * use of its tracker notices. */
+static int session_each(struct dump_tracking *tr, bool arms,
+			int (*fn)(void *arg, struct tracker *t), void *arg)
+{
+	struct dump_session *s = (struct dump_session *)tr;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < s->known.n; i++) {
+		struct keeper_task *k = &s->known.v[i];
+		struct tracker **slot = k->pid ? vec_push(&s->trackers) : NULL;
+		struct tracker *t = slot ? calloc(1, sizeof(*t)) : NULL;
+
+		if (!t) {
+			s->trackers.n -= slot != NULL;
+			continue;
+		}
+		*slot = t;
+		tracker_adopt(t, s->ops, k->pid, k->start_time, k->fd);
+		k->fd = -1;
+		k->pid = 0;
+	}
+	for (size_t i = 0; !rc && i < s->trackers.n; i++) {
+		struct proc_stat st;
+		struct ckpt_err gone = { 0 };
+
+		if (proc_stat_read(s->trackers.v[i]->pid, &st, &gone) ||
+		    st.start_time != s->trackers.v[i]->start_time)
+			continue;
+		s->started |= arms;
+		rc = fn(arg, s->trackers.v[i]);
+	}
+	return rc;
+}
+
 /* Is there a session that write-protects the memory of this tree? */
 static bool ask_tracked(const struct dump_ctx *d)
 {
@@ -250,6 +285,7 @@ static int session_open(struct dump_ctx *d, struct dump_session *s, struct ckpt_
 	if (!s->ops)
 		return err->code;
 	s->tracking.tracker = session_tracker;
+	s->tracking.each = session_each;
 	s->tracking.arm = o->end != TARGET_KILL;
 	if (!o->parent)
 		return 0;
@@ -449,6 +485,29 @@ static int resolve_pages(struct dump_ctx *d, const struct dump_pages *p, struct 
 	return 0;
 }
 
+/* A range that is as it was when it was last armed: what was copied ahead then, and of the rest
+ * what the parent has. */
+static int resolve_same(struct dump_ctx *d, const struct dump_pages *p, struct chain_map *map,
+			uint64_t addr, uint64_t npages, struct run_list *out)
+{
+	while (npages) {
+		uint64_t n = npages;
+		int got = dump_pre_resolve(d->pre, p->pid, addr, npages, out, &n), rc = 0;
+
+		if (got < 0)
+			return got;
+		if (got)
+			n = (uint64_t)got;
+		else
+			rc = chain_same(map, addr, n, out, &d->stats.pages_parent);
+		if (rc)
+			return rc;
+		addr += n * CKPT_PAGE;
+		npages -= n;
+	}
+	return 0;
+}
+
 static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct run_list *l,
 		       struct ckpt_err *err)
 {
@@ -470,7 +529,7 @@ static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct ru
 		else if (r->kind == CKPT_RUN_PARENT)
 			rc = resolve_pages(d, p, &map, r->vaddr, r->npages, &out);
 		else if (map.img)
-			rc = chain_same(&map, r->vaddr, r->npages, &out, &d->stats.pages_parent);
+			rc = resolve_same(d, p, &map, r->vaddr, r->npages, &out);
 		else
 			rc = -ENOENT;
 		if (rc == -ENOENT)

@@ -29,11 +29,11 @@ void dump_stage_begin(struct dump_ctx *d)
 
 	if (d->opts->end != TARGET_RUN || !was)
 		return;
-	if (was->pages_written > STAGE_MAX / CKPT_PAGE)
+	if (was->pages_dirty > STAGE_MAX / CKPT_PAGE)
 		return;
 	/* Of a full checkpoint this says nothing. */
 	if (was->pages_parent)
-		bytes += was->pages_written * CKPT_PAGE * 3 / 2;
+		bytes += was->pages_dirty * CKPT_PAGE * 3 / 2;
 	bytes = (bytes + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
 	if (bytes > STAGE_MAX)
 		bytes = STAGE_MAX;

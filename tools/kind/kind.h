@@ -252,6 +252,7 @@ struct ckpt_dump_opts {
 	bool track;             /* keep track of what is written from this checkpoint on */
 	const char *tracker;    /* name of a back end; NULL: the best there is */
 	bool pre;               /* copy memory ahead, while it runs */
+	bool no_pre;            /* not even of an increment, where it pays */
 	uint64_t max_pause_us;  /* how long it may stand still; 0: as long as it takes */
 	bool long_pause;        /* when that is not enough, go on and say so */
 	/* Descriptors that are not saved, by their names in /proc/PID/fd */

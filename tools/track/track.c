@@ -105,6 +105,11 @@ int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned in
 	return t->ops->collect(t, start, end, how, fn, arg);
 }
 
+int tracker_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret_pages)
+{
+	return t->ops->count ? t->ops->count(t, start, end, ret_pages) : -EOPNOTSUPP;
+}
+
 int tracker_armed(struct tracker *t)
 {
 	return t->ops->armed ? t->ops->armed(t) : 0;

@@ -37,6 +37,7 @@ enum {
 				* tracker_kept(); for who said that he can */
 	TRACK_RANGES = 1u << 3, /* TRACK_SAME may be reported: who knows without looking at every
 				 * page need not. Of a target that stands still */
+	TRACK_WRITES = 1u << 6, /* report written pages alone; of a live back end */
 	TRACK_NEW = 1u << 5, /* with TRACK_ARM, of a live back end: begin to track what is new, and
 			      * report and arm nothing; a pass while the target runs does */
 };
@@ -61,6 +62,8 @@ struct track_ops {
 	int (*begin)(struct tracker *t);
 	int (*collect)(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
 		       track_fn fn, void *arg);
+	/* With @live: count without arming. NULL otherwise. */
+	int (*count)(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret_pages);
 	/* May be NULL: nothing can be kept. */
 	bool (*keeps)(struct tracker *t);
 	int (*kept)(struct tracker *t, int *ret_fd, uint64_t *ret_room);
@@ -111,6 +114,10 @@ int tracker_begin(struct tracker *t);
  */
 int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,
 		    void *arg);
+/* Add to *ret_pages how many pages of [start, end), mappings without a file, were written since the
+ * last arm, while the target may run. -EOPNOTSUPP: of this back end only a collection tells;
+ * -ESTALE also when some of it is not tracked yet. */
+int tracker_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret_pages);
 /* End of a pass with TRACK_ARM. 0 or -errno, with the same meaning as above. */
 int tracker_armed(struct tracker *t);
 /* After tracker_begin(): is TRACK_KEEP possible? */

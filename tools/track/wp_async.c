@@ -327,6 +327,7 @@ static int collect_pages(struct tracker *t, uint64_t start, uint64_t end, unsign
 {
 	bool arm = how & TRACK_ARM;
 	uint64_t file = how & TRACK_ANON ? 0 : SCAN_FILE;
+	uint64_t written = how & TRACK_WRITES ? SCAN_WRITTEN : 0;
 	uint64_t told = start;
 	int rc = 0;
 
@@ -334,7 +335,7 @@ static int collect_pages(struct tracker *t, uint64_t start, uint64_t end, unsign
 		struct scan_arg a = {
 			.flags = arm ? SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC : 0,
 			.category_inverted = file,
-			.category_mask = file,
+			.category_mask = file | written,
 			.category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
 			.return_mask = SCAN_WPALLOWED | SCAN_WRITTEN | SCAN_SWAPPED | SCAN_PFNZERO,
 		};
@@ -546,8 +547,31 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned 
 
 	if (rc || (how & TRACK_NEW))
 		return rc;
-	return by_changes(t, start, end, how) ? collect_changed(t, start, end, how, fn, arg)
-					      : collect_pages(t, start, end, how, fn, arg);
+	return !(how & TRACK_WRITES) && by_changes(t, start, end, how)
+		       ? collect_changed(t, start, end, how, fn, arg)
+		       : collect_pages(t, start, end, how, fn, arg);
+}
+
+static int wp_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret_pages)
+{
+	while (start < end) {
+		/* A hole reads as written, and is nothing to copy. */
+		struct scan_arg a = { .flags = SCAN_CHECK_WPASYNC,
+				      .category_mask = SCAN_WRITTEN,
+				      .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+				      .return_mask = SCAN_WRITTEN };
+		const struct scan_region *r = t->buf;
+		int n = scan(t, &a, start, end);
+
+		if (n < 0)
+			return n == -EPERM ? -ESTALE : n;
+		for (int i = 0; i < n; i++)
+			*ret_pages += (r[i].end - r[i].start) / PAGE;
+		if (a.walk_end <= start)
+			return -EPROTO;
+		start = a.walk_end;
+	}
+	return 0;
 }
 
 bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end)
@@ -562,4 +586,5 @@ const struct track_ops track_wp_async = {
 	.attach = wp_attach,
 	.begin = wp_begin,
 	.collect = wp_collect,
+	.count = wp_count,
 };
