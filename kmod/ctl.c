@@ -142,6 +142,7 @@ static int do_open(struct genl_info *info)
 	(void)nla_put_u32(msg, CKPT_A_SESSION, s->id);
 	if (flags & CKPT_SESSION_COW)
 		(void)nla_put_u64_64bit(msg, CKPT_A_POOL_PAGES, pool_pages, CKPT_A_PAD);
+	ckpt_session_put(s);
 	return reply_send(msg, info, hdr);
 }
 

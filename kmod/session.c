@@ -35,7 +35,8 @@ static void send_events(struct work_struct *work)
 }
 
 /*
- * Returns the session with a reference for the list of sessions, or ERR_PTR().
+ * Returns the session with a reference for the caller, or ERR_PTR(); as soon as it is
+ * listed, another thread may end it.
  * @pool_pages: with CKPT_SESSION_COW, for its snapshots.
  */
 struct ckpt_session *ckpt_session_open(u32 owner, u32 flags, unsigned long pool_pages)
@@ -64,8 +65,10 @@ struct ckpt_session *ckpt_session_open(u32 owner, u32 flags, unsigned long pool_
 		++last_id;
 	s->id = last_id;
 	err = ckpt_sysfs_add_session(s);
-	if (!err)
+	if (!err) {
+		kobject_get(&s->kobj);
 		list_add_tail(&s->node, &ckpt_sessions);
+	}
 	mutex_unlock(&ckpt_sessions_mutex);
 	if (err) {
 		ckpt_session_put(s);

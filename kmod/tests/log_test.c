@@ -236,6 +236,32 @@ static void limit_degrades(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, said(&t->log, PG(6 * 512 + 5)) && said(&t->log, PG(6 * 512 + 6)));
 }
 
+/* A fault in a mapping that grew marks its chunk, and changes nothing by itself; without a chunk all of it changed. */
+static void grown_is_marked(struct kunit *test)
+{
+	struct ckpt_track *t = test->priv;
+	struct ckpt_chunk *chunk;
+
+	ckpt_settings.log_limit_bytes = sizeof(struct ckpt_chunk);
+	rcu_read_lock();
+	ckpt_log_grown(t, PG(5));
+	chunk = xa_load(&t->log.chunks, PG(0) >> CKPT_CHUNK_SHIFT);
+	KUNIT_EXPECT_NOT_ERR_OR_NULL(test, chunk);
+	if (chunk) {
+		KUNIT_EXPECT_TRUE(test, test_bit(CKPT_CHUNK_GROWN, &chunk->state));
+		KUNIT_EXPECT_TRUE(test, test_bit(CKPT_CHUNK_TOUCHED, &chunk->state));
+	}
+	KUNIT_EXPECT_EQ(test, said_pages(&t->log), 0U);
+	ckpt_log_grown(t, PG(512 + 7));
+	rcu_read_unlock();
+	KUNIT_EXPECT_TRUE(test, said(&t->log, PG(512)) && said(&t->log, PG(1023)));
+	KUNIT_EXPECT_EQ(test, said_pages(&t->log), 512U);
+	/* One that is marked is not forgotten before it was looked at. */
+	if (chunk)
+		ckpt_log_forget(&t->log, chunk->index, chunk);
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&t->log.chunks, PG(0) >> CKPT_CHUNK_SHIFT), (void *)chunk);
+}
+
 /* A set of ranges that is full says more than it was told, never less. */
 static void ranges_only_grow(struct kunit *test)
 {
@@ -274,6 +300,7 @@ static struct kunit_case log_cases[] = {
 	KUNIT_CASE(nothing_is_lost),
 	KUNIT_CASE(forgetting),
 	KUNIT_CASE(limit_degrades),
+	KUNIT_CASE(grown_is_marked),
 	KUNIT_CASE(ranges_only_grow),
 	{}
 };

@@ -58,6 +58,15 @@ module = file_of("docs/man/ckpt-module.7").replace("\\-", "-")
 for name in re.findall(r"^What:\s*(\S+)", file_of("docs/abi/sysfs-kernel-ckpt"), re.M):
     if f".I {name}\n" not in module:
         problems.append(f"docs/man/ckpt-module.7 does not explain {name}")
+# The interface of the module: what the header and the source have, the two descriptions have, too.
+header, yaml = file_of("include/uapi/linux/ckpt.h"), file_of("docs/netlink/ckpt.yaml")
+for name in sorted(set(re.findall(r"\bCKPT_(?:CMD|A|EVENT|RUN|RESULT|FEATURE|COLLECT|SESSION)_(\w+)\b", header))):
+    if not name.endswith("FLAGS_ALL") and not re.search(r"\b" + name.lower().replace("_", "-") + r"\b", yaml):
+        problems.append(f"docs/netlink/ckpt.yaml does not know {name}")
+source = file_of("kmod/sysfs.c")
+for name in re.findall(r"static struct kobj_attribute (\w+)_attr|^COUNTER\((\w+),", source, re.M):
+    if not re.search(rf"^What:.*/{name[0] or name[1]}$", file_of("docs/abi/sysfs-kernel-ckpt"), re.M):
+        problems.append(f"docs/abi/sysfs-kernel-ckpt does not explain {name[0] or name[1]}")
 commands = re.search(r"enum ckpt_cmd \{(.*?)\};", file_of("include/uapi/linux/ckpt.h"), re.S).group(1)
 for name in re.findall(r"^\s*CKPT_CMD_(\w+)", commands, re.M):
     if name != "UNSPEC" and f".B {name}\n" not in module:

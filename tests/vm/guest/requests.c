@@ -2,6 +2,7 @@
 /* What the module says to requests that make no sense: wrong, random, cut, doubled and in any order. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -197,9 +198,65 @@ static void disorder(const void *unused)
 	target_stop(&own);
 }
 
+/* ---- a session that is ended while it is opened ------------------------------------------------------- */
+
+struct race {
+	struct nl nl;
+	volatile uint32_t next; /* the id that comes next */
+	volatile int done;
+};
+
+/* On the same socket, which a thread of the owner may use: ids count up, so the next is known before it is. */
+static void *end_next(void *arg)
+{
+	struct race *race = arg;
+
+	while (!race->done) {
+		struct nl nl = race->nl; /* its own sequence */
+		struct vnl_msg m;
+
+		vnl_begin(&nl, &m, CKPT_CMD_DETACH, 0);
+		vnl_put_u32(&m, CKPT_A_SESSION, race->next);
+		((struct nlmsghdr *)m.buf)->nlmsg_len = m.len;
+		(void)send(nl.fd, m.buf, m.len, MSG_DONTWAIT);
+	}
+	return NULL;
+}
+
+static void open_raced(const void *unused)
+{
+	char drain[8192];
+	struct race race = {};
+	uint32_t first;
+	pthread_t thread;
+	struct vnl_msg m;
+	struct nl nl;
+
+	(void)unused;
+	CHECK(!vnl_open(&race.nl) && !vnl_session(&race.nl, 0, &first));
+	race.next = first + 1;
+	CHECK(!pthread_create(&thread, NULL, end_next, &race));
+	for (int round = scaled(4000); round > 0; round--) {
+		vnl_begin(&race.nl, &m, CKPT_CMD_OPEN, 0);
+		((struct nlmsghdr *)m.buf)->nlmsg_len = m.len;
+		if (send(race.nl.fd, m.buf, m.len, MSG_DONTWAIT) > 0)
+			race.next++;
+		while (recv(race.nl.fd, drain, sizeof(drain), MSG_DONTWAIT) > 0)
+			;
+	}
+	race.done = 1;
+	pthread_join(thread, NULL);
+	vnl_close(&race.nl);
+	/* Whatever became of them: with the socket all are gone, and the next one is in order. */
+	CHECK(!session_exists(first));
+	CHECK(!vnl_open(&nl) && !vnl_session(&nl, 0, &first) && session_exists(first));
+	vnl_close(&nl);
+}
+
 const struct test request_tests[] = {
 	{ "session/bad-requests", bad_requests, NULL, 0 },
 	{ "session/garbage", garbage, NULL, 0 },
 	{ "session/disorder", disorder, NULL, 0 },
+	{ "session/open-raced", open_raced, NULL, 0 },
 	{}
 };
