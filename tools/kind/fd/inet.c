@@ -339,6 +339,9 @@ static int inet_make(struct restore_ctx *r, const Ckpt__FdInet *m, int fd, struc
 
 	if (m->family != AF_INET && m->family != AF_INET6)
 		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "socket family %u", m->family);
+	rc = tcp_wait_check(m, err);
+	if (rc)
+		return rc;
 	/* Several sockets may share a port; what they want of that themselves is set at the end. */
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	rc = sockopts_restore(fd, m->opts, SOCKOPT_EARLY, err);

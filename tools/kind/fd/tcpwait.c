@@ -436,6 +436,34 @@ static bool is_there(const struct tcp_diags *all, const Ckpt__FdTcp *m)
 	return false;
 }
 
+static bool belongs(const Ckpt__FdInet *listener, const Ckpt__FdTcp *m)
+{
+	static const uint8_t any[16];
+	struct netlock_conn l, c;
+
+	if (!netlock_conn_set(&l, listener->name.data, listener->name.len, NULL, 0) ||
+	    !netlock_conn_set(&c, m->name.data, m->name.len, m->peer.data, m->peer.len) ||
+	    l.lport != c.lport || !c.rport)
+		return false;
+	return !memcmp(l.local, any, sizeof(any)) ||
+	       (l.family == c.family && !memcmp(l.local, c.local, sizeof(l.local)));
+}
+
+int tcp_wait_check(const Ckpt__FdInet *m, struct ckpt_err *err)
+{
+	for (size_t i = 0; i < m->n_waiting; i++) {
+		const Ckpt__FdTcp *w = m->waiting[i];
+
+		if (!m->listening || !belongs(m, w) || w->send_scale > 14 ||
+		    (w->state != TCP_ESTABLISHED && w->state != TCP_CLOSE_WAIT &&
+		     w->state != TCP_CLOSE))
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+					 "a connection in state %u that waits for another listener",
+					 w->state);
+	}
+	return 0;
+}
+
 size_t tcp_wait_put(Ckpt__FdTcp *const *v, size_t n)
 {
 	struct tcp_diags all = { 0 };

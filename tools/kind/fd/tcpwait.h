@@ -30,6 +30,9 @@ void tcp_wait_give(struct tcp_wait *w, bool elsewhere);
 /* Put back what was not given away, and forget all. How many of it are lost. @w may be NULL. */
 size_t tcp_wait_end(struct tcp_wait *w);
 
+/* Does all that waits in @m belong to the listener that it is? An image is not to make connections
+ * to somebody else. */
+int tcp_wait_check(const Ckpt__FdInet *m, struct ckpt_err *err) __must_check;
 /* Put connections into the backlog of who listens there, in this order. How many of them are lost:
  * where the kernel keeps no TIME_WAIT, where the backlog is shorter than it was. */
 size_t tcp_wait_put(Ckpt__FdTcp *const *v, size_t n);
