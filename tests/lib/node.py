@@ -45,7 +45,7 @@ class Peer:
 
     def wait_listening(self):
         def look():
-            m = re.search(r"^listening on (\S+)$", read(self.out), re.M)
+            m = re.search(r'^(?:listening on |{"event":"listening","at":")([^"\s]+)', read(self.out), re.M)
             if not m and self.ended() is not None:
                 raise Failure(f"ckpt receive ended: {self.text()}")
             return m
