@@ -17,6 +17,7 @@
 #include "kern/arch.h"
 #include "kern/timens.h"
 #include "kern/vdso.h"
+#include "kind/fd/sockopt.h"
 #include "kind/ipc.h"
 
 static uint64_t clock_ns(clockid_t id)
@@ -110,6 +111,7 @@ void dump_end(struct dump_ctx *d)
 	dump_pre_end(d);
 	dump_session_end(d);
 	dump_net_free(d);
+	sockopts_forget(d->sockopts);
 	ipc_free(&d->namespaces);
 	target_free(&d->target);
 	vma_iter_close(&d->iter);
@@ -358,6 +360,11 @@ const struct ckpt_dump_opts *dump_opts(const struct dump_ctx *d)
 struct ckpt_ui *dump_ui(const struct dump_ctx *d)
 {
 	return d->ui;
+}
+
+struct sockopt_defaults **dump_sockopt_defaults(struct dump_ctx *d)
+{
+	return &d->sockopts;
 }
 
 bool dump_has_pid(const struct dump_ctx *d, int pid)

@@ -122,6 +122,7 @@ struct dump_ctx {
 		size_t n, cap;
 	} masters;                /* numbers of pseudo-terminals whose master the tree holds */
 	struct unix_diags *diags; /* NULL until asked for */
+	struct sockopt_defaults *sockopts;
 	struct {
 		struct dump_anon {
 			ino_t ino;

@@ -219,6 +219,9 @@ bool dump_tree_has_master(struct dump_ctx *d, int index);
 /* All AF_UNIX sockets, asked for once. */
 int dump_unix_diags(struct dump_ctx *d, const struct unix_diags **ret,
 		    struct ckpt_err *err) __must_check;
+/* What new sockets are like, by what they are; made and filled by fd/sockopt.c. */
+struct sockopt_defaults;
+struct sockopt_defaults **dump_sockopt_defaults(struct dump_ctx *d);
 /* @fd is a connection of the tree that was saved: when the tree is ended it must go silently. Takes
  * a duplicate if need be. */
 int dump_net_conn(struct dump_ctx *d, int fd, struct ckpt_err *err) __must_check;

@@ -238,35 +238,85 @@ static bool is_multicast(int level, int name)
 				  name == IPV6_MULTICAST_LOOP || name == IPV6_MULTICAST_ALL);
 }
 
-int sockopts_dump(int fd, Ckpt__SockOpts **ret, struct ckpt_err *err)
+#define NO_OPTION UINT32_MAX
+
+/* What a new socket has. */
+struct sockopt_defaults {
+	struct sockopt_defaults *next;
+	int family, type, protocol;
+	struct value v[ARRAY_SIZE(table)]; /* of length NO_OPTION: none such */
+};
+
+void sockopts_forget(struct sockopt_defaults *all)
+{
+	while (all) {
+		struct sockopt_defaults *next = all->next;
+
+		free(all);
+		all = next;
+	}
+}
+
+/* Can a socket of this family and protocol have option @i? */
+static bool is_asked(size_t i, int family, int protocol)
+{
+	if (table[i].level != SOL_SOCKET && family == AF_UNIX)
+		return false;
+	return !((table[i].level == IPPROTO_IPV6 && family != AF_INET6) ||
+		 (table[i].level == IPPROTO_TCP && protocol != IPPROTO_TCP) ||
+		 (protocol == IPPROTO_TCP && is_multicast(table[i].level, table[i].name)) ||
+		 (table[i].level == IPPROTO_UDP && protocol != IPPROTO_UDP));
+}
+
+/* Asked once a dump: while the tree stands still the system's defaults are what they are. */
+static int defaults_find(struct dump_ctx *d, int family, int type, int protocol,
+			 const struct sockopt_defaults **ret, struct ckpt_err *err)
+{
+	struct sockopt_defaults **all = dump_sockopt_defaults(d), *def;
+	auto_fd fresh = -1;
+
+	for (def = *all; def; def = def->next)
+		if (def->family == family && def->type == type && def->protocol == protocol) {
+			*ret = def;
+			return 0;
+		}
+	fresh = socket(family, type | SOCK_CLOEXEC, protocol);
+	if (fresh < 0)
+		return ckpt_fail_errno(err, E_KERNEL, -errno,
+				       "cannot make a socket to compare with");
+	def = calloc(1, sizeof(*def));
+	if (!def)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	*def = (struct sockopt_defaults) { *all, family, type, protocol, { { { 0 }, 0 } } };
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		if (is_asked(i, family, protocol) &&
+		    !value_get(fresh, table[i].level, table[i].name, &def->v[i]))
+			def->v[i].len = NO_OPTION;
+	*ret = *all = def;
+	return 0;
+}
+
+int sockopts_dump(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret, struct ckpt_err *err)
 {
 	int family = sockopt_get(fd, SOL_SOCKET, SO_DOMAIN), lock;
 	int protocol = sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL);
-	auto_fd fresh =
-		socket(family, sockopt_get(fd, SOL_SOCKET, SO_TYPE) | SOCK_CLOEXEC, protocol);
 	Ckpt__SockOpts *m = kind_msg_new(&ckpt__sock_opts__descriptor);
+	const struct sockopt_defaults *def = NULL;
 
 	if (!m)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	*ret = m; /* freed with the message it belongs to, whatever happens below */
-	if (fresh < 0)
-		return ckpt_fail_errno(err, E_KERNEL, -errno,
-				       "cannot make a socket to compare with");
+	if (defaults_find(d, family, sockopt_get(fd, SOL_SOCKET, SO_TYPE), protocol, &def, err))
+		return err->code;
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-		struct value v, def;
+		struct value v;
 
-		if (table[i].level != SOL_SOCKET && family == AF_UNIX)
+		if (!is_asked(i, family, protocol) ||
+		    !value_get(fd, table[i].level, table[i].name, &v))
 			continue;
-		if ((table[i].level == IPPROTO_IPV6 && family != AF_INET6) ||
-		    (table[i].level == IPPROTO_TCP && protocol != IPPROTO_TCP) ||
-		    (protocol == IPPROTO_TCP && is_multicast(table[i].level, table[i].name)) ||
-		    (table[i].level == IPPROTO_UDP && protocol != IPPROTO_UDP))
+		if (def->v[i].len == v.len && !memcmp(def->v[i].v, v.v, v.len))
 			continue;
-		if (!value_get(fd, table[i].level, table[i].name, &v) ||
-		    is_of_connection(fd, table[i].level, table[i].name))
-			continue;
-		if (value_get(fresh, table[i].level, table[i].name, &def) && def.len == v.len &&
-		    !memcmp(def.v, v.v, v.len))
+		if (is_of_connection(fd, table[i].level, table[i].name))
 			continue;
 		if (opt_push(m, table[i].level, table[i].name, &v))
 			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");

@@ -124,7 +124,7 @@ static int tcp_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 		return ckpt_fail(err, E_TCP, -EAGAIN, "the connection ended during the dump");
 	if (!m->dropped)
 		rc = kept_dump(d, f, m, err);
-	return rc ? rc : sockopts_dump(f->local, &m->opts, err);
+	return rc ? rc : sockopts_dump(d, f->local, &m->opts, err);
 }
 
 static int kept_restore(struct restore_ctx *r, const Ckpt__FdTcp *m, int fd, struct ckpt_err *err)
