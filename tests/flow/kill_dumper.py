@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# t: timeout=400
+# t: timeout=900
 """ckpt is killed at 500 random instants of a dump: the program runs on, untraced and unstopped, and can
 still be dumped, killed and restored afterwards. At most one mapping of ckpt is left, until the next dump."""
 import os

@@ -29,10 +29,16 @@ $(FUZZERS): $(B)/tests/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h) $(B)/ob
 	@clang $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -Wl,--allow-multiple-definition \
 		$(CPPFLAGS_ALL) $(PKG_CFLAGS) -o $@ $< $(B)/obj-fuzz/ckpt.a $(PKG_LIBS)
 
+# In a folder that everybody can reach: some give up their rights. What they find comes into build/fuzz/NAME.
 fuzz: $(FUZZERS)
-	@for f in $(FUZZ); do mkdir -p $(B)/fuzz/$$f && chmod 777 $(B)/fuzz/$$f $(B)/fuzz && T_DIR=$(B)/fuzz ASAN_OPTIONS=allocator_may_return_null=1 \
-		unshare --pid --fork --mount-proc $(B)/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=3000 \
-		-artifact_prefix=$(B)/fuzz/$$f- $(B)/fuzz/$$f tests/fuzz/corpus/$$f || exit 1; done
+	@for f in $(FUZZ); do \
+		mkdir -p $(B)/fuzz/$$f && d=$$(mktemp -d /var/tmp/ckpt-fuzz-XXXXXX) && mkdir $$d/c && \
+		cp -r tests/fuzz/corpus/$$f/. $(B)/fuzz/$$f/. $$d/c && chmod -R a+rwX $$d || exit 1; \
+		T_DIR=$$d ASAN_OPTIONS=allocator_may_return_null=1 unshare --pid --fork --kill-child --mount-proc $(B)/tests/fuzz/$$f \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=3000 -artifact_prefix=$$d/$$f- $$d/c; rc=$$?; \
+		cp -r $$d/c/. $(B)/fuzz/$$f; mv $$d/$$f-* $(B)/fuzz/ 2>/dev/null; rm -rf $$d; \
+		[ $$rc = 0 ] || exit 1; \
+	done
 
 corpus: all tests
 	@tests/fuzz/make-corpus
