@@ -893,6 +893,8 @@ static void test_wild(void **state)
 	tell(f, 'W');
 	wild_pass(f, &m, true);
 	for (int i = 0; i < 80; i++) {
+		/* Every other time by two threads. */
+		f->t.split_bytes = i % 2 ? 4ul << 20 : 0;
 		tell(f, 'X');
 		wild_pass(f, &m, false);
 	}

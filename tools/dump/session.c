@@ -131,8 +131,11 @@ static int session_each(struct dump_tracking *tr, bool arms,
 		struct ckpt_err gone = { 0 };
 
 		if (proc_stat_read(s->trackers.v[i]->pid, &st, &gone) ||
-		    st.start_time != s->trackers.v[i]->start_time)
+		    st.start_time != s->trackers.v[i]->start_time) {
+			/* It has ended: the keeper need not know of it any more. */
+			tracker_detach(s->trackers.v[i]);
 			continue;
+		}
 		s->started |= arms;
 		rc = fn(arg, s->trackers.v[i]);
 	}
@@ -298,6 +301,14 @@ static int session_open(struct dump_ctx *d, struct dump_session *s, struct ckpt_
 	return check_parent(d, s, err);
 }
 
+/* What it finds out about the kernel need not be found out while the program stands still. */
+static int look_at_kernel(void *arg, struct tracker *t)
+{
+	(void)arg;
+	(void)tracker_begin(t);
+	return 0;
+}
+
 int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err)
 {
 	static char *required[] = { (char *)"chain" };
@@ -317,6 +328,8 @@ int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err)
 		return rc;
 	d->tracking = &s->tracking;
 	if (s->tracking.increment) {
+		if (s->ops->live)
+			(void)session_each(&s->tracking, false, look_at_kernel, NULL);
 		d->parent = &s->parent;
 		d->inv.parent_id = s->parent.inv->content_id;
 		d->inv.parent_path = s->parent.path;

@@ -77,8 +77,9 @@ struct tracker {
 	int pid;                     /* as this process sees it */
 	int fd;                      /* of the back end, -1 none */
 	void *state;                 /* of the back end in this process */
-	unsigned int facts;          /* of the back end about this kernel; 0: not known yet */
-	int pagemap_fd;              /* of the address space that pid had at tracker_begin() */
+	uint64_t split_bytes; /* from this size on two threads look at a range; 0: what is usual */
+	unsigned int facts;   /* of the back end about this kernel; 0: not known yet */
+	int pagemap_fd;       /* of the address space that pid had at tracker_begin() */
 	void *buf;
 	uint64_t start_time; /* /proc/PID/stat: a recycled pid is another program */
 };

@@ -20,6 +20,8 @@
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -449,6 +451,76 @@ static int find_changed(struct tracker *t, uint64_t start, uint64_t end, struct 
 	return !rc && ask ? add_holes(t, found, told, end) : rc;
 }
 
+/* A large range in pieces, of which each thread takes the next: page tables are not spread evenly.
+ */
+#define SPLIT_BYTES (1ull << 30) /* a scan of less takes hardly longer than to start a thread */
+#define SPLIT_PIECES 32u
+
+struct finder {
+	const struct tracker *t;
+	uint64_t start, end, piece;
+	struct areas *found; /* of each piece */
+	size_t n;
+	atomic_size_t next;
+	atomic_int rc;
+};
+
+static void find_pieces(struct finder *f, void *buf)
+{
+	struct tracker own = *f->t;
+	size_t i;
+
+	own.buf = buf;
+	while ((i = atomic_fetch_add(&f->next, 1)) < f->n && !atomic_load(&f->rc)) {
+		uint64_t start = i ? f->start + i * f->piece : f->start;
+		uint64_t end = i + 1 < f->n ? f->start + (i + 1) * f->piece : f->end;
+		int rc;
+
+		/* No page table is looked at by both. */
+		start = i ? start & ~(uint64_t)(TABLE_BYTES - 1) : start;
+		end = i + 1 < f->n ? end & ~(uint64_t)(TABLE_BYTES - 1) : end;
+		rc = find_changed(&own, start, end, &f->found[i]);
+		if (rc)
+			atomic_store(&f->rc, rc);
+	}
+}
+
+static void *find_other(void *arg)
+{
+	auto_free void *buf = malloc(SCAN_BUF_BYTES);
+
+	/* The first thread does it alone then. */
+	if (buf)
+		find_pieces(arg, buf);
+	return NULL;
+}
+
+static int find_split(struct tracker *t, uint64_t start, uint64_t end, struct areas *found)
+{
+	struct finder f = { .t = t, .start = start, .end = end };
+	pthread_t other;
+	bool two;
+	int rc;
+
+	f.piece = ((end - start) / SPLIT_PIECES | (TABLE_BYTES - 1)) + 1;
+	f.n = (size_t)((end - start - 1) / f.piece + 1);
+	f.found = calloc(f.n, sizeof(*f.found));
+	if (!f.found)
+		return -ENOMEM;
+	two = !pthread_create(&other, NULL, find_other, &f);
+	find_pieces(&f, t->buf);
+	if (two)
+		(void)pthread_join(other, NULL);
+	rc = atomic_load(&f.rc);
+	for (size_t i = 0; i < f.n; i++) {
+		for (size_t k = 0; !rc && k < f.found[i].n; k++)
+			rc = area_add(found, f.found[i].v[k].start, f.found[i].v[k].end);
+		vec_free(&f.found[i]);
+	}
+	free(f.found);
+	return rc;
+}
+
 /* Does a scan for what is written find memory that has no page table? 6.18 does, the first
  * with PAGEMAP_SCAN did not. */
 static bool holes_told(const struct tracker *self, char *p)
@@ -513,7 +585,9 @@ static int collect_changed(struct tracker *t, uint64_t start, uint64_t end, unsi
 {
 	struct areas found = { 0 };
 	uint64_t at = start;
-	int rc = find_changed(t, start, end, &found);
+	uint64_t split = t->split_bytes ? t->split_bytes : SPLIT_BYTES;
+	int rc = end - start >= split ? find_split(t, start, end, &found)
+				      : find_changed(t, start, end, &found);
 
 	for (size_t i = 0; !rc && i < found.n; i++) {
 		const struct area *a = &found.v[i];
