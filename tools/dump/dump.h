@@ -53,6 +53,8 @@ struct dump_tracking {
 	 * @fn returns ends it. NULL: nobody knows before the freeze. */
 	int (*each)(struct dump_tracking *tr, bool arms, int (*fn)(void *arg, struct tracker *t),
 		    void *arg);
+	bool ranges;    /* with @had: what it has not in a range that is the same as before may be
+			 * collected while that is told of */
 	bool arm;       /* begin the next epoch */
 	bool increment; /* pages that were not written are not saved: CKPT_RUN_PARENT */
 };

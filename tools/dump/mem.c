@@ -23,11 +23,12 @@ struct anon_walk {
 	struct dump_ctx *d;
 	struct dump_pages *pages;
 	int mem_fd;
-	bool increment; /* what was not written is in the parent */
-	bool backed;    /* a hole shows a file: a page of zeros is content */
-	bool frozen;    /* a fork would not inherit it as it is */
-	bool keep;      /* the tracker keeps what was written */
-	bool unkept;    /* but not this */
+	bool increment;          /* what was not written is in the parent */
+	bool backed;             /* a hole shows a file: a page of zeros is content */
+	bool frozen;             /* a fork would not inherit it as it is */
+	bool keep;               /* the tracker keeps what was written */
+	bool unkept;             /* but not this */
+	struct tracker *tracker; /* being asked */
 };
 
 static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
@@ -140,15 +141,23 @@ static int tracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int f
 		return anon_run(arg, addr, npages,
 				(flags & TRACK_ZERO ? PAGEMAP_ZERO : 0) |
 					(flags & TRACK_GUARD ? PAGEMAP_GUARD : 0));
-	if (flags & TRACK_SAME)
+	if ((flags & TRACK_SAME) && !w->d->tracking->had)
 		return parent_run(w, addr, npages, true);
 	while (npages) {
 		struct dump_tracking *tr = w->d->tracking;
 		bool had = true;
 		uint64_t n = tr->had ? tr->had(tr, w->pages->pid, addr, npages, &had) : npages;
 
-		if (!had && anon_run(arg, addr, n, 0))
+		/* There may be no pages, or some that cost nothing: nobody looked so far. */
+		if (!had && (flags & TRACK_SAME)) {
+			int rc = tracker_collect(w->tracker, addr, addr + n * CKPT_PAGE, TRACK_ANON,
+						 tracked_run, w);
+
+			if (rc)
+				return rc;
+		} else if (!had && anon_run(arg, addr, n, 0)) {
 			return -ENOMEM;
+		}
 		if (had && parent_run(w, addr, n, false))
 			return -ENOMEM;
 		addr += n * CKPT_PAGE;
@@ -203,6 +212,9 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 		(t && w->d->tracking->arm ? TRACK_ARM : 0) |
 		(w->increment && w->d->parent && ranges_told(w->d, t) ? TRACK_RANGES : 0);
 
+	if (w->increment && w->d->tracking->ranges)
+		how |= TRACK_RANGES;
+	w->tracker = t;
 	w->keep = !rc && t && w->increment && w->d->tracking->arm &&
 		  w->d->opts->end == TARGET_RUN && tracker_keeps(t);
 	if (w->keep)

@@ -316,6 +316,7 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	r->tracking.tracker = rounds_tracker;
 	r->tracking.had = rounds_had;
 	r->tracking.increment = true;
+	r->tracking.ranges = ops == &track_wp_async;
 	r->buf = aligned_alloc(CKPT_PAGE, (size_t)PUMP_PARCELS * MIG_PAGES_MAX * CKPT_PAGE);
 	r->xor = malloc((size_t)MIG_PAGES_MAX * CKPT_PAGE);
 	r->cache = delta_open(s->opts->delta_cache);

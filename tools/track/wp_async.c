@@ -589,6 +589,11 @@ static int collect_changed(struct tracker *t, uint64_t start, uint64_t end, unsi
 	int rc = end - start >= split ? find_split(t, start, end, &found)
 				      : find_changed(t, start, end, &found);
 
+	/* Who does not arm registers nothing: what is new here is looked at page by page. */
+	if (rc == -ESTALE && !(how & TRACK_ARM)) {
+		vec_free(&found);
+		return collect_pages(t, start, end, how, fn, arg);
+	}
 	for (size_t i = 0; !rc && i < found.n; i++) {
 		const struct area *a = &found.v[i];
 
@@ -607,7 +612,7 @@ static int collect_changed(struct tracker *t, uint64_t start, uint64_t end, unsi
 /* Where is it quicker? */
 static bool by_changes(const struct tracker *t, uint64_t start, uint64_t end, unsigned int how)
 {
-	const unsigned int need = TRACK_ARM | TRACK_RANGES | TRACK_ANON;
+	const unsigned int need = TRACK_RANGES | TRACK_ANON;
 
 	return (how & need) == need && end - start >= SMALL_BYTES &&
 	       ((t->facts & FACT_HOLES_TOLD) || end - start <= ASK_BYTES);
