@@ -43,7 +43,7 @@ struct passage {
 	struct inject in;
 	struct thread_work first;
 	uint64_t from; /* where threads may use the arena */
-	bool confined; /* by strict seccomp */
+	bool confined; /* by seccomp */
 };
 
 /* Three processes are on the way at a time: while one does what it was asked, ckpt has to do with
@@ -410,10 +410,11 @@ static int passage_begin(struct dump_ctx *d, struct passage *p, size_t at, struc
 	}
 	if (!rc)
 		rc = dump_facts_status(task->pid, task->threads.v[0].tid, &p->first.status, err);
-	/* Should ckpt die, it is not allowed to clean up: the shorter it is inside, the better. */
+	/* Should ckpt die, it may not be allowed to clean up: the shorter it is inside, the better.
+	 */
 	if (!rc)
 		p->confined = proc_field_num(p->first.status, "Seccomp", 0, 10, &seccomp) &&
-			      seccomp == SECCOMP_MODE_STRICT;
+			      seccomp != SECCOMP_MODE_DISABLED;
 	if (!rc && task->files_of != at)
 		msg->fdtable = d->tasks.v[task->files_of]->fdtable;
 	else if (!rc)
