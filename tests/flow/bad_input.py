@@ -8,11 +8,23 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 
 from sandbox import BUILD, check, main, pids, read, state
 
 SIMPLE = os.path.join(BUILD, "tests/kind/task_simple")
+
+
+# A shell might wait for its child after all.
+ZOMBIE = """
+import os, signal
+child = os.fork()
+if not child:
+    os._exit(3)
+print(child, flush=True)
+signal.pause()
+"""
 
 
 def expect(res, code, error, *texts):
@@ -83,6 +95,14 @@ def mistakes(box):
             res = box.run(prefix + words)
             expect(res, code, r"E-[A-Z-]+", text)
             no_litter(box.image)
+    # The socket of a program that lives is not taken away from it.
+    path = os.path.join(box.dir, "taken")
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(path)
+        taken.listen()
+        expect(box.run_ckpt("receive", "--unix", path), 1, "E-PEER", "→ another program does")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
     # A second pair over the first would lock the other node out.
     keys = os.path.join(box.dir, "keys")
     check(box.run_ckpt("keygen", "-o", keys).code == 0, "a pair of keys")
@@ -104,7 +124,7 @@ def targets(box):
     # A zombie, of a parent that does not wait for it.
     path = os.path.join(box.dir, "zombie")
     with open(path, "w") as f:
-        parent = box.spawn(["sh", "-c", "sh -c 'exit 3' & echo $!; exec sleep 1000"], f, None)
+        parent = box.spawn(["/usr/bin/python3", "-c", ZOMBIE], f, None)
     parent.returncode = 0
     box.wait(lambda: read(path).strip() and state(int(read(path))) == "Z", "a zombie")
     expect(dump(int(read(path))), 3, "E-BAD-TARGET", "zombie")

@@ -13,12 +13,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "kern/sockdiag.h"
 
 #define GATHER_BYTES (256u << 10)
 #define LARGE_BYTES (GATHER_BYTES / 4) /* not gathered */
@@ -543,10 +545,29 @@ static int listen_fail(struct ckpt_err *err, int rc, const char *at)
 {
 	(void)ckpt_fail_errno(err, E_PEER, rc, "cannot listen at %s", at);
 	if (rc == -EADDRINUSE)
-		return ckpt_remedy(err, "another program does: end it, or name another port");
+		return ckpt_remedy(err, "another program does: end it, or name another place");
 	if (rc == -EADDRNOTAVAIL)
 		return ckpt_remedy(err, "name an address of this node: ip address");
 	return ckpt_remedy(err, "name another place to listen at");
+}
+
+/* Does a living program listen at this socket? Where the kernel does not tell: no. */
+static bool is_listened_at(const struct stat *st)
+{
+	struct unix_diags all;
+	struct ckpt_err ignore = { 0 };
+	bool found = false;
+
+	if (sockdiag_unix_read(&all, &ignore))
+		return false;
+	for (size_t i = 0; i < all.listeners.n && !found; i++) {
+		const struct unix_diag *d = sockdiag_unix_find(&all, all.listeners.v[i]);
+
+		found = d && d->file_ino == (uint32_t)st->st_ino &&
+			d->file_dev == (major(st->st_dev) << 20 | minor(st->st_dev));
+	}
+	sockdiag_unix_free(&all);
+	return found;
 }
 
 static int listen_unix(const char *path, int *ret_fd, char *ret_name, struct ckpt_err *err)
@@ -560,8 +581,11 @@ static int listen_unix(const char *path, int *ret_fd, char *ret_name, struct ckp
 	if (rc)
 		return rc;
 	/* What a dead receive left; anything else than a socket is not ours. */
-	if (!lstat(path, &st) && S_ISSOCK(st.st_mode))
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
+		if (is_listened_at(&st))
+			return listen_fail(err, -EADDRINUSE, path);
 		(void)unlink(path);
+	}
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	old = umask(0177);
 	rc = fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) || listen(fd, 16) ? -errno : 0;
