@@ -124,11 +124,12 @@ static void setup_writers(struct env *e)
 	e->base = (e->base + CHUNK - 1) & ~(CHUNK - 1);
 	madvise((void *)e->base, SPREAD * CHUNK, huge_writers ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	e->pages = 1;
-	for (int t = 0; t < THREADS; t++) {
+	/* All before the first writes: a page that has come back leaves a hole, which mmap() would give away. */
+	for (int t = 0; t < THREADS; t++)
 		writers[t] = (struct writer){ e, t, wild_writers,
 					      mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) };
+	for (int t = 0; t < THREADS; t++)
 		pthread_create(&threads[t], NULL, write_on, &writers[t]);
-	}
 }
 
 static void step_stop(struct env *e, int step)
