@@ -59,7 +59,9 @@ def body(box):
                 break
             shutil.rmtree(image, ignore_errors=True)
         keeper = [k for k in pids() if read(f"/proc/{k}/comm").strip() == "ckpt-keeper"]
-        seen.append([used(p.pid), used(keeper[0]) if keeper else None, len(os.listdir(series))])
+        # A series that could not begin leaves no directory.
+        made = os.listdir(series) if os.path.isdir(series) else []
+        seen.append([used(p.pid), used(keeper[0]) if keeper else None, len(made)])
         box.log(f"at {at}: ckpt, keeper (descriptors, KiB), directories: {seen[-1]}")
     box.wait(ended, "the last checkpoint", timeout=3600)
     p.returncode = 0
