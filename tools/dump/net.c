@@ -19,6 +19,7 @@
 #include "dump/dump.h"
 #include "kern/guard.h"
 #include "kind/fd/inet.h"
+#include "kind/fd/tcprepair.h"
 #include "kind/fd/tcpwait.h"
 
 #define BIT(s) (1u << (s))
@@ -29,8 +30,6 @@
 	 BIT(TCP_CLOSING))
 
 #define HANDSHAKE_WAIT_US 200000u
-
-enum { REPAIR_OFF_NO_PROBE = -1, REPAIR_ON = 1 };
 
 struct dump_net_fd {
 	int fd, reuse;
@@ -180,7 +179,7 @@ int dump_net_conn(struct dump_ctx *d, int fd, struct ckpt_err *err)
 
 static void repair(const struct dump_net_fd *f, int how)
 {
-	(void)setsockopt(f->fd, IPPROTO_TCP, TCP_REPAIR, &how, sizeof(how));
+	(void)tcp_set(f->fd, TCP_REPAIR, how);
 	if (how != REPAIR_ON)
 		(void)setsockopt(f->fd, SOL_SOCKET, SO_REUSEADDR, &f->reuse, sizeof(f->reuse));
 }

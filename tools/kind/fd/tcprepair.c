@@ -20,8 +20,6 @@
 #include "kern/tcpraw.h"
 #include "kind/fd/sockopt.h"
 
-enum { REPAIR_OFF_NO_PROBE = -1, REPAIR_OFF = 0, REPAIR_ON = 1 };
-
 /* Part of a segment at the head of the queue may be acknowledged already. */
 #define SEGMENT_MAX (64u << 10)
 #define QUEUE_MAX (1u << 30)
@@ -41,9 +39,20 @@ static const struct {
 	[TCP_CLOSING] = { .sent = true, .received = true, .known = true },
 };
 
-static int set(int fd, int name, int v)
+int tcp_set(int fd, int name, int v)
 {
 	return setsockopt(fd, IPPROTO_TCP, name, &v, sizeof(v)) ? -errno : 0;
+}
+
+int tcp_set_numbers(int fd, uint32_t send, uint32_t receive)
+{
+	int rc = tcp_set(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
+
+	if (!rc)
+		rc = tcp_set(fd, TCP_QUEUE_SEQ, (int)receive);
+	if (!rc)
+		rc = tcp_set(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
+	return rc ? rc : tcp_set(fd, TCP_QUEUE_SEQ, (int)send);
 }
 
 static int get(int fd, int name, uint32_t *ret)
@@ -82,11 +91,11 @@ static int marks_read(int fd, struct marks *ret)
 	int rc;
 
 	memset(ret, 0, sizeof(*ret));
-	rc = set(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
+	rc = tcp_set(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
 	if (!rc)
 		rc = get(fd, TCP_QUEUE_SEQ, &ret->send_seq);
 	if (!rc)
-		rc = set(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
+		rc = tcp_set(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
 	if (!rc)
 		rc = get(fd, TCP_QUEUE_SEQ, &ret->recv_seq);
 	if (!rc && (ioctl(fd, SIOCOUTQ, &ret->outq) || ioctl(fd, SIOCOUTQNSD, &ret->unsent) ||
@@ -122,7 +131,7 @@ static int queue_peek(int fd, int queue, size_t want, char **ret_buf, const char
 		return -ENOMEM;
 	if (!want)
 		return 0;
-	rc = set(fd, TCP_REPAIR_QUEUE, queue);
+	rc = tcp_set(fd, TCP_REPAIR_QUEUE, queue);
 	if (rc)
 		return rc;
 	n = recv(fd, *ret_buf, room, MSG_PEEK | MSG_DONTWAIT);
@@ -219,7 +228,7 @@ static int capture_guarded(void *arg)
 	int peek_off = sockopt_get(c->fd, SOL_SOCKET, SO_PEEK_OFF), none = -1;
 
 	c->what = "its repair mode";
-	c->rc = set(c->fd, TCP_REPAIR, REPAIR_ON);
+	c->rc = tcp_set(c->fd, TCP_REPAIR, REPAIR_ON);
 	if (c->rc)
 		return 0;
 	(void)ckpt_fault("tcp.repair");
@@ -232,8 +241,8 @@ static int capture_guarded(void *arg)
 	}
 	if (peek_off >= 0)
 		(void)setsockopt(c->fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off));
-	(void)set(c->fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
-	(void)set(c->fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
+	(void)tcp_set(c->fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
+	(void)tcp_set(c->fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
 	/* Repair mode has a hand in it. */
 	(void)setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
 	return 0;
@@ -246,7 +255,7 @@ int tcp_capture(int fd, Ckpt__FdTcp *m, struct ckpt_err *err)
 	int reuse = sockopt_get(fd, SOL_SOCKET, SO_REUSEADDR), rc = guard_run(capture_guarded, &c);
 
 	if (rc) { /* somebody killed the helper */
-		(void)set(fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
+		(void)tcp_set(fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
 		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
 	}
 	rc = rc ? rc : c.rc;
@@ -270,7 +279,7 @@ static int fail(struct ckpt_err *err, int rc, const char *what)
 
 static int fill(int fd, int queue, const ProtobufCBinaryData *b)
 {
-	int rc = set(fd, TCP_REPAIR_QUEUE, queue);
+	int rc = tcp_set(fd, TCP_REPAIR_QUEUE, queue);
 
 	for (size_t at = 0; !rc && at < b->len;) {
 		size_t n = b->len - at < SEGMENT_MAX ? b->len - at : SEGMENT_MAX;
@@ -317,7 +326,7 @@ static int options_write(int fd, const Ckpt__FdTcp *m)
 		o[n++] = (struct tcp_repair_opt) { TCPOPT_TIMESTAMP, 0 };
 	if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, o, (socklen_t)(n * sizeof(*o))))
 		return -errno;
-	return m->timestamps ? set(fd, TCP_TIMESTAMP, (int)m->timestamp) : 0;
+	return m->timestamps ? tcp_set(fd, TCP_TIMESTAMP, (int)m->timestamp) : 0;
 }
 
 static int window_write(int fd, const Ckpt__FdTcp *m)
@@ -364,7 +373,7 @@ static int peer_says(int fd, const Ckpt__FdTcp *m, uint8_t flags, int state)
 
 static int we_end(int fd)
 {
-	int rc = set(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
+	int rc = tcp_set(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
 
 	return rc ? rc : shutdown(fd, SHUT_WR) ? -errno : 0;
 }
@@ -397,18 +406,11 @@ static int state_reach(int fd, const Ckpt__FdTcp *m)
 
 static int connect_again(int fd, const Ckpt__FdTcp *m, struct ckpt_err *err)
 {
-	uint32_t first_sent,
-		first_read = m->recv_seq - (uint32_t)m->unread.len - states[m->state].received;
-	int rc = set(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
+	uint32_t first_read = m->recv_seq - (uint32_t)m->unread.len - states[m->state].received;
+	uint32_t first_sent = m->send_seq - (uint32_t)m->unacked.len - (uint32_t)m->unsent.len -
+			      states[m->state].sent;
+	int rc = tcp_set_numbers(fd, first_sent, first_read);
 
-	first_sent = m->send_seq - (uint32_t)m->unacked.len - (uint32_t)m->unsent.len -
-		     states[m->state].sent;
-	if (!rc)
-		rc = set(fd, TCP_QUEUE_SEQ, (int)first_sent);
-	if (!rc)
-		rc = set(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
-	if (!rc)
-		rc = set(fd, TCP_QUEUE_SEQ, (int)first_read);
 	if (rc)
 		return fail(err, rc, "set its sequence numbers");
 	if (connect(fd, (void *)m->peer.data, (socklen_t)m->peer.len)) {
@@ -467,8 +469,8 @@ int tcp_arrive(int fd, const Ckpt__FdTcp *m)
 
 void tcp_go(int fd, const Ckpt__FdTcp *m)
 {
-	(void)set(fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
-	(void)set(fd, TCP_REPAIR, REPAIR_OFF);
+	(void)tcp_set(fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
+	(void)tcp_set(fd, TCP_REPAIR, REPAIR_OFF);
 	for (size_t at = 0; at < m->unsent.len;) {
 		ssize_t n = send(fd, m->unsent.data + at, m->unsent.len - at,
 				 MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -507,7 +509,7 @@ static void each_connection(int pid, void (*fn)(int fd))
 
 static void silence(int fd)
 {
-	(void)set(fd, TCP_REPAIR, REPAIR_ON);
+	(void)tcp_set(fd, TCP_REPAIR, REPAIR_ON);
 }
 
 void tcp_silence_task(int pid)
@@ -521,7 +523,7 @@ static void reset(int fd)
 
 	if (sockopt_get(fd, IPPROTO_TCP, TCP_REPAIR) != REPAIR_ON)
 		return;
-	(void)set(fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
+	(void)tcp_set(fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
 	/* The peer is told, and the program finds ECONNRESET. */
 	(void)connect(fd, &none, sizeof(none));
 }

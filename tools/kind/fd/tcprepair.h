@@ -13,6 +13,14 @@
 #include "fd_tcp.pb-c.h"
 #include "kind/kind.h"
 
+enum { REPAIR_OFF_NO_PROBE = -1, REPAIR_OFF = 0, REPAIR_ON = 1 };
+
+/* Set an integer option of IPPROTO_TCP. 0 or -errno. */
+int tcp_set(int fd, int name, int v);
+/* In repair mode: the next numbers to be sent and received. It is left at the queue of what is to
+ * be sent. 0 or -errno. */
+int tcp_set_numbers(int fd, uint32_t send, uint32_t receive);
+
 /* TCP_ESTABLISHED …, or -1. */
 int tcp_state(int fd);
 

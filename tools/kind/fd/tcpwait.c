@@ -29,8 +29,6 @@
 #define WINDOW 65535u
 #define WAIT_US 1000000u
 
-enum { REPAIR_OFF_NO_PROBE = -1, REPAIR_ON = 1 };
-
 struct waiting {
 	int fd;
 	Ckpt__FdTcp *m;
@@ -44,11 +42,6 @@ struct tcp_wait {
 	struct heir heir;
 	bool taking, elsewhere;
 };
-
-static int set(int fd, int name, int v)
-{
-	return setsockopt(fd, IPPROTO_TCP, name, &v, sizeof(v)) ? -errno : 0;
-}
 
 /* ---- out of the backlog ------------------------------------------------------------------ */
 
@@ -92,9 +85,8 @@ static int capture(struct take *t, const struct waiting *s)
 	int rc = 0;
 
 	if (tcp_state(s->fd) != TCP_CLOSE) {
-		(void)set(s->fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
 		rc = tcp_capture(s->fd, s->m, &t->err);
-		(void)set(s->fd, TCP_REPAIR, REPAIR_ON);
+		(void)tcp_set(s->fd, TCP_REPAIR, REPAIR_ON);
 		if (!rc || tcp_state(s->fd) != TCP_CLOSE)
 			return rc;
 		ckpt_err_clear(&t->err);
@@ -115,20 +107,18 @@ static int take_one(struct take *t)
 	if (poll(&p, 1, 0) != 1)
 		return 0;
 	s = vec_push(&t->w->all);
-	if (!s || !(s->m = kind_msg_new(&ckpt__fd_tcp__descriptor)))
-		rc = -ENOMEM;
-	else
-		s->fd = accept4(t->listener, (void *)&peer, &peer_len, SOCK_CLOEXEC);
-	if (!s || !s->m || s->fd < 0) {
-		rc = s && s->m ? -errno : -ENOMEM;
-		if (s) {
-			free(s->m);
-			t->w->all.n--;
-		}
+	if (!s)
+		return -ENOMEM;
+	s->m = kind_msg_new(&ckpt__fd_tcp__descriptor);
+	s->fd = s->m ? accept4(t->listener, (void *)&peer, &peer_len, SOCK_CLOEXEC) : -1;
+	if (s->fd < 0) {
+		rc = s->m ? -errno : -ENOMEM;
+		free(s->m);
+		t->w->all.n--;
 		return rc == -EAGAIN ? 0 : rc;
 	}
 	/* Should this be all of us that is left, it ends without a word. */
-	(void)set(s->fd, TCP_REPAIR, REPAIR_ON);
+	(void)tcp_set(s->fd, TCP_REPAIR, REPAIR_ON);
 	s->m->family = peer.ss_family;
 	rc = getsockname(s->fd, (void *)&name, &name_len) ? -errno : 0;
 	if (!rc)
@@ -162,7 +152,7 @@ static size_t put_back(struct tcp_wait *w)
 	for (size_t i = 0; i < w->all.n; i++) {
 		struct waiting *s = &w->all.v[i];
 
-		(void)set(s->fd, TCP_REPAIR, REPAIR_ON);
+		(void)tcp_set(s->fd, TCP_REPAIR, REPAIR_ON);
 		(void)close(s->fd);
 		/* What could not be read is reset. */
 		if (!s->m->state)
@@ -283,7 +273,7 @@ static int bound(const struct put *p)
 	auto_fd fd = socket((int)p->m->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	/* In repair mode a port may be taken by many. */
-	if (fd < 0 || set(fd, TCP_REPAIR, REPAIR_ON) ||
+	if (fd < 0 || tcp_set(fd, TCP_REPAIR, REPAIR_ON) ||
 	    bind(fd, (void *)p->m->name.data, (socklen_t)p->m->name.len))
 		return -errno;
 	return take_fd(&fd);
@@ -300,12 +290,12 @@ static bool clock_goes_on(const struct put *p)
 	socklen_t len = sizeof(uint32_t);
 	uint32_t now;
 
-	if (fd < 0 || set(fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE))
+	if (fd < 0 || tcp_set(fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE))
 		return false;
 	(void)connect(fd, (void *)p->m->peer.data, (socklen_t)p->m->peer.len);
 	if (getsockopt(fd, IPPROTO_TCP, TCP_TIMESTAMP, &now, &len))
 		return false;
-	(void)set(fd, TCP_REPAIR, REPAIR_ON);
+	(void)tcp_set(fd, TCP_REPAIR, REPAIR_ON);
 	return (int32_t)(now - p->m->timestamp) >= 0;
 }
 
@@ -319,13 +309,7 @@ static int time_wait(const struct put *p)
 
 	if (fd < 0)
 		return fd;
-	rc = set(fd, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
-	if (!rc)
-		rc = set(fd, TCP_QUEUE_SEQ, (int)theirs);
-	if (!rc)
-		rc = set(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE);
-	if (!rc)
-		rc = set(fd, TCP_QUEUE_SEQ, (int)first);
+	rc = tcp_set_numbers(fd, first, theirs);
 	if (rc)
 		return rc;
 	if (connect(fd, (void *)p->m->peer.data, (socklen_t)p->m->peer.len) ||
