@@ -84,13 +84,7 @@ def body(box):
     box.wait(lambda: len(tree(target.pid)) == 1, "end of its child")
     last = [f"{series}/{n:06d}" for n in range(COUNT - KEEP + 1, COUNT + 1)]
     for image in merged + last:
-        os.unlink(target.file("result"))
-        check(box.run_ckpt("verify", "-D", image, timeout=120).code == 0, f"verify of {image}")
-        box.restore(image=image)
-        try:
-            target.finish()
-        except Exception as e:
-            raise type(e)(f"{image}: {e}") from e
+        target.holds(image, timeout=120)
 
 
 main(body)

@@ -56,13 +56,7 @@ def body(box):
     os.kill(target.pid, signal.SIGTERM)
     check(box.wait_pid(target.pid, "end of the original") == 0, f"the program failed{target.why()}")
     for image in images:
-        os.unlink(target.file("result"))
-        check(box.run_ckpt("verify", "-D", image).code == 0, f"verify of {image}")
-        box.restore(image=image)
-        try:
-            target.finish()
-        except Exception as e:
-            raise type(e)(f"{image}: {e}") from e
+        target.holds(image)
     check(len(tree(target.pid)) == 1, "it ended")
 
 

@@ -2,12 +2,13 @@
 """dump --tcp keep --kill: connections that nobody has accepted yet wait in the backlog again after the restore, in
 their order, with what their peers have sent; when the dump fails, or ckpt is killed, they are back in the program's.
 A handshake that is under way comes to its end."""
-import ctypes
 import os
 import socket
 import struct
 import subprocess
 
+import ownnet
+from ownnet import tables
 from sandbox import BUILD, Target, alive, check, main, read
 
 SERVER = """
@@ -55,7 +56,6 @@ for c in kept[1:]:
         pass
 open(sys.argv[1] + '/result', 'w').write('pass')
 """
-CLONE_NEWNET = 0x40000000
 TEST_PROGRAM = os.path.join(BUILD, "ckpt-test")
 LINGER_NONE = struct.pack("ii", 1, 0)
 
@@ -93,10 +93,6 @@ class Client:
         if self.end != "reset":
             check(self.sock.recv(1) == b"", "more came")
             self.sock.close()
-
-
-def tables():
-    return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def connect(v4, both):
@@ -151,8 +147,7 @@ def half_made(box, target, port):
 
 
 def body(box):
-    check(not ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET), "cannot make a network namespace")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    ownnet.enter()
     with open(os.path.join(box.dir, "log"), "w") as log:
         p = box.spawn(["/usr/bin/python3", "-c", SERVER, box.dir], log, log)
     p.returncode = 0

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """dump --tcp keep: a client in no tree of ours sends and reads 32 MiB through a program that is saved, ended and
 brought back meanwhile, with full queues both ways, then half-closed; every byte is checked and no lock is left."""
-import ctypes
 import os
 import socket
-import subprocess
 import threading
 
+import ownnet
+from ownnet import tables
 from sandbox import BUILD, Target, alive, check, main, read
 
 SERVER = """
@@ -26,12 +26,7 @@ c.shutdown(socket.SHUT_WR)
 c.recv(1)
 """
 BYTES = 32 << 20      # what is left after each dump is more than all queues hold, so the server is there
-CLONE_NEWNET = 0x40000000
 TEST_PROGRAM = os.path.join(BUILD, "ckpt-test")
-
-
-def tables():
-    return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 class Client:
@@ -124,8 +119,7 @@ def round_trips(box, v6):
 
 
 def body(box):
-    check(not ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET), "cannot make a network namespace")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    ownnet.enter()
     for v6 in ("4", "6"):
         try:
             round_trips(box, v6)

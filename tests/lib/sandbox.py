@@ -309,6 +309,16 @@ class Target:
         check(read(self.file("result")) == "pass\n", f"{self.name} gave no verdict{self.why()}")
         check(not os.path.exists(self.file("failures")), f"failures{self.why()}")
 
+    def holds(self, image, timeout=None):
+        """The checkpoint is whole, and the program that comes back from it finds everything as it should be."""
+        os.unlink(self.file("result"))
+        check(self.box.run_ckpt("verify", "-D", image, timeout=timeout).code == 0, f"verify of {image}")
+        self.box.restore(image=image)
+        try:
+            self.finish()
+        except Exception as e:
+            raise type(e)(f"{image}: {e}") from e
+
 
 def main(body):
     """Run a flow or apps script: body(box); the outcome goes to the runner."""
