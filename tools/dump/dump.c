@@ -20,7 +20,7 @@
 #include "kind/fd/sockopt.h"
 #include "kind/ipc.h"
 
-static uint64_t clock_ns(clockid_t id)
+uint64_t dump_clock_ns(clockid_t id)
 {
 	struct timespec ts;
 
@@ -57,8 +57,9 @@ static int fill_clocks(struct dump_ctx *d, struct ckpt_err *err)
 	inv->monotonic_offset_ns = its.monotonic_ns;
 	inv->boottime_offset_ns = its.boottime_ns;
 	inv->monotonic_ns =
-		clock_ns(CLOCK_MONOTONIC) + (uint64_t)(its.monotonic_ns - own.monotonic_ns);
-	inv->boottime_ns = clock_ns(CLOCK_BOOTTIME) + (uint64_t)(its.boottime_ns - own.boottime_ns);
+		dump_clock_ns(CLOCK_MONOTONIC) + (uint64_t)(its.monotonic_ns - own.monotonic_ns);
+	inv->boottime_ns =
+		dump_clock_ns(CLOCK_BOOTTIME) + (uint64_t)(its.boottime_ns - own.boottime_ns);
 	return 0;
 }
 
@@ -67,7 +68,7 @@ static void fill_inventory(struct dump_ctx *d, struct utsname *un, char *boot_id
 	Ckpt__Inventory *inv = &d->inv;
 
 	inv->program = (char *)"ckpt " CKPT_VERSION;
-	inv->created_ns = clock_ns(CLOCK_REALTIME);
+	inv->created_ns = dump_clock_ns(CLOCK_REALTIME);
 	if (!uname(un)) {
 		inv->hostname = un->nodename;
 		inv->kernel = un->release;

@@ -4,6 +4,7 @@
 #define CKPT_DUMP_DUMP_H
 
 #include <sys/utsname.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "image/chain.h"
@@ -251,6 +252,8 @@ void dump_session_end(struct dump_ctx *d);
 /* Say where the pages are that the parent holds, in the lists that belong to d->pages. */
 int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists,
 			struct ckpt_err *err) __must_check;
+/* This clock, in nanoseconds. */
+uint64_t dump_clock_ns(clockid_t id);
 /* Microseconds since *lap, which is now from now on. */
 uint64_t dump_lap(uint64_t *lap);
 /* pre.c: copy memory while the program runs, for opts->pre or where it pays */

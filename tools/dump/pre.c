@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -571,12 +570,8 @@ static bool live_may(struct dump_ctx *d)
  * in such a time. */
 static bool live_pays(const struct dump_ctx *d, const struct live *l)
 {
-	struct timespec ts;
-	uint64_t now, since;
-
-	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-	since = now > d->parent->inv->created_ns ? now - d->parent->inv->created_ns : 0;
+	uint64_t now = dump_clock_ns(CLOCK_REALTIME);
+	uint64_t since = now > d->parent->inv->created_ns ? now - d->parent->inv->created_ns : 0;
 	return !l->direct && l->pages >= LIVE_MIN && l->pages * LIVE_PAGE_NS * LIVE_SHARE <= since;
 }
 
