@@ -15,8 +15,10 @@ import struct
 import sys
 
 import sandbox
-from sandbox import Failure, Sandbox, Skip, Target, check, read
+from sandbox import Failure, Skip, Target, check, read
 
+# With what the scripts beside this one need of it.
+__all__ = ("Failure", "check", "read")
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = "/usr/bin/python3"
 PR_SET_CHILD_SUBREAPER = 36

@@ -9,6 +9,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from lan import Asker, Lan  # noqa: E402
 from sandbox import Target, alive, check, main, read  # noqa: E402
 
+# With what the scripts beside this one need of it.
+__all__ = ("main",)
 ADDRESS = "10.9.0.7"
 PORT = 7001
 FILES = threading.local()       # of each client thread: its socket, as a file

@@ -1,29 +1,39 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # t: timeout=240
 """The keeper is killed while a chain is folded: the fold stands, ckpt says that the next checkpoint is a full one, and goes
-on."""
+on. Program and keeper end together, and ckpt hears of the keeper first: the end of a program is the end of its series, and no
+failure."""
 import os
 import signal
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from _invariants import TEST_BUILD  # noqa: E402
 from _walk import stopped_ckpt  # noqa: E402
-from sandbox import BUILD, check, main, pids, read  # noqa: E402
+from sandbox import BUILD, check, main, read  # noqa: E402
+from series import complete, keepers  # noqa: E402
 
+MUTATE = os.path.join(BUILD, "tests/flow/mutate")
 COUNT = 20
 
 
-def body(box):
-    target = box.start(os.path.join(BUILD, "tests/flow/mutate")).wait_ready()
-    series, path = os.path.join(box.dir, "series"), os.path.join(box.dir, "every.log")
+def every(box, target, name, fault, *args):
+    """A series that comes to @fault in one of its processes: ckpt, what it says, the folder."""
+    series, path = os.path.join(box.dir, f"series-{name}"), os.path.join(box.dir, f"{name}.log")
     with open(path, "w") as log:
-        p = box.spawn([os.path.join(BUILD, "ckpt-test"), "dump", "-t", str(target.pid), "-D", series, "--every", "1ms",
-                       "--count", str(COUNT)], log, log, env=dict(os.environ, CKPT_FAULT="every.fold:stop"))
+        p = box.spawn([TEST_BUILD, "dump", "-t", str(target.pid), "-D", series, "--every", "1ms", *args], log, log,
+                      env=dict(os.environ, CKPT_FAULT=fault))
     p.returncode = 0
-    box.wait(lambda: p.pid in stopped_ckpt() or p.pid in box.status, f"the fold: {read(path)}", timeout=60)
+    box.wait(lambda: stopped_ckpt() or p.pid in box.status, f"{fault}: {read(path)}", timeout=60)
     check(p.pid not in box.status, f"it ended before: {read(path)}")
-    for keeper in [k for k in pids() if read(f"/proc/{k}/comm").strip() == "ckpt-keeper"]:
-        os.kill(int(keeper), signal.SIGKILL)
+    return p, path, series
+
+
+def fold(box):
+    target = box.start(MUTATE).wait_ready()
+    p, path, series = every(box, target, "fold", "every.fold:stop", "--count", str(COUNT))
+    for keeper in keepers():
+        os.kill(keeper, signal.SIGKILL)
         box.wait(lambda: not os.path.exists(f"/proc/{keeper}") or box.reap(), "end of the keeper")
     os.kill(p.pid, signal.SIGCONT)
     status = box.wait_pid(p.pid, "end of ckpt")
@@ -34,6 +44,28 @@ def body(box):
     box.end_tree(target.pid)
     box.restore(image=f"{series}/{COUNT:06d}")
     target.finish()
+
+
+def both_end(box):
+    target = box.start(MUTATE, subdir="both").wait_ready()
+    # The keeper stops where the second checkpoint asks it to begin.
+    p, path, series = every(box, target, "both", "keeper.begin:stop@2")
+    check(stopped_ckpt() == keepers(), f"the keeper stands: {stopped_ckpt()}, {keepers()}")
+    check(complete(series) == [1], f"one was made before: {complete(series)}")
+    standing = keepers()
+    box.end_tree(target.pid)
+    for keeper in standing:
+        os.kill(keeper, signal.SIGKILL)
+    status = box.wait_pid(p.pid, "end of ckpt")
+    out = read(path)
+    check(status == 0 and "E-" not in out, f"the program has ended, and with it the series: {status:#x} {out}")
+    for name in os.listdir(series):
+        check(box.run_ckpt("verify", "-D", os.path.join(series, name)).code == 0, f"{name} is whole")
+
+
+def body(box):
+    fold(box)
+    both_end(box)
 
 
 main(body)

@@ -12,7 +12,7 @@ import busy  # noqa: E402
 from _invariants import Program, World, points_of  # noqa: E402
 from _walk import HOWS, disturb, one_clear_error, private_world  # noqa: E402
 from inits import start_init  # noqa: E402
-from sandbox import BUILD, alive, check, main, pids, state, threads, tree  # noqa: E402
+from sandbox import BUILD, alive, check, main, pids, state, threads  # noqa: E402
 
 
 # Nothing can fail there; it can be killed.

@@ -12,7 +12,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import busy  # noqa: E402
 from _invariants import Program, World, no_half_image, points_of, watched  # noqa: E402
 from _walk import HOWS, continuing, disturb, one_clear_error, private_world  # noqa: E402
-from sandbox import check, main, read, tree  # noqa: E402
+from sandbox import check, main, tree  # noqa: E402
+from series import keepers  # noqa: E402
 
 FULL = "this is a full checkpoint"
 
@@ -144,19 +145,13 @@ def periodic(box, target, image, names, judge, stop, clear):
 
 def keeper_dies(box, target, image, stop, clear):
     box.dump(target, "--track", image=image("a"))
-    keeper = next(p for p in tree_of_keepers(box))
+    keeper, = keepers()
     os.kill(keeper, signal.SIGKILL)
-    box.wait(lambda: not tree_of_keepers(box), "end of the keeper")
+    box.wait(lambda: not keepers(), "end of the keeper")
     res = box.dump(target, "--parent", image("a"), image=image("b"))
     check(FULL in res.err, f"the keeper was killed: {res}")
     clear()
     stop("keeper killed")
-
-
-def tree_of_keepers(box):
-    box.reap()
-    return [int(p) for p in os.listdir("/proc") if p.isdigit() and read(f"/proc/{p}/comm") == "ckpt-keeper\n"
-            and read(f"/proc/{p}/cmdline")]
 
 
 main(body)

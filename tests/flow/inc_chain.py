@@ -9,7 +9,7 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import BUILD, check, main, read, tree  # noqa: E402
+from sandbox import BUILD, check, main  # noqa: E402
 
 LENGTH = int(os.environ.get("T_CHAIN", "40"))
 SAMPLES = int(os.environ.get("T_SAMPLES", "6"))

@@ -8,7 +8,8 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import BUILD, check, main, tree  # noqa: E402
+from sandbox import BUILD, check, main  # noqa: E402
+from series import complete  # noqa: E402
 
 KEEP = 3
 
@@ -42,7 +43,8 @@ def body(box):
                       log, log)
         log.close()
         before = have[-1]
-        box.wait(lambda: any(n > before for n in numbers()), "a checkpoint")
+        # What one that was killed has left is none.
+        box.wait(lambda: complete(series)[-1] > before, "a checkpoint")
         try:
             box.wait_pid(p.pid, "chance", timeout=rng.random() * 0.4)
         except Exception:
@@ -51,11 +53,9 @@ def body(box):
         status = box.wait_pid(p.pid, "end of ckpt")
         p.returncode = 0
         check(status in (0, signal.SIGKILL), f"wait status {status:#x}")
-        have = numbers()
         # What was being written is not a checkpoint, and is removed by the next run.
-        done = [n for n in have if os.path.exists(f"{series}/{n:06d}/inventory")]
-        check(done and whole(done[-1]), f"the newest is whole: {have}")
-        have = done
+        have = complete(series)
+        check(have and whole(have[-1]), f"the newest is whole: {numbers()}")
 
     # Nothing but the last and its chain is needed.
     os.kill(target.pid, 0)

@@ -10,7 +10,8 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import BUILD, Skip, check, main, pids, read, tree  # noqa: E402
+from sandbox import BUILD, Skip, check, main, read, tree  # noqa: E402
+from series import keepers  # noqa: E402
 
 COUNT = int(os.environ.get("T_LONG", "20"))
 KEEP = min(10, COUNT // 4)
@@ -58,7 +59,7 @@ def body(box):
                 merged.append(image)
                 break
             shutil.rmtree(image, ignore_errors=True)
-        keeper = [k for k in pids() if read(f"/proc/{k}/comm").strip() == "ckpt-keeper"]
+        keeper = keepers()
         # A series that could not begin leaves no directory.
         made = os.listdir(series) if os.path.isdir(series) else []
         seen.append([used(p.pid), used(keeper[0]) if keeper else None, len(made)])

@@ -9,15 +9,11 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import BUILD, check, main, pids, read, tree  # noqa: E402
+from sandbox import BUILD, check, main, read  # noqa: E402
+from series import complete, keepers  # noqa: E402
 
 MUTATE = os.path.join(BUILD, "tests/flow/mutate")
 ROUNDS = 2
-
-
-def complete(series):
-    return sorted(int(n) for n in os.listdir(series)
-                  if n.isdigit() and os.path.exists(f"{series}/{n}/inventory"))
 
 
 def restored(box, target, series, what):
@@ -73,9 +69,8 @@ def victim_ends(box, rng, which, nr):
     except Exception:
         pass
     if which == "keeper":
-        keeper = [k for k in pids() if read(f"/proc/{k}/comm").strip() == "ckpt-keeper"]
-        check(len(keeper) == 1, f"{what}: keepers {keeper}")
-        os.kill(keeper[0], signal.SIGKILL)
+        check(len(keepers()) == 1, f"{what}: keepers {keepers()}")
+        os.kill(keepers()[0], signal.SIGKILL)
         before = complete(series)[-1]
         # Full again, or refused with the reason; then somebody starts the command again.
         box.wait(lambda: p.pid in box.status or complete(series)[-1] > before + 1, f"{what}: ckpt notices")

@@ -7,7 +7,6 @@ their points, and what fails before the decision leaves all of it where it was."
 import os
 import signal
 import socket
-import stat
 import sys
 import threading
 

@@ -17,13 +17,10 @@ from _invariants import World, no_half_image  # noqa: E402
 from _walk import private_world  # noqa: E402
 from node import Node  # noqa: E402
 from onecopy import OneCopy  # noqa: E402
-from sandbox import Failure, alive, check, main, pids, read, state, tree  # noqa: E402
+from sandbox import Failure, alive, check, main, pids, read, tree  # noqa: E402
+from series import keepers  # noqa: E402
 
 KILLS = knob("KILLS", 20)
-
-
-def keepers():
-    return [p for p in pids() if read(f"/proc/{p}/comm") == "ckpt-keeper\n" and state(p) not in ("Z", "")]
 
 
 class Soak:

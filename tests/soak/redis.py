@@ -20,7 +20,8 @@ from _soak import PATIENCE, Growth, children, knob  # noqa: E402
 from _invariants import World  # noqa: E402
 from _walk import private_world  # noqa: E402
 from node import Node  # noqa: E402
-from sandbox import Skip, check, main, pids, read  # noqa: E402
+from sandbox import Skip, check, main, read  # noqa: E402
+from series import keepers  # noqa: E402
 
 SECONDS = knob("SECONDS", 2)
 MOVES = knob("MIGRATIONS", 2)
@@ -237,7 +238,7 @@ class Soak:
         shutil.rmtree(self.series)
 
     def keepers(self, node):
-        return [p for p in pids() if read(f"/proc/{p}/comm") == "ckpt-keeper\n" and node.inside(p)]
+        return [p for p in keepers() if node.inside(p)]
 
     def second_copy(self, floor):
         """The newest checkpoint, restored at the other node beside the original: it answers as the original did then."""

@@ -20,27 +20,46 @@ static void note_met(void)
 		(void)close(fd);
 }
 
+/* The N of "point:how@N": not at once, but where a process comes there for the Nth time. */
+static bool is_turn(const char *how)
+{
+	static unsigned long turn;
+	const char *at = strchr(how, '@');
+
+	return !at || __atomic_add_fetch(&turn, 1, __ATOMIC_RELAXED) == strtoul(at + 1, NULL, 10);
+}
+
+static bool is_how(const char *how, const char *name)
+{
+	size_t n = strlen(name);
+
+	return !strncmp(how, name, n) && (!how[n] || how[n] == '@');
+}
+
 int ckpt_fault_hit(const char *point)
 {
-	const char *want = getenv("CKPT_FAULT");
+	const char *want = getenv("CKPT_FAULT"), *how;
 	size_t n = strlen(point);
 
 	if (!want || strncmp(want, point, n) != 0 || want[n] != ':')
 		return 0;
+	how = want + n + 1;
+	if (!is_turn(how))
+		return 0;
 	note_met();
-	if (!strcmp(want + n, ":kill")) {
+	if (is_how(how, "kill")) {
 		raise(SIGKILL);
 		_exit(128 + SIGKILL); /* the init of a pid namespace does not kill itself */
 	}
-	if (!strcmp(want + n, ":orphan")) {
+	if (is_how(how, "orphan")) {
 		static bool once;
 
 		if (!once)
 			(void)kill(getppid(), SIGKILL);
 		once = true;
 	}
-	if (!strcmp(want + n, ":stop"))
+	if (is_how(how, "stop"))
 		raise(SIGSTOP);
-	return strcmp(want + n, ":fail") ? 0 : -EIO;
+	return is_how(how, "fail") ? -EIO : 0;
 }
 #endif

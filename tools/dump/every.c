@@ -388,10 +388,10 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 		(void)rmdir(o->dump.dir);
 	series_close(&s);
 	(void)sigprocmask(SIG_SETMASK, &old, NULL);
-	/* The program ended, and may wait for its parent: so do we. */
+	/* The program ended, and may wait for its parent: so do we. Its keeper may know first. */
 	if (rc && made &&
 	    (err->id == E_TARGET_GONE || err->id == E_NO_SUCH_PID ||
-	     (err->id == E_BAD_TARGET && !proc_live(o->dump.pid)))) {
+	     ((err->id == E_BAD_TARGET || err->id == E_TRACK) && !proc_live(o->dump.pid)))) {
 		ckpt_err_clear(err);
 		rc = 0;
 	}
