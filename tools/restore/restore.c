@@ -58,8 +58,12 @@ pid_t restore_clone(struct restore_ctx *r, struct ckpt_slot *slot, pid_t want, u
 		.set_tid_size = 1,
 	};
 	uint64_t entry = arena_entry(&r->arena);
-	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	stack_t none = { .ss_flags = SS_DISABLE };
+	pid_t pid;
 
+	/* A task that had none must not inherit ours (a sanitizer has one). */
+	(void)sigaltstack(&none, NULL);
+	pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 	if (pid)
 		return pid < 0 ? -errno : pid;
 	__asm__ volatile("mov %0, %%rsp\n\tjmp *%1" ::"r"(slot->stack_top), "r"(entry), "D"(slot)
