@@ -30,6 +30,9 @@ commands = [c for c in commands if c != "ckpt"]
 main_page = read(os.path.join(ROOT, "docs/man/ckpt.8")).replace("\\-", "-")
 if not commands:
     problems.append("ckpt --help names no command")
+for args in ((), *((c,) for c in commands)):
+    problems += [f"{' '.join(args)} --help: over 80 columns: {line}" for line in text_of(*args, "--help").splitlines()
+                 if len(line) > 80]
 for command in commands:
     text = text_of(command, "--help")
     page = page_of(command) + main_page
@@ -40,7 +43,6 @@ for command in commands:
     for option in sorted(set(re.findall(r"(--[a-z][a-z-]+)", text))):
         if option not in page:
             problems.append(f"docs/man/ckpt-{command}.8 does not explain {option}")
-    problems += [f"{command} --help: over 80 columns: {line}" for line in text.splitlines() if len(line) > 80]
 
 
 def file_of(*path):
