@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -48,6 +49,7 @@ struct checker {
 	struct ns_id own_ns[ARRAY_SIZE(same_as_own)], root_ns[ARRAY_SIZE(same_as_root)];
 	struct ns_id alike;    /* a mount namespace that has what ckpt's has */
 	struct proc_pids live; /* one of each process */
+	struct family *family; /* what is seen of all */
 	struct vma_iter *iter; /* the caller's */
 	size_t mappings;       /* read from smaps */
 };
@@ -273,35 +275,70 @@ static void check_init(struct checker *c, int pid)
 	report(c, &e);
 }
 
-static void check_fds(struct checker *c, int pid)
+/* Descriptors of a process in which nothing was found, ascending; of what its children have by the
+ * same numbers from it, nothing else can be said. */
+struct clean_fds {
+	int pid;
+	struct proc_pids fds;
+};
+
+static int fd_compare(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+static bool is_inherited(const struct clean_fds *of, int pid, int fd)
+{
+	return of && of->fds.n && bsearch(&fd, of->fds.v, of->fds.n, sizeof(fd), fd_compare) &&
+	       syscall(SYS_kcmp, pid, of->pid, KCMP_FILE, fd, fd) == 0;
+}
+
+/* True: nothing is to be said of it, nor of the same in a child. */
+static bool check_fd(struct checker *c, int pid, int fd)
+{
+	auto_free char *link = NULL;
+	auto_free char *fdinfo = NULL;
+	struct ckpt_err err = { 0 };
+	const struct fd_kind *kind;
+	struct fd_facts f;
+
+	if (fd_facts_read(pid, fd, -1, &f, &link, &fdinfo, &err))
+		return false; /* closed meanwhile; the dump itself will see */
+	kind = dump_fd_kind(&c->d, &f);
+	if (!kind)
+		(void)ckpt_fail(&err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d (%s) cannot be saved", fd,
+				link);
+	else if (!lock_check(&f, &err) && (!kind->check || !kind->check(&c->d, &f, &err)))
+		return !strstr(fdinfo, "lock:");
+	(void)ckpt_ctx(&err, "task %d", pid);
+	report(c, &err);
+	return false;
+}
+
+static void check_fds(struct checker *c, int pid, const struct clean_fds *of_parent,
+		      struct clean_fds *ret)
 {
 	char path[64];
 	auto_dir DIR *dir = NULL;
 	struct dirent *e;
+	int *slot;
 
+	*ret = (struct clean_fds) { .pid = pid };
 	(void)snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	dir = opendir(path);
 	while (dir && (e = readdir(dir))) {
-		auto_free char *link = NULL;
-		auto_free char *fdinfo = NULL;
-		struct ckpt_err err = { 0 };
-		const struct fd_kind *kind;
-		struct fd_facts f;
 		int fd = atoi(e->d_name);
 
 		if (!isdigit((unsigned char)e->d_name[0]))
 			continue;
-		if (fd_facts_read(pid, fd, -1, &f, &link, &fdinfo, &err))
-			continue; /* closed meanwhile; the dump itself will see */
-		kind = dump_fd_kind(&c->d, &f);
-		if (!kind)
-			(void)ckpt_fail(&err, E_UNSUPPORTED, -EOPNOTSUPP,
-					"fd %d (%s) cannot be saved", fd, link);
-		else if (!lock_check(&f, &err) && (!kind->check || !kind->check(&c->d, &f, &err)))
+		if (!is_inherited(of_parent, pid, fd) && !check_fd(c, pid, fd))
 			continue;
-		(void)ckpt_ctx(&err, "task %d", pid);
-		report(c, &err);
+		slot = vec_push(&ret->fds);
+		if (slot)
+			*slot = fd;
 	}
+	if (ret->fds.n)
+		qsort(ret->fds.v, ret->fds.n, sizeof(int), fd_compare);
 }
 
 /* Of so many mappings smaps takes longer than making an iterator ready. */
@@ -337,7 +374,9 @@ static void check_vmas(struct checker *c, int pid)
 	proc_vmas_free(&vmas);
 }
 
-static void check_threads(struct checker *c, int pid, const struct proc_stat *stat)
+/* *ret_status: what /proc says of thread @pid, for the caller to free. */
+static void check_threads(struct checker *c, int pid, const struct proc_stat *stat,
+			  char **ret_status)
 {
 	struct ckpt_err gone = { 0 };
 	struct proc_pids tids;
@@ -375,6 +414,8 @@ static void check_threads(struct checker *c, int pid, const struct proc_stat *st
 			(void)ckpt_ctx(&kerr, "task %d", th.tid);
 			report(c, &kerr);
 		}
+		if (f.main)
+			*ret_status = take_ptr(status);
 	}
 	vec_free(&tids);
 }
@@ -394,19 +435,26 @@ static void check_headless(struct checker *c, int pid, int live)
 	report(c, &e);
 }
 
-static void check_tree(struct checker *c, int pid)
+/* @ppid: its parent, as dump_family_see() calls it. */
+static void check_tree(struct checker *c, int pid, int ppid, const struct clean_fds *of_parent)
 {
+	auto_free char *status = NULL;
+	struct clean_fds clean;
 	struct ckpt_err gone = { 0 };
 	struct proc_pids kids;
-	struct proc_stat st;
-	int live = pid, *slot;
+	struct proc_stat st, of_live;
+	int live = pid, vpid = 0, *slot;
 	char name[16];
 
-	if (proc_stat_read(pid, &st, &gone))
+	if (proc_stat_read(pid, &st, &gone)) {
+		(void)dump_family_see(c->family, pid, 0, ppid, NULL, NULL);
 		return;
+	}
+	of_live = st;
 	if (st.state == 'Z' || st.state == 'X') {
 		live = proc_live(pid);
-		if (!live || proc_stat_read(live, &st, &gone))
+		vpid = dump_family_see(c->family, pid, live, ppid, &st, NULL);
+		if (!live || proc_stat_read(live, &of_live, &gone))
 			return;
 	}
 	slot = vec_push(&c->live);
@@ -417,14 +465,17 @@ static void check_tree(struct checker *c, int pid)
 	(void)snprintf(name, sizeof(name), "%d", live);
 	check_namespaces(c, name);
 	check_same_as_root(c, name);
-	check_threads(c, live, &st);
-	check_fds(c, live);
+	check_threads(c, live, &of_live, &status);
+	if (live == pid)
+		vpid = dump_family_see(c->family, pid, live, ppid, &st, status);
+	check_fds(c, live, of_parent, &clean);
 	check_vmas(c, live);
-	if (proc_children(pid, &kids, &gone))
-		return;
-	for (size_t i = 0; i < kids.n; i++)
-		check_tree(c, kids.v[i]);
-	vec_free(&kids);
+	if (!proc_children(pid, &kids, &gone)) {
+		for (size_t i = 0; i < kids.n; i++)
+			check_tree(c, kids.v[i], vpid, &clean);
+		vec_free(&kids);
+	}
+	vec_free(&clean.fds);
 }
 
 #define VFORK_US 1000000u
@@ -501,20 +552,27 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct vm
 {
 	struct ckpt_err family = { 0 }, own_ns = { 0 };
 
-	*c = (struct checker) { .d = { .opts = opts, .ui = ui }, .iter = iter };
+	*c = (struct checker) { .d = { .opts = opts, .ui = ui },
+				.iter = iter,
+				.family = dump_family_new() };
+	if (!c->family) {
+		c->found.incomplete = true;
+		return;
+	}
 	if (opts->tcp == CKPT_TCP_KEEP)
 		check_lock(c);
 	c->root = proc_live(opts->pid);
 	read_namespaces(c);
 	check_init(c, opts->pid);
-	check_tree(c, opts->pid);
+	check_tree(c, opts->pid, 0, NULL);
 	check_vm(c);
 	vec_free(&c->live);
 	check_external(c);
 	if (dump_ns_check(opts, &own_ns))
 		report(c, &own_ns);
-	if (dump_family_check(opts->pid, &family))
+	if (dump_family_check(c->family, &family))
 		report(c, &family);
+	dump_family_free(c->family);
 	dump_tree_free(&c->d);
 }
 

@@ -360,13 +360,15 @@ static void passage_forget(struct passage *p)
 /* It is as it was: look at its memory. */
 static int passage_end(struct dump_ctx *d, struct passage *p, uint64_t *lap, struct ckpt_err *err)
 {
+	/* Read before the arena was there; it is gone again. */
+	auto_free char *maps = take_ptr(p->in.maps);
 	int rc = inject_gone(&p->in, err);
 
 	d->stats.threads_us += dump_lap(lap);
 	if (!rc)
 		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
 	if (!rc)
-		rc = dump_collect_mm(d, p->task, p->msg, err);
+		rc = dump_collect_mm(d, p->task, maps, p->msg, err);
 	d->stats.maps_us += dump_lap(lap);
 	return rc;
 }

@@ -188,8 +188,16 @@ int dump_refuse_vm(int pid, int other, struct ckpt_err *err);
 int dump_family(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* The number of its session, if that has no leader any more; 0: it has, or it is its own. */
 int dump_lone_sid(int pid);
-/* The same of the running tree below @pid. */
-int dump_family_check(int pid, struct ckpt_err *err) __must_check;
+/* The same of a tree that runs, of which every process was seen, parents first. */
+struct family;
+struct family *dump_family_new(void);
+/* @live: a thread of @pid that has not ended, or 0; @ppid: its parent, by the number that this
+ * returned of it; @st: NULL when @pid is gone; @status: of its first thread, or NULL. Returns its
+ * number in the innermost pid namespace; 0: it is gone, and nothing is certain. */
+int dump_family_see(struct family *f, int pid, int live, int ppid, const struct proc_stat *st,
+		    const char *status);
+int dump_family_check(struct family *f, struct ckpt_err *err) __must_check;
+void dump_family_free(struct family *f);
 /* The running tree below @pid as births would make it, and what else was seen of each. The caller
  * frees both. -EAGAIN: it changed while it was looked at; or it cannot be made. */
 struct family_seen {
@@ -220,8 +228,8 @@ int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_l
 		  char **ret_fdinfo, struct ckpt_err *err) __must_check;
 /* tree.c */
 void dump_tree_free(struct dump_ctx *d);
-/* mem.c */
-int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
+/* mem.c. @maps: the text of the task's maps. */
+int dump_collect_mm(struct dump_ctx *d, struct target_task *task, const char *maps, Ckpt__Task *msg,
 		    struct ckpt_err *err) __must_check;
 /* While all is frozen: what cannot be read from a snapshot. */
 int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;

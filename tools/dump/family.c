@@ -124,33 +124,53 @@ struct family {
 	bool changed; /* while it was looked at */
 };
 
-static void family_add(struct family *f, int pid, int ppid)
+struct family *dump_family_new(void)
+{
+	return calloc(1, sizeof(struct family));
+}
+
+int dump_family_see(struct family *f, int pid, int live, int ppid, const struct proc_stat *st,
+		    const char *status)
 {
 	struct ckpt_err gone = { 0 };
 	struct birth *x = vec_push(&f->tasks);
 	struct outer_ids *ids = vec_push(&f->ids);
 	struct family_seen *seen = vec_push(&f->seen);
-	struct proc_pids kids;
-	struct proc_stat st;
 	bool nested = false;
-	int vpid = 0;
+	int vpid = status ? proc_status_inner(status, &nested) : 0;
 
-	if (!x || !ids || !seen || proc_stat_read(pid, &st, &gone) ||
-	    proc_inner_pid(pid, pid, &vpid, &nested, &gone)) {
+	if (!x || !ids || !seen || !st ||
+	    (!vpid && proc_inner_pid(pid, pid, &vpid, &nested, &gone))) {
 		f->changed = true;
-		return;
+		return 0;
 	}
-	*ids = (struct outer_ids) { st.session, st.pgrp, proc_live(pid) };
+	*ids = (struct outer_ids) { st->session, st->pgrp, live };
 	*x = (struct birth) { .pid = vpid,
 			      .ppid = ppid,
-			      .pgid = st.pgrp,
-			      .sid = st.session,
-			      .exit_signal = st.exit_signal };
+			      .pgid = st->pgrp,
+			      .sid = st->session,
+			      .exit_signal = st->exit_signal };
 	*seen = (struct family_seen) {
-		.pid = pid, .start = st.start_time, .zombie = !ids->live, .tty = st.tty_nr != 0
+		.pid = pid, .start = st->start_time, .zombie = !live, .tty = st->tty_nr != 0
 	};
 	inner_family(pid, nested, x);
-	if (!ids->live || proc_children(pid, &kids, &gone))
+	return vpid;
+}
+
+static void family_add(struct family *f, int pid, int ppid)
+{
+	struct ckpt_err gone = { 0 };
+	struct proc_pids kids;
+	struct proc_stat st;
+	int live, vpid;
+
+	if (proc_stat_read(pid, &st, &gone)) {
+		(void)dump_family_see(f, pid, 0, ppid, NULL, NULL);
+		return;
+	}
+	live = st.state == 'Z' || st.state == 'X' ? proc_live(pid) : pid;
+	vpid = dump_family_see(f, pid, live, ppid, &st, NULL);
+	if (!vpid || !live || proc_children(pid, &kids, &gone))
 		return;
 	for (size_t i = 0; i < kids.n; i++)
 		family_add(f, kids.v[i], vpid);
@@ -189,11 +209,10 @@ static void family_free(struct family *f)
 }
 
 /* *@b is planned unless it changed. */
-static int family_look(struct family *f, int pid, struct births *b, struct ckpt_err *err)
+static int family_plan(struct family *f, struct births *b, struct ckpt_err *err)
 {
-	int rc = 0;
+	int rc;
 
-	family_add(f, pid, 0);
 	if (f->changed)
 		return 0;
 	rc = births_init(b, f->tasks.n, err);
@@ -204,15 +223,20 @@ static int family_look(struct family *f, int pid, struct births *b, struct ckpt_
 	return rc ? rc : family_find(b, f->ids.v, err);
 }
 
-int dump_family_check(int pid, struct ckpt_err *err)
+int dump_family_check(struct family *f, struct ckpt_err *err)
 {
-	struct family f = { 0 };
 	struct births b = { 0 };
-	int rc = family_look(&f, pid, &b, err);
+	int rc = family_plan(f, &b, err);
 
 	births_free(&b);
-	family_free(&f);
 	return rc;
+}
+
+void dump_family_free(struct family *f)
+{
+	if (f)
+		family_free(f);
+	free(f);
 }
 
 int dump_family_look(int pid, struct births *ret, struct family_seen **ret_seen)
@@ -220,8 +244,10 @@ int dump_family_look(int pid, struct births *ret, struct family_seen **ret_seen)
 	struct ckpt_err err = { 0 };
 	struct family f = { 0 };
 	struct births b = { 0 };
-	int rc = family_look(&f, pid, &b, &err);
+	int rc;
 
+	family_add(&f, pid, 0);
+	rc = family_plan(&f, &b, &err);
 	if (!rc && f.changed)
 		rc = -EAGAIN;
 	if (rc) {

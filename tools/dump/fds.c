@@ -97,11 +97,23 @@ static int family_of(int pid, int fd, int local)
 											 : family;
 }
 
+static void read_fdinfo(struct fd_facts *f, char *text)
+{
+	uint64_t v = 0;
+
+	f->fdinfo = text;
+	if (proc_field_num(text, "pos", 0, 10, &v))
+		f->pos = v;
+	v = 0;
+	if (proc_field_num(text, "flags", 0, 8, &v))
+		f->flags = (uint32_t)v & ~(uint32_t)O_CLOEXEC;
+	f->cloexec = v & O_CLOEXEC;
+}
+
 int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_link,
 		  char **ret_fdinfo, struct ckpt_err *err)
 {
 	char name[64];
-	uint64_t v = 0;
 	int rc;
 
 	memset(ret, 0, sizeof(*ret));
@@ -117,12 +129,7 @@ int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_l
 	if (rc)
 		return rc;
 	ret->link = *ret_link;
-	ret->fdinfo = *ret_fdinfo;
-	if (proc_field_num(*ret_fdinfo, "pos", 0, 10, &v))
-		ret->pos = v;
-	if (proc_field_num(*ret_fdinfo, "flags", 0, 8, &v))
-		ret->flags = (uint32_t)v & ~(uint32_t)O_CLOEXEC;
-	ret->cloexec = v & O_CLOEXEC;
+	read_fdinfo(ret, *ret_fdinfo);
 	if (local >= 0) {
 		rc = fstat(local, &ret->st);
 	} else {
@@ -340,6 +347,55 @@ static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, Ckpt__Fd *m
 	if (bucket_insert(b, at, (uint32_t)d->objects.n + 1))
 		return oom(err);
 	return object_dump(d, kind, &f, &link, &fdinfo, &msg->object, err);
+}
+
+/* The object that @fd of the parent shows, if @pid has the same by this number: most descriptors
+ * came by a fork. 0: it has not. */
+static uint32_t inherited(const struct dump_ctx *d, const Ckpt__FdTable *of_parent, int pid, int fd)
+{
+	size_t lo = 0, hi = of_parent ? of_parent->n_fds : 0;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		const Ckpt__Fd *f = of_parent->fds[mid];
+		const struct dump_object *o;
+
+		if (f->fd != (uint32_t)fd) {
+			if (f->fd < (uint32_t)fd)
+				lo = mid + 1;
+			else
+				hi = mid;
+			continue;
+		}
+		o = &d->objects.v[f->object - 1];
+		return syscall(SYS_kcmp, pid, o->pid, KCMP_FILE, fd, o->fd) == 0 ? f->object : 0;
+	}
+	return 0;
+}
+
+/* What belongs to the number, of a descriptor whose object is known. */
+static int inherited_fd(int pidfd, int pid, int fd, Ckpt__Fd *msg, bool *ret_doubt,
+			struct ckpt_err *err)
+{
+	struct fd_facts f = { .pid = pid, .fd = fd, .local = -1, .link = "" };
+	auto_free char *fdinfo = NULL;
+	auto_fd local = -1;
+	char name[64];
+	int rc;
+
+	(void)snprintf(name, sizeof(name), "fdinfo/%d", fd);
+	rc = proc_read(pid, name, &fdinfo, NULL, err);
+	if (rc)
+		return rc;
+	read_fdinfo(&f, fdinfo);
+	if (f.cloexec)
+		f.local = local = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	if (f.cloexec && local < 0)
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot take fd %d of task %d", fd,
+				       pid);
+	msg->cloexec = f.cloexec;
+	*ret_doubt = is_doubtful(&f);
+	return lock_dump_posix(&f, msg, err);
 }
 
 int dump_object_fd(struct dump_ctx *d, int pid, int fd, uint32_t *ret_id, struct ckpt_err *err)
@@ -569,9 +625,18 @@ static int fd_cmp(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
+/* The descriptors of a task that was collected before, or NULL. */
+static const Ckpt__FdTable *table_of(const struct dump_ctx *d, int at)
+{
+	uint32_t id = at >= 0 && (size_t)at < d->tasks.n ? d->tasks.v[at]->fdtable : 0;
+
+	return id ? d->tables.v[id - 1] : NULL;
+}
+
 int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
 		     struct doubtful_fds *ret_doubtful, struct ckpt_err *err)
 {
+	const Ckpt__FdTable *of_parent = table_of(d, task->parent);
 	struct proc_pids fds = { 0 };
 	Ckpt__FdTable *table = kind_msg_new(&ckpt__fd_table__descriptor);
 	Ckpt__FdTable **slot = vec_push(&d->tables);
@@ -614,7 +679,10 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 			rc = oom(err);
 			break;
 		}
-		rc = object_fd(d, pidfd, task->pid, fds.v[i], f, &doubt, err);
+		f->fd = (uint32_t)fds.v[i];
+		f->object = inherited(d, of_parent, task->pid, fds.v[i]);
+		rc = f->object ? inherited_fd(pidfd, task->pid, fds.v[i], f, &doubt, err)
+			       : object_fd(d, pidfd, task->pid, fds.v[i], f, &doubt, err);
 		if (doubt && !(doubtful = vec_push(ret_doubtful)))
 			rc = oom(err);
 		else if (doubt)

@@ -29,6 +29,9 @@ struct anon_walk {
 	bool keep;               /* the tracker keeps what was written */
 	bool unkept;             /* but not this */
 	struct tracker *tracker; /* being asked */
+	const struct proc_vmas *vmas;
+	const Ckpt__Mm *mm;
+	size_t at; /* the mapping in which the last run was */
 };
 
 static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
@@ -180,12 +183,58 @@ static bool vma_frozen(const struct proc_vma *v)
 	return v->shared || (v->flags & (PROC_VMF(dc) | PROC_VMF(wf) | PROC_VMF(ht)));
 }
 
-/* Pages of mappings [i, n) that are adjacent and alike, and how many mappings that are. */
-static size_t vma_group(const struct proc_vmas *vmas, const Ckpt__Mm *mm, size_t i, bool tracked)
+static void walk_at(struct anon_walk *w, size_t at)
+{
+	w->backed = w->mm->vmas[at]->object != 0;
+	w->frozen = vma_frozen(&w->vmas->v[at]);
+	w->unkept = true;
+	w->at = at;
+}
+
+/* Pages of several mappings, from w->at on, of which no tracker tells. */
+static int untracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct anon_walk *w = arg;
+	const struct proc_vma *v = w->vmas->v;
+
+	while (npages) {
+		uint64_t n;
+		int rc;
+
+		if (v[w->at].end <= addr) {
+			walk_at(w, w->at + 1);
+			continue;
+		}
+		n = (v[w->at].end - addr) / CKPT_PAGE;
+		if (n > npages)
+			n = npages;
+		rc = anon_run(w, addr, n, flags);
+		if (rc)
+			return rc;
+		addr += n * CKPT_PAGE;
+		npages -= n;
+	}
+	return 0;
+}
+
+/* A scan goes through all mappings that follow, and finds nothing in the gaps between. */
+static size_t untracked_group(const struct proc_vmas *vmas, size_t i, bool scans,
+			      const struct tracker *t)
 {
 	size_t end = i + 1;
 
-	for (; tracked && end < vmas->n; end++) {
+	while (scans && end < vmas->n && vma_kind_match(&vmas->v[end])->private_pages &&
+	       !(t && dump_vma_tracked(&vmas->v[end])))
+		end++;
+	return end;
+}
+
+/* Tracked mappings from @i on that are adjacent and alike: the one behind the last. */
+static size_t tracked_group(const struct proc_vmas *vmas, const Ckpt__Mm *mm, size_t i)
+{
+	size_t end = i + 1;
+
+	for (; end < vmas->n; end++) {
 		const struct proc_vma *v = &vmas->v[end];
 
 		if (v->start != vmas->v[end - 1].end || !vma_kind_match(v)->private_pages ||
@@ -215,6 +264,8 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 	if (w->increment && w->d->tracking->ranges)
 		how |= TRACK_RANGES;
 	w->tracker = t;
+	w->vmas = vmas;
+	w->mm = mm;
 	w->keep = !rc && t && w->increment && w->d->tracking->arm &&
 		  w->d->opts->end == TARGET_RUN && tracker_keeps(t);
 	if (w->keep)
@@ -227,15 +278,13 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 		next = i + 1;
 		if (!vma_kind_match(v)->private_pages)
 			continue;
-		next = vma_group(vmas, mm, i, tracked);
-		w->backed = mm->vmas[i]->object != 0;
-		w->frozen = vma_frozen(v);
-		w->unkept = true;
+		next = tracked ? tracked_group(vmas, mm, i) : untracked_group(vmas, i, pm->scan, t);
+		walk_at(w, i);
 		start = v->start;
 		end = vmas->v[next - 1].end;
 		rc = tracked ? tracker_collect(t, start, end, how | (w->backed ? 0 : TRACK_ANON),
 					       tracked_run, w)
-			     : pagemap_anon(pm, start, end, anon_run, w);
+			     : pagemap_anon(pm, start, end, untracked_run, w);
 	}
 	if (!rc && t && w->d->tracking->arm)
 		rc = tracker_armed(t);
@@ -279,7 +328,7 @@ static int walk_pages(struct anon_walk *w, struct target_task *task, const struc
 			     : rc;
 }
 
-int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
+int dump_collect_mm(struct dump_ctx *d, struct target_task *task, const char *maps, Ckpt__Task *msg,
 		    struct ckpt_err *err)
 {
 	struct proc_vmas vmas = { 0 };
@@ -295,7 +344,7 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, Ckpt__Task *ms
 	*slot = mm;
 	mm->id = (uint32_t)d->mms.n;
 	msg->mm = mm->id;
-	rc = proc_vmas_read(task->pid, &d->iter, &vmas, err);
+	rc = proc_vmas_parse(task->pid, &d->iter, maps, &vmas, err);
 	if (!rc && (rc = pagemap_open(&pm, task->pid)))
 		(void)ckpt_fail_errno(err, E_MEMORY, rc, "cannot open /proc/%d/pagemap", task->pid);
 	/* Objects with pages of their own must not come between the segments of this mm: kinds

@@ -161,22 +161,46 @@ static uint64_t parse_vm_flags(const char *p)
 	return flags;
 }
 
+/* A number of base @base and the character behind it. */
+static bool parse_num(const char **at, int base, char behind, uint64_t *ret)
+{
+	char *end;
+
+	if (!isxdigit((unsigned char)**at))
+		return false;
+	*ret = strtoull(*at, &end, base);
+	if (end == *at || *end != behind)
+		return false;
+	*at = end + 1;
+	return true;
+}
+
 /* "start-end rwxp offset major:minor ino   path" */
 static bool parse_map_line(const char *line, struct proc_vma *v)
 {
-	char perms[5];
-	int path_at = 0;
+	uint64_t major, minor;
+	const char *perms;
 
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64 " %n", &v->start,
-		   &v->end, perms, &v->pgoff, &v->dev_major, &v->dev_minor, &v->ino, &path_at) < 7)
+	if (!parse_num(&line, 16, '-', &v->start) || !parse_num(&line, 16, ' ', &v->end))
 		return false;
+	perms = line;
+	if (strcspn(perms, " \n") != 4)
+		return false;
+	line += 4;
+	line += *line == ' ';
+	if (!parse_num(&line, 16, ' ', &v->pgoff) || !parse_num(&line, 16, ':', &major) ||
+	    !parse_num(&line, 16, ' ', &minor) || !isdigit((unsigned char)*line))
+		return false;
+	v->dev_major = (unsigned int)major;
+	v->dev_minor = (unsigned int)minor;
+	v->ino = strtoull(line, (char **)&line, 10);
 	v->prot = (perms[0] == 'r' ? PROT_READ : 0) | (perms[1] == 'w' ? PROT_WRITE : 0) |
 		  (perms[2] == 'x' ? PROT_EXEC : 0);
 	v->shared = perms[3] == 's';
-	if (path_at && line[path_at] && line[path_at] != '\n') {
-		v->path = strdup(line + path_at);
-		if (v->path)
-			v->path[strcspn(v->path, "\n")] = 0;
+	line += strspn(line, " ");
+	if (*line && *line != '\n') {
+		v->path = strndup(line, strcspn(line, "\n"));
+		return v->path;
 	}
 	return true;
 }
@@ -251,16 +275,12 @@ static int read_smaps(int pid, struct proc_vmas *ret, struct ckpt_err *err)
 	return 0;
 }
 
-/* The lines of maps, which look at no page; without flags. */
-static int read_maps(int pid, struct proc_vmas *ret, struct ckpt_err *err)
+/* The lines of maps, which looks at no page; without flags. */
+static int parse_maps(int pid, const char *text, struct proc_vmas *ret, struct ckpt_err *err)
 {
 	struct proc_vmas vmas = { 0 };
-	auto_free char *text = NULL;
-	char *save = NULL;
-	int rc = proc_read(pid, "maps", &text, NULL, err);
 
-	for (char *l = rc ? NULL : strtok_r(text, "\n", &save); l;
-	     l = strtok_r(NULL, "\n", &save)) {
+	for (const char *l = text; *l; l += strcspn(l, "\n"), l += *l == '\n') {
 		struct proc_vma *v = vec_push(&vmas);
 
 		if (v && parse_map_line(l, v)) {
@@ -272,7 +292,7 @@ static int read_maps(int pid, struct proc_vmas *ret, struct ckpt_err *err)
 				 "/proc/%d/maps cannot be read", pid);
 	}
 	*ret = vmas;
-	return rc;
+	return 0;
 }
 
 /* The flags of all of them, or -errno: smaps must tell. */
@@ -296,19 +316,30 @@ static int iterate_flags(const struct vma_iter *it, int pid, struct proc_vmas *v
 	return !rc && k != n ? -ESTALE : rc;
 }
 
-int proc_vmas_read(int pid, const struct vma_iter *it, struct proc_vmas *ret, struct ckpt_err *err)
+int proc_vmas_parse(int pid, const struct vma_iter *it, const char *maps, struct proc_vmas *ret,
+		    struct ckpt_err *err)
 {
 	struct ckpt_err ignore = { 0 };
 	struct proc_vmas vmas = { 0 };
 
-	if (it && it->prog_fd >= 0) {
-		if (!read_maps(pid, &vmas, &ignore) && !iterate_flags(it, pid, &vmas)) {
+	if (it && it->prog_fd >= 0 && maps) {
+		if (!parse_maps(pid, maps, &vmas, &ignore) && !iterate_flags(it, pid, &vmas)) {
 			*ret = vmas;
 			return 0;
 		}
 		proc_vmas_free(&vmas);
 	}
 	return read_smaps(pid, ret, err);
+}
+
+int proc_vmas_read(int pid, const struct vma_iter *it, struct proc_vmas *ret, struct ckpt_err *err)
+{
+	auto_free char *maps = NULL;
+	struct ckpt_err ignore = { 0 };
+
+	if (it && it->prog_fd >= 0 && proc_read(pid, "maps", &maps, NULL, &ignore))
+		maps = NULL; /* smaps will say why */
+	return proc_vmas_parse(pid, it, maps, ret, err);
 }
 
 void proc_vmas_free(struct proc_vmas *v)
@@ -354,24 +385,33 @@ bool proc_field_num(const char *text, const char *key, int n, int base, uint64_t
 	return false;
 }
 
+int proc_status_inner(const char *status, bool *ret_nested)
+{
+	uint64_t v = 0;
+	int n;
+
+	for (n = 0; proc_field_num(status, "NSpid", n, 10, &v); n++)
+		;
+	*ret_nested = n > 1;
+	return (int)v;
+}
+
 int proc_inner_pid(int pid, int tid, int *ret, bool *ret_nested, struct ckpt_err *err)
 {
 	auto_free char *buf = NULL;
+	bool nested = false;
 	char name[64];
-	uint64_t v = 0;
-	int n, rc;
+	int rc;
 
 	(void)snprintf(name, sizeof(name), "task/%d/status", tid);
 	rc = proc_read(pid, name, &buf, NULL, err);
 	if (rc)
 		return rc;
-	for (n = 0; proc_field_num(buf, "NSpid", n, 10, &v); n++)
-		;
-	if (!n)
+	*ret = proc_status_inner(buf, &nested);
+	if (!*ret)
 		return ckpt_fail(err, E_KERNEL, -ENOSYS, "/proc/%d/status has no NSpid", pid);
-	*ret = (int)v;
 	if (ret_nested)
-		*ret_nested = n > 1;
+		*ret_nested = nested;
 	return 0;
 }
 

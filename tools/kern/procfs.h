@@ -70,6 +70,10 @@ int proc_stat_read(int pid, struct proc_stat *ret, struct ckpt_err *err) __must_
 /* With @it (may be NULL) no page is looked at, unless a flag is not known that way. */
 int proc_vmas_read(int pid, const struct vma_iter *it, struct proc_vmas *ret,
 		   struct ckpt_err *err) __must_check;
+/* The same with the text of maps as it was read before (or NULL). What the iterator does not
+ * confirm is read from smaps. */
+int proc_vmas_parse(int pid, const struct vma_iter *it, const char *maps, struct proc_vmas *ret,
+		    struct ckpt_err *err) __must_check;
 bool proc_vma_is_gate(const struct proc_vma *v);
 void proc_vmas_free(struct proc_vmas *v);
 /* /proc/PID/NAME whole; the caller frees. */
@@ -85,6 +89,8 @@ int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err) _
 const char *proc_field(const char *text, const char *key);
 /* n-th number behind "KEY:", e.g. Uid: real effective saved fs. */
 bool proc_field_num(const char *text, const char *key, int n, int base, uint64_t *ret);
+/* The pid in the innermost pid namespace of the task with this status; 0: it does not say. */
+int proc_status_inner(const char *status, bool *ret_nested);
 /* The pid in the innermost pid namespace of @pid (or of a thread: tid). */
 int proc_inner_pid(int pid, int tid, int *ret, bool *ret_nested, struct ckpt_err *err) __must_check;
 

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -33,6 +34,7 @@
 
 struct btf {
 	char *data;
+	size_t mapped; /* bytes; 0: allocated */
 	const char *strings;
 	uint32_t strings_len;
 	struct {
@@ -95,12 +97,35 @@ static int btf_index(struct btf *b, const char *at, const char *end)
 static void btf_free(struct btf *b)
 {
 	vec_free(&b->types);
-	free(b->data);
+	if (b->mapped)
+		(void)munmap(b->data, b->mapped);
+	else
+		free(b->data);
+}
+
+/* Since Linux 6.16 it can be mapped; a read gives a page at a time. Its bytes or -errno. */
+static ssize_t btf_get(struct btf *b)
+{
+	auto_fd fd = open(BTF_PATH, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	void *map;
+
+	if (fd < 0)
+		return -errno;
+	if (!fstat(fd, &st) && st.st_size > 0) {
+		map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		if (map != MAP_FAILED) {
+			b->data = map;
+			b->mapped = (size_t)st.st_size;
+			return st.st_size;
+		}
+	}
+	return io_read_file(AT_FDCWD, BTF_PATH, &b->data);
 }
 
 static int btf_load(struct btf *b)
 {
-	ssize_t len = io_read_file(AT_FDCWD, BTF_PATH, &b->data);
+	ssize_t len = btf_get(b);
 	const struct btf_header *h;
 	uint64_t types, strings;
 
