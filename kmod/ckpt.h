@@ -239,6 +239,8 @@ struct ckpt_counters {
  * @snap:	the snapshot that is being read, under RCU; changes under ckpt_snap_mutex
  * @events:	bits of CKPT_PENDING_*
  * @gone:	@mm has ended
+ * @followed:	attached itself at a fork: nobody detaches it, so it is forgotten when it has ended
+ * @told:	a result said that it has ended
  * @thp_off:	MMF_DISABLE_THP was set by us
  */
 struct ckpt_track {
@@ -263,8 +265,10 @@ struct ckpt_track {
 	struct ckpt_snap __rcu *snap;
 	unsigned long events;
 	bool gone;
+	bool followed;
+	bool told;
 	bool thp_off;
-	struct rcu_head rcu;
+	struct rcu_work forget_work;
 };
 
 /* How to collect. */
@@ -286,9 +290,12 @@ static __always_inline bool ckpt_track_maybe(struct mm_struct *mm)
 }
 
 struct ckpt_track *ckpt_track_find(struct mm_struct *mm);
-int ckpt_track_attach(struct ckpt_session *s, struct mm_struct *mm, struct pid *pid,
+int ckpt_track_attach(struct ckpt_session *s, struct mm_struct *mm, struct pid *pid, bool followed,
 		      struct ckpt_track **ret_track, u32 *ret_other);
 void ckpt_track_unlink(struct ckpt_track *t);
+void ckpt_track_forget_ended(struct ckpt_session *s, bool scan);
+void ckpt_track_forgotten(struct mmu_notifier *mn);
+void ckpt_track_forget_wait(void);
 void ckpt_track_free(struct ckpt_track *t);
 void ckpt_track_collect(struct ckpt_track *t, unsigned int how);
 void ckpt_track_event(struct ckpt_track *t, int event);

@@ -172,7 +172,7 @@ static int do_attach(struct genl_info *info)
 	err = ckpt_access_open_mm(nla_get_s32(info->attrs[CKPT_A_PID]), &mm, &pid, info->extack);
 	if (err)
 		goto err_unlock_session;
-	err = ckpt_track_attach(s, mm, pid, &t, &other);
+	err = ckpt_track_attach(s, mm, pid, false, &t, &other);
 	if (err == -EBUSY)
 		NL_SET_ERR_MSG(info->extack, "the process is tracked by another session");
 	if (!err && (nla_put_u32(msg, CKPT_A_SESSION, s->id) ||
@@ -248,6 +248,7 @@ static int scan(struct genl_info *info, unsigned int how)
 	s = session_lock(info);
 	if (IS_ERR(s))
 		return PTR_ERR(s);
+	ckpt_track_forget_ended(s, true);
 	err = named_track(s, info, &one);
 	if (err)
 		goto err_unlock_session;

@@ -36,7 +36,7 @@ static void fork_worker(struct work_struct *work)
 	mutex_lock(&s->mutex);
 	if (!s->dead) {
 		if ((s->flags & CKPT_SESSION_FOLLOW_FORKS) && mmget_not_zero(w->mm)) {
-			if (ckpt_track_attach(s, w->mm, w->child, &t, &other))
+			if (ckpt_track_attach(s, w->mm, w->child, true, &t, &other))
 				type = CKPT_EVENT_FORK_LOST;
 			mmput(w->mm);
 		}

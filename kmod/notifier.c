@@ -109,4 +109,5 @@ const struct mmu_notifier_ops ckpt_notifier_ops = {
 	.invalidate_range_start = range_start,
 	.invalidate_range_end = range_end,
 	.release = release,
+	.free_notifier = ckpt_track_forgotten,
 };

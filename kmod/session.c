@@ -31,6 +31,7 @@ static void send_events(struct work_struct *work)
 		if (test_and_clear_bit(CKPT_PENDING_EXEC, &t->events))
 			ckpt_ctl_event(CKPT_EVENT_EXEC, s->id, t->id, t->pid, NULL);
 	}
+	ckpt_track_forget_ended(s, false);
 	mutex_unlock(&s->mutex);
 }
 
@@ -140,6 +141,9 @@ void ckpt_session_close(struct ckpt_session *s)
 		ckpt_track_unlink(t);
 	mutex_unlock(&s->mutex);
 
+	/* Neither the notifier of a track that was forgotten finds this session any more, nor who found it in the table. */
+	if (s->flags & CKPT_SESSION_FOLLOW_FORKS)
+		mmu_notifier_synchronize();
 	synchronize_rcu();
 	cancel_work_sync(&s->event_work);
 	list_for_each_entry_safe(t, next, &tracks, node)
@@ -211,5 +215,6 @@ void ckpt_sessions_exit(void)
 	}
 	/* Snapshots are freed by work that waits for a grace period first. */
 	rcu_barrier();
+	ckpt_track_forget_wait();
 	destroy_workqueue(ckpt_wq);
 }

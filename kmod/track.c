@@ -15,6 +15,8 @@
 struct hlist_head ckpt_table[1 << CKPT_TABLE_BITS];
 static DEFINE_SPINLOCK(table_lock);
 static atomic_t last_id;
+/* Tracks that are in no session any more and not freed yet. */
+static atomic_t being_forgotten;
 
 /* The track of @mm. Caller is in an RCU read-side section. */
 struct ckpt_track *ckpt_track_find(struct mm_struct *mm)
@@ -54,9 +56,9 @@ static void unclaim(struct ckpt_track *t)
 /*
  * Attach @mm, of which the caller holds a user, to @s. -EBUSY with the id of
  * the other session in *@ret_other when it is tracked already; attaching twice
- * in one session finds the same track. Caller holds session->mutex.
+ * in one session finds the same track. @followed: nobody asked for it. Caller holds session->mutex.
  */
-int ckpt_track_attach(struct ckpt_session *s, struct mm_struct *mm, struct pid *pid,
+int ckpt_track_attach(struct ckpt_session *s, struct mm_struct *mm, struct pid *pid, bool followed,
 		      struct ckpt_track **ret_track, u32 *ret_other)
 {
 	struct ckpt_track *t;
@@ -65,6 +67,7 @@ int ckpt_track_attach(struct ckpt_session *s, struct mm_struct *mm, struct pid *
 	lockdep_assert_held(&s->mutex);
 	list_for_each_entry(t, &s->tracks, node) {
 		if (t->mm == mm) {
+			t->followed &= followed;
 			*ret_track = t;
 			return 0;
 		}
@@ -75,6 +78,7 @@ int ckpt_track_attach(struct ckpt_session *s, struct mm_struct *mm, struct pid *
 	ckpt_log_init(&t->log);
 	t->mm = mm;
 	t->session = s;
+	t->followed = followed;
 	t->pid = get_pid(pid);
 	t->id = atomic_inc_return(&last_id);
 	t->notifier.ops = &ckpt_notifier_ops;
@@ -111,6 +115,50 @@ void ckpt_track_unlink(struct ckpt_track *t)
 	if (t->thp_off)
 		clear_bit(MMF_DISABLE_THP, &t->mm->flags);
 	mmu_notifier_unregister(&t->notifier, t->mm);
+}
+
+/*
+ * Forget children that attached themselves and have ended: a program may fork for days, and nobody detaches what
+ * he never attached. One that a result spoke of stays until a result said that it has ended and the next @scan
+ * begins: until then its runs can be asked for. Never waits, as children may end faster than grace periods do.
+ * Caller holds session->mutex.
+ */
+void ckpt_track_forget_ended(struct ckpt_session *s, bool scan)
+{
+	struct ckpt_track *t, *next;
+
+	lockdep_assert_held(&s->mutex);
+	list_for_each_entry_safe(t, next, &s->tracks, node) {
+		/* What its last event says must be said first. */
+		if (!t->followed || !READ_ONCE(t->gone) || test_bit(CKPT_PENDING_GONE, &t->events) ||
+		    (t->runs_seq && !(scan && t->told)) || ckpt_snap_exists(t))
+			continue;
+		list_del(&t->node);
+		unclaim(t);
+		atomic_inc(&being_forgotten);
+		mmu_notifier_put(&t->notifier);
+	}
+}
+
+static void forget(struct work_struct *work)
+{
+	ckpt_track_free(container_of(to_rcu_work(work), struct ckpt_track, forget_work));
+	if (atomic_dec_and_test(&being_forgotten))
+		wake_up_var(&being_forgotten);
+}
+
+/* Its notifier is called no more. Whoever found it in the table may still look. */
+void ckpt_track_forgotten(struct mmu_notifier *mn)
+{
+	struct ckpt_track *t = container_of(mn, struct ckpt_track, notifier);
+
+	INIT_RCU_WORK(&t->forget_work, forget);
+	queue_rcu_work(ckpt_wq, &t->forget_work);
+}
+
+void ckpt_track_forget_wait(void)
+{
+	wait_var_event(&being_forgotten, !atomic_read(&being_forgotten));
 }
 
 void ckpt_track_free(struct ckpt_track *t)
@@ -195,4 +243,5 @@ out:
 	t->runs_flags = flags;
 	t->runs_epoch = t->epoch;
 	t->runs_ns = result.wall_ns;
+	t->told = flags & CKPT_RESULT_GONE;
 }

@@ -18,6 +18,10 @@
  * go to whoever reads first: one talks at a time.
  * A track is one address space in a session; every process that shares it
  * (threads, vfork, CLONE_VM) is covered by the same track.
+ * A track lives until DETACH, also when its address space has ended. One that
+ * attached itself (FOLLOW_FORKS) is forgotten when its address space has ended:
+ * at once if no ARM or COLLECT spoke of it, else by the next one after the one
+ * that said RESULT_GONE. ATTACH of its process makes it like the others.
  *
  * Messages (← request, → answer; [] optional; n: nested)
  *

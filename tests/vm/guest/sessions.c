@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Life and death of sessions, who may open them, and targets that come and go. */
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <linux/capability.h>
 #include <linux/genetlink.h>
@@ -328,6 +330,113 @@ static void follow_forks(const void *unused)
 	disarm(&a);
 }
 
+/* ---- a program that forks for days ------------------------------------------------------- */
+
+#define CHILDREN 24
+
+/* Step 0: children that live until step 1 is done. */
+static void step_many_children(struct env *e, int step)
+{
+	static int hold[2];
+	char c;
+
+	(void)e;
+	if (step) {
+		close(hold[1]);
+		for (int i = 0; i < CHILDREN; i++)
+			wait(NULL);
+		return;
+	}
+	if (pipe(hold))
+		TFAIL(e, "pipe: %m");
+	for (int i = 0; i < CHILDREN; i++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			TFAIL(e, "fork: %m");
+		if (pid)
+			continue;
+		close(hold[1]);
+		_exit(read(hold[0], &c, 1) != 0);
+	}
+	close(hold[0]);
+}
+
+static void count_track(const struct nlmsghdr *h, void *arg)
+{
+	(void)h;
+	++*(int *)arg;
+}
+
+static int tracks(struct armed *a)
+{
+	struct vnl_msg m;
+	int n = 0;
+
+	vnl_begin(&a->nl, &m, CKPT_CMD_STATUS, NLM_F_DUMP);
+	vnl_put_u32(&m, CKPT_A_SESSION, a->session);
+	CHECK(!vnl_talk(&a->nl, &m, count_track, &n));
+	return n;
+}
+
+static void expect_tracks(struct armed *a, int want)
+{
+	uint64_t deadline = now_ns() + patience_seconds() * 1000000000ULL;
+
+	while (tracks(a) != want) {
+		if (now_ns() > deadline)
+			FAIL("%d tracks, not %d", tracks(a), want);
+		poll(NULL, 0, 10);
+	}
+}
+
+/* A session that follows forks does not keep what has ended, but for what it has spoken of and not yet called ended. */
+static void forks_for_days(const void *unused)
+{
+	static const struct path p = { "forks", setup_small, step_many_children, 0, 0, 0 };
+	struct vnl_result r[CHILDREN + 1];
+	uint32_t track;
+	struct armed a;
+	int gone = 0;
+
+	(void)unused;
+	arm_target(&a, &p, CKPT_SESSION_FOLLOW_FORKS);
+	for (int round = 0; round < 3; round++) {
+		target_step(&a.t, 0);
+		expect_tracks(&a, 1 + CHILDREN);
+		target_step(&a.t, 1);
+		expect_tracks(&a, 1);
+	}
+	/* What was collected is told to be gone, once. */
+	target_step(&a.t, 0);
+	CHECK(vnl_collect(&a.nl, a.session, CKPT_COLLECT_REARM, r, CHILDREN + 1) == CHILDREN + 1);
+	track = r[1].track;
+	target_step(&a.t, 1);
+	CHECK(tracks(&a) == CHILDREN + 1);
+	CHECK(vnl_collect(&a.nl, a.session, 0, r, CHILDREN + 1) == CHILDREN + 1);
+	for (int i = 0; i <= CHILDREN; i++)
+		gone += !!(r[i].flags & CKPT_RESULT_GONE);
+	CHECK(gone == CHILDREN && !(r[0].flags & CKPT_RESULT_GONE));
+	CHECK(!vnl_runs(&a.nl, a.session, &r[1]) && !r[1].nruns);
+	CHECK(vnl_arm(&a.nl, a.session, r, CHILDREN + 1) == 1 && r[0].track == a.track);
+	CHECK(vnl_detach(&a.nl, a.session, track) == -ENOENT);
+	/* Whom the owner attached, he detaches. */
+	target_step(&a.t, 0);
+	expect_tracks(&a, 1 + CHILDREN);
+	CHECK(vnl_collect(&a.nl, a.session, 0, r, CHILDREN + 1) == CHILDREN + 1);
+	CHECK(!vnl_attach(&a.nl, a.session, r[5].pid, &track) && track == r[5].track);
+	target_step(&a.t, 1);
+	CHECK(vnl_arm(&a.nl, a.session, r, CHILDREN + 1) == CHILDREN + 1);
+	CHECK(vnl_arm(&a.nl, a.session, r, CHILDREN + 1) == 2);
+	CHECK(r[1].track == track && r[1].flags & CKPT_RESULT_GONE);
+	CHECK(!vnl_detach(&a.nl, a.session, track) && tracks(&a) == 1);
+	/* The session ends while some are being forgotten. */
+	target_step(&a.t, 0);
+	expect_tracks(&a, 1 + CHILDREN);
+	target_step(&a.t, 1);
+	disarm(&a);
+}
+
 const struct test session_tests[] = {
 	{ "session/info", info, NULL, 0 },
 	{ "session/peek", peek, NULL, 0 },
@@ -339,5 +448,6 @@ const struct test session_tests[] = {
 	{ "session/target-exits", target_exits, NULL, 0 },
 	{ "session/target-execs", target_execs, NULL, 0 },
 	{ "session/follow-forks", follow_forks, NULL, 0 },
+	{ "session/forks-for-days", forks_for_days, NULL, 0 },
 	{}
 };
