@@ -63,7 +63,11 @@ $(TEST_KIND) $(TEST_PROG): $(TEST_BUILD)/%: tests/%.c $(TEST_LIB) tests/lib/t.h
 		$(if $(filter $(notdir $*),$(TEST_NO_ASAN)),-fno-sanitize=address tests/lib/t.c,$(TEST_LIB)) \
 		$(TEST_LIBS) $(TEST_LIBS_$(notdir $*))
 
+# A test of several files has the others in a directory.
+TEST_MORE_test_track := $(wildcard tests/unit/track/*.c)
+$(TEST_BUILD)/unit/test_track: $(wildcard tests/unit/track/*.[ch])
+
 $(TEST_UNIT): $(TEST_BUILD)/unit/%: tests/unit/%.c $(TEST_UNIT_OBJS)
 	@mkdir -p $(@D)
-	@echo "  TEST    $@"; $(TEST_CC) $(TEST_CFLAGS) $(TEST_UNIT_CFLAGS) -Itools -Itests/lib -o $@ $< $(TEST_UNIT_OBJS) \
+	@echo "  TEST    $@"; $(TEST_CC) $(TEST_CFLAGS) $(TEST_UNIT_CFLAGS) -Itools -Itests/lib -o $@ $< $(TEST_MORE_$*) $(TEST_UNIT_OBJS) \
 		$(TEST_LIBS) $(TEST_UNIT_LIBS) $(TEST_LIBS_$*)

@@ -5,8 +5,8 @@
 #	make check-vm-user	ckpt itself in the guests
 #	make check-vm-nodes	a program moves from guest to guest
 #	make check-debug	the same on a kernel with KASAN, UBSAN, PROVE_LOCKING, DEBUG_VM, kmemleak:
-#				hours, and a kernel is built first; DEBUG_ARGS='session/*' for a part
-
+#				the parts of debug-parts in one guest after the other, each with its own limit;
+#				a kernel is built first, once; DEBUG_PARTS="paths stress" for some
 #	make check-vm-long	a thousand checkpoints by every tracker in each guest, samples restored; slab caches
 #				must not grow: hours; VM_COUNT=100 VM_TRACKERS=kmod: less; VM_ARGS="-k 6.1"
 
@@ -33,8 +33,7 @@ check-vm-long: modules all tests
 check-debug: deps-vm
 	@tests/vm/debug-kernel
 	@$(MAKE) --no-print-directory build/kmod/6.1-debug/ckpt.ko
-	@VM_MB=2560 VM_SECONDS=$${VM_SECONDS:-14400} VM_APPEND="vm_scale=20" \
-		tests/vm/run -k 6.1-debug $(if $(DEBUG_ARGS),$(DEBUG_ARGS),'fault/*' 'path/*' 'snapshot/*' 'session/*' 'client/*' 'stress/*killed' 'stress/rmmod*')
+	@tests/vm/check-debug $(DEBUG_PARTS)
 
 # Ratios of instructions, which repeat: one CPU, virtual time. Never its seconds. Into bench/results.
 .PHONY: bench-vm

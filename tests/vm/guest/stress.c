@@ -481,6 +481,7 @@ const struct test stress_tests[] = {
 	{ "stress/live-huge", live, "300 3000 wild huge", 900 },
 	{ "stress/live-huge-whole", live, "300 3000 wild huge whole", 900 },
 	{ "stress/live-compaction", live, "300 3000 wild compact", 900 },
+	{ "stress/live-pressure", live, "300 2000 wild press", 900 },
 	{ "stress/owner-killed", owner_killed, "20 100", 900 },
 	{ "stress/target-killed", target_killed, "10 40", 900 },
 	{ "stress/attach-detach", attach_detach, "40 200", 900 },

@@ -171,7 +171,7 @@ uint64_t read_number(const char *fmt, ...) __attribute__((format(printf, 1, 2)))
 uint64_t now_ns(void);
 /* How long to wait for what must come: long, and longer in a slow kernel. */
 unsigned int patience_seconds(void);
-/* How often to repeat something: the slower the kernel (vm_scale), the fewer. */
+/* How often to repeat something: the slower the kernel (vm_scale) the fewer, unless vm_fewer says by how much. */
 int scaled(int count);
 uint32_t rnd(uint64_t *state);
 
