@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Sizes that are out of the ordinary, a log that is full, settings, and granules. */
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "vm.h"
 
@@ -157,6 +159,39 @@ static void log_overflow(const void *unused)
 
 /* ---- settings ---------------------------------------------------------------------------------- */
 
+/* What no file takes, whatever it is for; and a file that is only read takes nothing. */
+static int refuse_garbage(const char *dir)
+{
+	static const char *const garbage[] = { "garbage", "-1", "0x", "1e3", "18446744073709551616", " ", "\n" };
+	char path[384], before[64], after[64];
+	struct dirent *e;
+	int n = 0;
+	DIR *d = opendir(dir);
+
+	CHECK(d);
+	while ((e = readdir(d))) {
+		struct stat st;
+
+		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+		SYS(lstat(path, &st));
+		if (!S_ISREG(st.st_mode))
+			continue;
+		n++;
+		if (!(st.st_mode & 0222)) {
+			if (write_file(path, "0") != -EACCES)
+				FAIL("%s takes a value", path);
+			continue;
+		}
+		CHECK((st.st_mode & 0777) == 0644 && read_file(path, before, sizeof(before)) > 0);
+		for (size_t i = 0; i < sizeof(garbage) / sizeof(*garbage); i++)
+			if (write_file(path, garbage[i]) != -EINVAL)
+				FAIL("%s takes \"%s\"", path, garbage[i]);
+		CHECK(read_file(path, after, sizeof(after)) > 0 && !strcmp(before, after));
+	}
+	closedir(d);
+	return n;
+}
+
 static void bad_settings(const void *unused)
 {
 	static const struct {
@@ -174,7 +209,14 @@ static void bad_settings(const void *unused)
 	};
 	char path[96], before[64], after[64];
 
+	struct armed a;
+
 	(void)unused;
+	CHECK(refuse_garbage("/sys/kernel/ckpt") == 7);
+	arm_target(&a, &small, CKPT_SESSION_COW);
+	snprintf(path, sizeof(path), "/sys/kernel/ckpt/sessions/%u", a.session);
+	CHECK(refuse_garbage(path) == 15);
+	disarm(&a);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
 		snprintf(path, sizeof(path), "/sys/kernel/ckpt/%s", bad[i].file);
 		CHECK(read_file(path, before, sizeof(before)) > 0);
