@@ -67,7 +67,7 @@ SWITCHES = {"restore.vdso", "restore.boot", "delta.lost"}
 # Which script of this folder walks a point; the first rule that matches.
 WALKS = [("restore", r"restore\."), ("migrate", r"migrate\.|receive\."),
          ("track", r"track\.|keeper\.|every\.|merge\."), ("dump", r"dump\.|image\.|inject\.|freeze\."),
-         ("../flow/tcp_keep", r"tcp\.")]        # they need a peer that counts every byte
+         ("tcp", r"tcp\.")]
 
 
 def walk_of(point):

@@ -37,11 +37,11 @@ def stopped_ckpt():
     return out
 
 
-def disturb(box, point, how, *args, env=None, spawn=None):
-    """ckpt ARGS with CKPT_FAULT=point:how; a stopped ckpt is continued. The result's .met tells
-    whether the point was reached."""
+def disturb(box, point, how, *args, env=None, turn=None):
+    """ckpt ARGS with CKPT_FAULT=point:how, or only the @turn'th time; a stopped ckpt is continued. The result's .met
+    tells whether the point was reached."""
     mark = os.path.join(box.dir, ".fault.met")
-    env = dict(env or os.environ, CKPT_FAULT=f"{point}:{how}", CKPT_FAULT_MET=mark)
+    env = dict(env or os.environ, CKPT_FAULT=f"{point}:{how}" + (f"@{turn}" if turn else ""), CKPT_FAULT_MET=mark)
     if os.path.exists(mark):        # a keeper of an earlier turn
         os.unlink(mark)
     outs = [os.path.join(box.dir, f".fault.{s}") for s in ("out", "err")]

@@ -9,10 +9,11 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "../lib")]
+import echo  # noqa: E402
 from _invariants import TEST_BUILD  # noqa: E402
 from _walk import HOWS, continuing, disturb  # noqa: E402
 from lan import Asker, Lan  # noqa: E402
-from sandbox import Target, alive, check, main, read, state  # noqa: E402
+from sandbox import alive, check, main, state  # noqa: E402
 
 SOURCE = ("tcp.locked", "tcp.repair", "migrate.stopped", "migrate.locked", "migrate.unaddressed", "migrate.decided",
           "migrate.run_sent", "migrate.running", "migrate.silent", "migrate.killed", "migrate.unlocked")
@@ -20,30 +21,6 @@ PEER = ("tcp.built", "receive.restored", "receive.pended", "receive.entering", "
         "receive.released")
 ADDRESS = "10.9.0.7/24"
 ARGS = ("--tcp", "keep", "--move-address", ADDRESS)
-SERVER = """
-import socket
-l = socket.create_server(('10.9.0.7', 7000))
-print('up', flush=True)
-c, _ = l.accept()
-while True:
-    d = c.recv(4096)
-    if not d:
-        break
-    c.sendall(d)
-"""
-
-
-def ask(sock, n):
-    text = b"%16d" % n
-    sock.sendall(text)
-    got = b""
-    while len(got) < 16:
-        data = sock.recv(16 - len(got))
-        if not data:
-            raise ConnectionError("the connection ended")
-        got += data
-    if got != text:
-        raise ValueError(f"{got} for {text}")
 
 
 class Walk:
@@ -60,13 +37,8 @@ class Walk:
             return
         self.turn += 1
         self.lan.add(ADDRESS)
-        out = os.path.join(self.box.dir, f"server{self.turn}")
-        with open(out, "w") as f:
-            p = self.box.spawn(["/usr/bin/python3", "-c", SERVER], f, f)
-        p.returncode = 0
-        self.box.wait(lambda: read(out) == "up\n", f"the server listens: {read(out)}")
-        self.target = Target(self.box, p.pid, self.box.dir, "server")
-        self.client = Asker(self.lan.connect("10.9.0.7", 7000), ask)
+        self.target, _ = echo.start(self.box, self.turn, "10.9.0.7", 7000)
+        self.client = Asker(self.lan.connect("10.9.0.7", 7000), echo.ask)
         self.client.goes_on(self.box, "at first")
 
     def runs(self, pid):

@@ -11,6 +11,7 @@ import sys
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from echo import ask, exactly  # noqa: E402
 from lan import Asker, Lan  # noqa: E402
 from sandbox import Target, alive, check, main, read  # noqa: E402
 
@@ -61,24 +62,6 @@ HOOK = """#!/bin/sh
 echo "$CKPT_SIDE $1 $CKPT_ADDRESSES" >> {log}
 [ "$1" != "{fails}" ]
 """
-
-
-def exactly(sock, n):
-    out = b""
-    while len(out) < n:
-        data = sock.recv(n - len(out))
-        if not data:
-            raise ConnectionError(f"ended after {len(out)} of {n} bytes")
-        out += data
-    return out
-
-
-def ask(sock, n):
-    text = b"%16d" % n
-    sock.sendall(text)
-    got = exactly(sock, 16)
-    if got != text:
-        raise ValueError(f"{got} for {text}")
 
 
 class Bulk:

@@ -8,7 +8,7 @@ import struct
 import subprocess
 
 import ownnet
-from ownnet import tables
+from ownnet import backlogs, tables
 from sandbox import BUILD, Target, alive, check, main, read
 
 SERVER = """
@@ -104,21 +104,16 @@ def connect(v4, both):
             Client("::1", both, b"six and half.", "half"), Client("::1", both, big * 300)]
 
 
-def waiting():
-    out = subprocess.run(["ss", "-Htln"], capture_output=True, text=True, check=True).stdout
-    return sorted(int(line.split()[1]) for line in out.splitlines())
-
-
 def trouble(box, target):
     """Whatever happens to ckpt: the program has its backlog again, and nothing stays locked."""
-    before = waiting()
+    before = backlogs()
     for point, how in (("tcp.taken", "kill"), ("dump.collected", "kill"), ("dump.collected", "fail"),
                        ("dump.thawed", "kill"), ("dump.thawed", "fail")):
         res = box.run([TEST_PROGRAM, "dump", "-t", str(target.pid), "-D", f"{box.image}-{point}-{how}", "--tcp", "keep",
                        "--kill"], env=dict(os.environ, CKPT_FAULT=f"{point}:{how}"), name="fault")
         check(res.code != 0 and alive(target.pid), f"{point}:{how}: {res}")
-        box.wait(lambda: waiting() == before and tables() == "",
-                 f"{point}:{how}: the backlogs {waiting()} are {before} again, and no lock is left: {tables()}")
+        box.wait(lambda: backlogs() == before and tables() == "",
+                 f"{point}:{how}: the backlogs {backlogs()} are {before} again, and no lock is left: {tables()}")
 
 
 def half_made(box, target, port):
@@ -155,7 +150,7 @@ def body(box):
     box.wait(lambda: os.path.exists(target.file("ports")), "the server listens")
     v4, both = (int(n) for n in read(target.file("ports")).split())
     clients = connect(v4, both)
-    check(waiting() == [4, 7], f"the backlogs hold {waiting()}")
+    check(backlogs() == [4, 7], f"the backlogs hold {backlogs()}")
     res = box.dump(target, "--tcp", "keep", image=box.image + "copy")
     check("wait to be accepted" in res.err, f"a copy leaves them with the program, and says so: {res}")
     trouble(box, target)
@@ -163,9 +158,9 @@ def body(box):
         box.dump(target, "--tcp", "keep", "--kill", image=box.image + i)
         res = box.restore(image=box.image + i)
         check("reset" not in res.err, f"some were lost: {res}")
-        check(waiting() == [4, 7], f"after restore {i} the backlogs hold {waiting()}")
+        check(backlogs() == [4, 7], f"after restore {i} the backlogs hold {backlogs()}")
     clients.insert(6, half_made(box, target, v4))
-    check(waiting() == [4, 8], f"with one that was being made the backlogs hold {waiting()}")
+    check(backlogs() == [4, 8], f"with one that was being made the backlogs hold {backlogs()}")
     os.kill(target.pid, 15)
     try:
         for i, c in enumerate(clients):

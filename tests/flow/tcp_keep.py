@@ -5,26 +5,11 @@ import os
 import socket
 import threading
 
+import echo
 import ownnet
 from ownnet import tables
-from sandbox import BUILD, Target, alive, check, main, read
+from sandbox import BUILD, alive, check, main, read
 
-SERVER = """
-import socket, os, sys
-v6 = sys.argv[1] == '6'
-l = socket.create_server(('::1' if v6 else '127.0.0.1', 0), family=socket.AF_INET6 if v6 else socket.AF_INET)
-with open(sys.argv[2] + '.new', 'w') as f:
-    f.write(str(l.getsockname()[1]))
-os.rename(sys.argv[2] + '.new', sys.argv[2])
-c, _ = l.accept()
-while True:
-    d = c.recv(65536)
-    if not d:
-        break
-    c.sendall(d)
-c.shutdown(socket.SHUT_WR)
-c.recv(1)
-"""
 BYTES = 32 << 20      # what is left after each dump is more than all queues hold, so the server is there
 TEST_PROGRAM = os.path.join(BUILD, "ckpt-test")
 
@@ -74,15 +59,6 @@ class Client:
         self.sock.close()
 
 
-def serve(box, v6):
-    port = os.path.join(box.dir, f"port{v6}")
-    with open(os.path.join(box.dir, f"server{v6}"), "w") as log:
-        p = box.spawn(["/usr/bin/python3", "-c", SERVER, v6, port], log, log)
-    p.returncode = 0
-    box.wait(lambda: os.path.exists(port), "the server listens")
-    return Target(box, p.pid, box.dir, "server"), int(read(port))
-
-
 def faults(box, target, client):
     """A kill of ckpt, or of its helper, at any point: the program goes on, and nothing stays locked."""
     for point in ("tcp.locked", "dump.frozen", "dump.collected", "dump.thawed", "tcp.repair", "tcp.kept"):
@@ -96,7 +72,7 @@ def faults(box, target, client):
 
 
 def round_trips(box, v6):
-    target, port = serve(box, v6)
+    target, port = echo.start(box, v6, "::1" if v6 == "6" else "127.0.0.1")
     client = Client("::1" if v6 == "6" else "127.0.0.1", port)
     for i in range(3):
         client.read_until((i + 1) * (4 << 20))
@@ -124,7 +100,7 @@ def body(box):
         try:
             round_trips(box, v6)
         except BaseException:
-            box.log("server: " + read(os.path.join(box.dir, f"server{v6}")) + str(box.status))
+            box.log("server: " + read(os.path.join(box.dir, f"server-{v6}")) + str(box.status))
             raise
 
 

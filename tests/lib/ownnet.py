@@ -15,3 +15,9 @@ def enter():
 
 def tables():
     return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def backlogs():
+    """How many connections wait at each listening socket."""
+    out = subprocess.run(["ss", "-Htln"], capture_output=True, text=True, check=True).stdout
+    return sorted(int(line.split()[1]) for line in out.splitlines())

@@ -151,12 +151,14 @@ static size_t put_back(struct tcp_wait *w)
 
 	for (size_t i = 0; i < w->all.n; i++) {
 		struct waiting *s = &w->all.v[i];
+		struct ckpt_err ignore = { 0 };
 
+		/* Whoever read it was killed: once more. What cannot be read is reset. */
+		if (!s->m->state && tcp_capture(s->fd, s->m, &ignore))
+			(void)reset_capture(s);
+		ckpt_err_clear(&ignore);
 		(void)tcp_set(s->fd, TCP_REPAIR, REPAIR_ON);
 		(void)close(s->fd);
-		/* What could not be read is reset. */
-		if (!s->m->state)
-			(void)reset_capture(s);
 		if (v && !w->elsewhere)
 			v[n++] = s->m;
 	}
