@@ -51,6 +51,9 @@ struct checker {
 	struct proc_pids live; /* one of each process */
 	struct family *family; /* what is seen of all */
 	struct vma_iter *iter; /* the caller's */
+	int *kin_fd;           /* the caller's as well */
+	struct task_kins kins; /* while the tree is looked through */
+	bool clean_ns;         /* nothing is to be said of the root's namespaces */
 	size_t mappings;       /* read from smaps */
 };
 
@@ -420,6 +423,29 @@ static void check_threads(struct checker *c, int pid, const struct proc_stat *st
 	vec_free(&tids);
 }
 
+/* Of so many processes one look at all tasks is quicker than to ask of each. */
+#define KIN_TASKS 16u
+
+static void look_at_kins(struct checker *c)
+{
+	free(c->kins.v);
+	c->kins = (struct task_kins) { 0 };
+	if (*c->kin_fd < 0)
+		*c->kin_fd = task_iter_open();
+	if (*c->kin_fd >= 0 && task_iter_read(*c->kin_fd, &c->kins))
+		c->kins.n = 0;
+}
+
+/* Is it in the root's namespaces, which are right? */
+static bool in_namespaces_of_root(const struct checker *c, int pid)
+{
+	const struct task_kin *root = c->clean_ns ? task_kin_find(&c->kins, c->root) : NULL;
+	const struct task_kin *kin = root ? task_kin_find(&c->kins, pid) : NULL;
+
+	return kin && kin->ns && kin->ns == root->ns && kin->user_ns == root->user_ns &&
+	       kin->pid_ns == root->pid_ns;
+}
+
 /* Its first thread has ended while others go on: descriptors must be taken from another one. */
 static void check_headless(struct checker *c, int pid, int live)
 {
@@ -462,9 +488,16 @@ static void check_tree(struct checker *c, int pid, int ppid, const struct clean_
 		*slot = live;
 	if (live != pid)
 		check_headless(c, pid, live);
+	if (c->live.n == KIN_TASKS)
+		look_at_kins(c);
 	(void)snprintf(name, sizeof(name), "%d", live);
-	check_namespaces(c, name);
-	check_same_as_root(c, name);
+	if (!in_namespaces_of_root(c, live)) {
+		size_t found = c->found.n;
+
+		check_namespaces(c, name);
+		check_same_as_root(c, name);
+		c->clean_ns |= live == c->root && c->found.n == found && !c->found.incomplete;
+	}
 	check_threads(c, live, &of_live, &status);
 	if (live == pid)
 		vpid = dump_family_see(c->family, pid, live, ppid, &st, status);
@@ -494,7 +527,7 @@ static void check_vm(struct checker *c)
 	auto_free size_t *first = calloc(c->live.n + 1, sizeof(*first));
 	uint64_t deadline = io_now_us() + VFORK_US;
 	struct ckpt_err e = { 0 };
-	int rc = first ? sharing_find(c->live.v, c->live.n, KCMP_VM, first, &e)
+	int rc = first ? sharing_find(c->live.v, c->live.n, KCMP_VM, &c->kins, first, &e)
 		       : ckpt_fail(&e, E_NOMEM, -ENOMEM, "out of memory");
 
 	if (rc)
@@ -548,12 +581,13 @@ static void check_external(struct checker *c)
 #define LOOKS 3
 
 static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct vma_iter *iter,
-		 struct ckpt_ui *ui)
+		 int *kin_fd, struct ckpt_ui *ui)
 {
 	struct ckpt_err family = { 0 }, own_ns = { 0 };
 
 	*c = (struct checker) { .d = { .opts = opts, .ui = ui },
 				.iter = iter,
+				.kin_fd = kin_fd,
 				.family = dump_family_new() };
 	if (!c->family) {
 		c->found.incomplete = true;
@@ -565,14 +599,17 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct vm
 	read_namespaces(c);
 	check_init(c, opts->pid);
 	check_tree(c, opts->pid, 0, NULL);
+	if (c->live.n >= KIN_TASKS)
+		look_at_kins(c);
 	check_vm(c);
 	vec_free(&c->live);
 	check_external(c);
 	if (dump_ns_check(opts, &own_ns))
 		report(c, &own_ns);
-	if (dump_family_check(c->family, &family))
+	if (dump_family_check(c->family, &c->kins, &family))
 		report(c, &family);
 	dump_family_free(c->family);
+	free(c->kins.v);
 	dump_tree_free(&c->d);
 }
 
@@ -586,16 +623,16 @@ static bool has(const struct findings *f, const struct ckpt_err *why)
 }
 
 static void find(struct findings *ret, const struct ckpt_dump_opts *opts, struct vma_iter *iter,
-		 struct ckpt_ui *ui)
+		 int *kin_fd, struct ckpt_ui *ui)
 {
 	struct checker c;
 
-	look(&c, opts, iter, ui);
+	look(&c, opts, iter, kin_fd, ui);
 	*ret = c.found;
 	for (int again = 1; ret->n && again < LOOKS; again++) {
 		size_t n = 0;
 
-		look(&c, opts, iter, ui);
+		look(&c, opts, iter, kin_fd, ui);
 		for (size_t i = 0; i < ret->n; i++)
 			if (has(&c.found, &ret->v[i]))
 				ret->v[n++] = ret->v[i];
@@ -604,8 +641,8 @@ static void find(struct findings *ret, const struct ckpt_dump_opts *opts, struct
 	}
 }
 
-int dump_check(const struct ckpt_dump_opts *opts, struct vma_iter *iter, struct ckpt_ui *ui,
-	       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+int dump_check(const struct ckpt_dump_opts *opts, struct vma_iter *iter, int *kin_fd,
+	       struct ckpt_ui *ui, void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 	       struct ckpt_err *err)
 {
 	struct findings f = { 0 };
@@ -620,7 +657,7 @@ int dump_check(const struct ckpt_dump_opts *opts, struct vma_iter *iter, struct 
 		found(arg, &root);
 		return 1;
 	}
-	find(&f, opts, iter, ui);
+	find(&f, opts, iter, kin_fd, ui);
 	n = (int)f.n;
 	for (size_t i = 0; found && i < f.n; i++)
 		found(arg, &f.v[i]);
@@ -643,8 +680,10 @@ int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		    struct ckpt_err *err)
 {
 	struct vma_iter iter = { .prog_fd = -1 };
-	int rc = dump_check(opts, &iter, ui, found, arg, err);
+	int kin_fd = -1, rc = dump_check(opts, &iter, &kin_fd, ui, found, arg, err);
 
 	vma_iter_close(&iter);
+	if (kin_fd >= 0)
+		(void)close(kin_fd);
 	return rc;
 }

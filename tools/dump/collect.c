@@ -284,6 +284,7 @@ static int collect_others(struct dump_ctx *d, struct inject *in, struct target_t
  * cannot express. */
 static int collect_sharing(struct dump_ctx *d, struct ckpt_err *err)
 {
+	auto_task_kins struct task_kins kins = { 0 };
 	size_t n = 0, all = d->target.tasks.n;
 	auto_free int *pids = calloc(all + 1, sizeof(*pids));
 	auto_free size_t *at = calloc(all + 1, sizeof(*at)),
@@ -302,16 +303,19 @@ static int collect_sharing(struct dump_ctx *d, struct ckpt_err *err)
 	}
 	if (n < 2)
 		return 0;
-	rc = sharing_find(pids, n, KCMP_VM, first, err);
+	/* Where it cannot be read, each is asked. */
+	if (d->kin_fd >= 0 && task_iter_read(d->kin_fd, &kins))
+		kins.n = 0;
+	rc = sharing_find(pids, n, KCMP_VM, &kins, first, err);
 	for (size_t i = 0; !rc && i < n; i++)
 		if (first[i] != i)
 			rc = dump_refuse_vm(v[at[i]].tgid, v[at[first[i]]].tgid, err);
 	if (!rc)
-		rc = sharing_find(pids, n, KCMP_FILES, first, err);
+		rc = sharing_find(pids, n, KCMP_FILES, &kins, first, err);
 	for (size_t i = 0; !rc && i < n; i++)
 		v[at[i]].files_of = at[first[i]];
 	if (!rc)
-		rc = sharing_find(pids, n, KCMP_FS, first, err);
+		rc = sharing_find(pids, n, KCMP_FS, &kins, first, err);
 	for (size_t i = 0; !rc && i < n; i++)
 		v[at[i]].fs_of = at[first[i]];
 	return rc;
@@ -373,6 +377,27 @@ static int passage_end(struct dump_ctx *d, struct passage *p, uint64_t *lap, str
 	return rc;
 }
 
+/* The freeze has read these two when all stood still; not of the root, and what has ended may have
+ * been on its way out. */
+static int passage_stat(struct passage *p, const struct target_task *task, struct ckpt_err *err)
+{
+	p->stat = task->stat;
+	return task->stat.pid && !task->zombie && !task_headless(task)
+		       ? 0
+		       : proc_stat_read(task->tgid, &p->stat, err);
+}
+
+static int passage_status(struct passage *p, struct target_task *task, struct ckpt_err *err)
+{
+	int tid = task->threads.v[0].tid;
+
+	if (tid == task->tgid && task->status) {
+		p->first.status = take_ptr(task->status);
+		return 0;
+	}
+	return dump_facts_status(task->pid, tid, &p->first.status, err);
+}
+
 /* What /proc tells of a process; then it is on the way, unless it has ended. */
 static int passage_begin(struct dump_ctx *d, struct passage *p, size_t at, struct ckpt_err *err)
 {
@@ -385,7 +410,7 @@ static int passage_begin(struct dump_ctx *d, struct passage *p, size_t at, struc
 	if (!msg || !slot)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	*slot = msg;
-	rc = proc_stat_read(task->tgid, &p->stat, err);
+	rc = passage_stat(p, task, err);
 	if (rc)
 		return rc;
 	msg->pid = task->vpid;
@@ -411,7 +436,7 @@ static int passage_begin(struct dump_ctx *d, struct passage *p, size_t at, struc
 			rc = proc_stat_read(task->pid, &p->stat, err);
 	}
 	if (!rc)
-		rc = dump_facts_status(task->pid, task->threads.v[0].tid, &p->first.status, err);
+		rc = passage_status(p, task, err);
 	/* Should ckpt die, it may not be allowed to clean up: the shorter it is inside, the better.
 	 */
 	if (!rc)

@@ -116,6 +116,9 @@ void dump_end(struct dump_ctx *d)
 	ipc_free(&d->namespaces);
 	target_free(&d->target);
 	vma_iter_close(&d->iter);
+	if (d->kin_fd >= 0)
+		(void)close(d->kin_fd);
+	d->kin_fd = -1;
 	free(d->boot_id);
 	d->boot_id = NULL;
 }
@@ -206,7 +209,7 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	ckpt__stats__init(&d->stats);
 	d->writer.dir_fd = d->writer.pages_fd = d->writer.records_fd = -1;
 	d->target.ui = ui;
-	d->iter.prog_fd = -1;
+	d->iter.prog_fd = d->kin_fd = -1;
 	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &d->boot_id) < 0)
 		return ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read the boot id");
 	find_iter(d);
@@ -279,7 +282,7 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 	int rc = dump_begin(&d, opts, ui, err);
 
 	if (!rc)
-		rc = dump_check(opts, &d.iter, ui, NULL, NULL, err);
+		rc = dump_check(opts, &d.iter, &d.kin_fd, ui, NULL, NULL, err);
 	d.stats.check_us = io_now_us() - begin;
 	if (!rc)
 		rc = image_create(&d.writer, opts->dir, ui, err);

@@ -10,6 +10,7 @@
 #include "image/chain.h"
 #include "image/writer.h"
 #include "kern/snapshot.h"
+#include "kern/taskiter.h"
 #include "kind/kind.h"
 #include "model/births.h"
 #include "track/track.h"
@@ -68,6 +69,7 @@ struct dump_ctx {
 	struct ckpt_ui *ui;
 	struct target target;
 	struct vma_iter iter; /* tells flags of mappings, or says that smaps must */
+	int kin_fd;           /* task_iter_open(), or -1 */
 	struct image_writer writer;
 	struct {
 		struct dump_object *v;
@@ -165,9 +167,10 @@ void dump_end(struct dump_ctx *d);
 int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		    struct ckpt_err *err) __must_check;
-/* The same with the iterator of dump_begin(), or to find that one is worth while. */
-int dump_check(const struct ckpt_dump_opts *opts, struct vma_iter *iter, struct ckpt_ui *ui,
-	       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+/* The same with the iterator of dump_begin(), or to find that one is worth while; also one of
+ * tasks. */
+int dump_check(const struct ckpt_dump_opts *opts, struct vma_iter *iter, int *kin_fd,
+	       struct ckpt_ui *ui, void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 	       struct ckpt_err *err) __must_check;
 
 /* ns.c. Enter the namespaces of @pid that are not ours, for the rest of ckpt's life; before
@@ -196,7 +199,8 @@ struct family *dump_family_new(void);
  * number in the innermost pid namespace; 0: it is gone, and nothing is certain. */
 int dump_family_see(struct family *f, int pid, int live, int ppid, const struct proc_stat *st,
 		    const char *status);
-int dump_family_check(struct family *f, struct ckpt_err *err) __must_check;
+int dump_family_check(struct family *f, const struct task_kins *kins,
+		      struct ckpt_err *err) __must_check;
 void dump_family_free(struct family *f);
 /* The running tree below @pid as births would make it, and what else was seen of each. The caller
  * frees both. -EAGAIN: it changed while it was looked at; or it cannot be made. */

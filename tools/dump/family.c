@@ -177,7 +177,8 @@ static void family_add(struct family *f, int pid, int ppid)
 	vec_free(&kids);
 }
 
-static int family_sharing(const struct family *f, struct birth *v, struct ckpt_err *err)
+static int family_sharing(const struct family *f, const struct task_kins *kins, struct birth *v,
+			  struct ckpt_err *err)
 {
 	size_t n = f->tasks.n;
 	auto_free int *pids = calloc(n, sizeof(*pids));
@@ -189,12 +190,12 @@ static int family_sharing(const struct family *f, struct birth *v, struct ckpt_e
 	/* What has ended shares nothing: the kernel compares it with nobody. */
 	for (size_t i = 0; i < n; i++)
 		pids[i] = f->ids.v[i].live;
-	rc = sharing_find(pids, n, KCMP_FILES, first, err);
+	rc = sharing_find(pids, n, KCMP_FILES, kins, first, err);
 	for (size_t i = 0; !rc && i < n; i++)
 		if (first[i] != i)
 			v[i].files = v[first[i]].files = (int)first[i] + 1;
 	if (!rc)
-		rc = sharing_find(pids, n, KCMP_FS, first, err);
+		rc = sharing_find(pids, n, KCMP_FS, kins, first, err);
 	for (size_t i = 0; !rc && i < n; i++)
 		if (first[i] != i)
 			v[i].fs = v[first[i]].fs = (int)first[i] + 1;
@@ -209,7 +210,8 @@ static void family_free(struct family *f)
 }
 
 /* *@b is planned unless it changed. */
-static int family_plan(struct family *f, struct births *b, struct ckpt_err *err)
+static int family_plan(struct family *f, const struct task_kins *kins, struct births *b,
+		       struct ckpt_err *err)
 {
 	int rc;
 
@@ -219,14 +221,14 @@ static int family_plan(struct family *f, struct births *b, struct ckpt_err *err)
 	if (rc)
 		return rc;
 	memcpy(b->v, f->tasks.v, b->n * sizeof(*b->v));
-	rc = family_sharing(f, b->v, err);
+	rc = family_sharing(f, kins, b->v, err);
 	return rc ? rc : family_find(b, f->ids.v, err);
 }
 
-int dump_family_check(struct family *f, struct ckpt_err *err)
+int dump_family_check(struct family *f, const struct task_kins *kins, struct ckpt_err *err)
 {
 	struct births b = { 0 };
-	int rc = family_plan(f, &b, err);
+	int rc = family_plan(f, kins, &b, err);
 
 	births_free(&b);
 	return rc;
@@ -247,7 +249,7 @@ int dump_family_look(int pid, struct births *ret, struct family_seen **ret_seen)
 	int rc;
 
 	family_add(&f, pid, 0);
-	rc = family_plan(&f, &b, &err);
+	rc = family_plan(&f, NULL, &b, &err);
 	if (!rc && f.changed)
 		rc = -EAGAIN;
 	if (rc) {

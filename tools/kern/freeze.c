@@ -485,6 +485,7 @@ static int tree_parents(struct target *t, struct ckpt_err *err)
 		const struct pid_at *parent = NULL;
 
 		if (!task->gone && !proc_stat_read(task->tgid, &st, &gone)) {
+			task->stat = st;
 			key.pid = task->ppid = st.ppid;
 			parent = bsearch(&key, known, total, sizeof(*known), pid_at_compare);
 		}
@@ -503,6 +504,7 @@ static int tree_parents(struct target *t, struct ckpt_err *err)
 		if (task->gone) {
 			if (task->mem_fd >= 0)
 				(void)close(task->mem_fd);
+			free(task->status);
 			vec_free(&task->threads);
 			continue;
 		}
@@ -515,6 +517,21 @@ static int tree_parents(struct target *t, struct ckpt_err *err)
 	t->tasks.n = n;
 	free(known);
 	return 0;
+}
+
+static int task_inner_pid(struct target_task *task, bool *ret_nested, struct ckpt_err *err)
+{
+	char name[64];
+	int rc;
+
+	(void)snprintf(name, sizeof(name), "task/%d/status", task->tgid);
+	rc = proc_read(task->tgid, name, &task->status, NULL, err);
+	if (rc)
+		return rc;
+	task->vpid = proc_status_inner(task->status, ret_nested);
+	return task->vpid ? 0
+			  : ckpt_fail(err, E_KERNEL, -ENOSYS, "/proc/%d/status has no NSpid",
+				      task->tgid);
 }
 
 int target_freeze(struct target *t, int pid, struct ckpt_err *err)
@@ -534,7 +551,7 @@ int target_freeze(struct target *t, int pid, struct ckpt_err *err)
 		bool nested = false;
 
 		task_compact(task);
-		rc = proc_inner_pid(task->tgid, task->tgid, &task->vpid, &nested, err);
+		rc = task_inner_pid(task, &nested, err);
 		t->nested_pids |= nested;
 		for (size_t k = 0; !rc && k < task->threads.n; k++) {
 			struct target_thread *th = &task->threads.v[k];
@@ -590,6 +607,7 @@ void target_free(struct target *t)
 	for (size_t i = 0; i < t->tasks.n; i++) {
 		if (t->tasks.v[i].mem_fd >= 0)
 			(void)close(t->tasks.v[i].mem_fd);
+		free(t->tasks.v[i].status);
 		vec_free(&t->tasks.v[i].threads);
 	}
 	vec_free(&t->tasks);

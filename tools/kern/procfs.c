@@ -43,7 +43,9 @@ int proc_open(int pid, const char *name, int flags, int *ret_fd, struct ckpt_err
 /* Files of one record: the kernel makes them whole before it answers the first read. */
 static bool is_single_record(const char *name)
 {
-	static const char *const single[] = { "stat", "status" };
+	static const char *const single[] = { "stat",          "status",          "limits",
+					      "oom_score_adj", "coredump_filter", "loginuid",
+					      "auxv",          "cgroup" };
 	const char *base = strrchr(name, '/');
 
 	base = base ? base + 1 : name;

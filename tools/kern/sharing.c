@@ -32,13 +32,55 @@ static int order_compare(const void *a, const void *b, void *arg)
 	return (x > y) - (x < y);
 }
 
-int sharing_find(const int *pids, size_t n, int type, size_t *ret_first, struct ckpt_err *err)
+struct kin_at {
+	uint64_t object;
+	size_t at;
+};
+
+static int kin_compare(const void *a, const void *b)
+{
+	const struct kin_at *x = a, *y = b;
+
+	if (x->object != y->object)
+		return x->object < y->object ? -1 : 1;
+	return (x->at > y->at) - (x->at < y->at);
+}
+
+static uint64_t object_of(const struct task_kin *kin, int type)
+{
+	return type == KCMP_VM ? kin->vm : type == KCMP_FILES ? kin->files : kin->fs;
+}
+
+/* False: not all of them are there, or there is no memory. */
+static bool find_by_kins(const int *pids, size_t n, int type, const struct task_kins *kins,
+			 size_t *ret_first)
+{
+	auto_free struct kin_at *v = malloc((n + 1) * sizeof(*v));
+
+	for (size_t i = 0; i < n; i++) {
+		const struct task_kin *kin = v ? task_kin_find(kins, pids[i]) : NULL;
+
+		if (!kin || !object_of(kin, type))
+			return false;
+		v[i] = (struct kin_at) { object_of(kin, type), i };
+	}
+	qsort(v, n, sizeof(*v), kin_compare);
+	for (size_t i = 0; i < n; i++)
+		ret_first[v[i].at] =
+			i && v[i].object == v[i - 1].object ? ret_first[v[i - 1].at] : v[i].at;
+	return true;
+}
+
+int sharing_find(const int *pids, size_t n, int type, const struct task_kins *kins,
+		 size_t *ret_first, struct ckpt_err *err)
 {
 	auto_free size_t *at = malloc((n + 1) * sizeof(*at));
 	struct order o = { pids, type };
 
 	if (!at)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	if (n && kins && kins->n && find_by_kins(pids, n, type, kins, ret_first))
+		return 0;
 	for (size_t i = 0; i < n; i++)
 		at[i] = ret_first[i] = i;
 	qsort_r(at, n, sizeof(*at), order_compare, &o);

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/ui.h"
+#include "kern/procfs.h"
 
 /* Options of a thread that is being stopped. Not TRACEVFORK: a child that is born by vfork must run
  * on, for its parent cannot stop before it has called exec. It is found when the parent has
@@ -39,6 +40,9 @@ struct target_task {
 	bool gone;  /* while freezing: ended and reaped, or no longer below the root */
 	int parent; /* index in target.tasks, -1 for the root */
 	int mem_fd; /* /proc/PID/mem, -1 for a zombie */
+	/* What /proc said of it when all stood still: of the process, and of thread tgid. */
+	struct proc_stat stat;
+	char *status; /* NULL: not known, or taken */
 	/* Index of the first task that shares its descriptors, or its directories; its own as a
 	 * rule. Set by tools/dump. */
 	size_t files_of, fs_of;

@@ -8,175 +8,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/bpf.h>
-#include <linux/btf.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/io.h"
 #include "base/vec.h"
+#include "kern/btf.h"
 #include "kern/procfs.h"
 
-#define BTF_PATH "/sys/kernel/btf/vmlinux"
-#define BTF_MAX (64u << 20)
 #define PAGE 4096u
 #define KERNEL_BUF (8 * PAGE)
-
-/* ---- the kernel's types --------------------------------------------------------------------- */
-
-struct btf {
-	char *data;
-	size_t mapped; /* bytes; 0: allocated */
-	const char *strings;
-	uint32_t strings_len;
-	struct {
-		const struct btf_type **v;
-		size_t n, cap;
-	} types; /* by number; 0 is void */
-};
-
-/* Bytes behind a struct btf_type, or -1: a kind that is not known. */
-static int64_t btf_tail(const struct btf_type *t)
-{
-	static const struct {
-		uint8_t once, each;
-	} tails[] = {
-		[BTF_KIND_INT] = { .once = 4 },
-		[BTF_KIND_ARRAY] = { .once = sizeof(struct btf_array) },
-		[BTF_KIND_STRUCT] = { .each = sizeof(struct btf_member) },
-		[BTF_KIND_UNION] = { .each = sizeof(struct btf_member) },
-		[BTF_KIND_ENUM] = { .each = sizeof(struct btf_enum) },
-		[BTF_KIND_FUNC_PROTO] = { .each = sizeof(struct btf_param) },
-		[BTF_KIND_VAR] = { .once = sizeof(struct btf_var) },
-		[BTF_KIND_DATASEC] = { .each = sizeof(struct btf_var_secinfo) },
-		[BTF_KIND_DECL_TAG] = { .once = sizeof(struct btf_decl_tag) },
-		[BTF_KIND_ENUM64] = { .each = 12 },
-	};
-	uint32_t kind = BTF_INFO_KIND(t->info);
-
-	if (kind > BTF_KIND_ENUM64)
-		return -1;
-	return kind < ARRAY_SIZE(tails)
-		       ? tails[kind].once + (int64_t)tails[kind].each * BTF_INFO_VLEN(t->info)
-		       : 0;
-}
-
-static const char *btf_name(const struct btf *b, uint32_t off)
-{
-	return off < b->strings_len ? b->strings + off : "";
-}
-
-static int btf_index(struct btf *b, const char *at, const char *end)
-{
-	const struct btf_type **slot = vec_push(&b->types);
-
-	if (slot)
-		*slot = NULL;
-	while (slot && end - at >= (ptrdiff_t)sizeof(struct btf_type)) {
-		const struct btf_type *t = (const struct btf_type *)(const void *)at;
-		int64_t tail = btf_tail(t);
-
-		if (tail < 0 || tail > end - at - (ptrdiff_t)sizeof(*t))
-			return -EPROTO;
-		slot = vec_push(&b->types);
-		if (slot)
-			*slot = t;
-		at += sizeof(*t) + (size_t)tail;
-	}
-	return slot ? 0 : -ENOMEM;
-}
-
-static void btf_free(struct btf *b)
-{
-	vec_free(&b->types);
-	if (b->mapped)
-		(void)munmap(b->data, b->mapped);
-	else
-		free(b->data);
-}
-
-/* Since Linux 6.16 it can be mapped; a read gives a page at a time. Its bytes or -errno. */
-static ssize_t btf_get(struct btf *b)
-{
-	auto_fd fd = open(BTF_PATH, O_RDONLY | O_CLOEXEC);
-	struct stat st;
-	void *map;
-
-	if (fd < 0)
-		return -errno;
-	if (!fstat(fd, &st) && st.st_size > 0) {
-		map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-		if (map != MAP_FAILED) {
-			b->data = map;
-			b->mapped = (size_t)st.st_size;
-			return st.st_size;
-		}
-	}
-	return io_read_file(AT_FDCWD, BTF_PATH, &b->data);
-}
-
-static int btf_load(struct btf *b)
-{
-	ssize_t len = btf_get(b);
-	const struct btf_header *h;
-	uint64_t types, strings;
-
-	if (len < 0)
-		return (int)len;
-	h = (const struct btf_header *)(const void *)b->data;
-	if ((size_t)len < sizeof(*h) || len > (ssize_t)BTF_MAX || h->magic != BTF_MAGIC)
-		return -EPROTO;
-	types = (uint64_t)h->hdr_len + h->type_off;
-	strings = (uint64_t)h->hdr_len + h->str_off;
-	if (types + h->type_len > (uint64_t)len || strings + h->str_len > (uint64_t)len ||
-	    !h->str_len || b->data[strings + h->str_len - 1])
-		return -EPROTO;
-	b->strings = b->data + strings;
-	b->strings_len = h->str_len;
-	return btf_index(b, b->data + types, b->data + types + h->type_len);
-}
-
-static uint32_t btf_find(const struct btf *b, uint32_t kind, const char *name)
-{
-	for (size_t i = 1; i < b->types.n; i++)
-		if (BTF_INFO_KIND(b->types.v[i]->info) == kind &&
-		    !strcmp(btf_name(b, b->types.v[i]->name_off), name))
-			return (uint32_t)i;
-	return 0;
-}
-
-/* Byte offset of a member of struct @id, also of one in an unnamed part of it; -1: none. */
-static int btf_offset(const struct btf *b, uint32_t id, const char *name, unsigned int depth)
-{
-	const struct btf_type *t = id && id < b->types.n ? b->types.v[id] : NULL;
-	const struct btf_member *m = (const struct btf_member *)(const void *)(t + 1);
-	uint32_t kind = t ? BTF_INFO_KIND(t->info) : 0;
-
-	if (depth > 4 || (kind != BTF_KIND_STRUCT && kind != BTF_KIND_UNION))
-		return -1;
-	for (uint32_t i = 0; i < BTF_INFO_VLEN(t->info); i++) {
-		uint32_t bits =
-			BTF_INFO_KFLAG(t->info) ? BTF_MEMBER_BIT_OFFSET(m[i].offset) : m[i].offset;
-		int in;
-
-		if (!strcmp(btf_name(b, m[i].name_off), name))
-			return (int)(bits / 8);
-		if (*btf_name(b, m[i].name_off))
-			continue;
-		in = btf_offset(b, m[i].type, name, depth + 1);
-		if (in >= 0)
-			return (int)(bits / 8) + in;
-	}
-	return -1;
-}
 
 /* ---- the program ---------------------------------------------------------------------------- */
 
@@ -193,35 +40,15 @@ static int layout_find(struct layout *ret)
 
 	if (!rc) {
 		ret->func = btf_find(&b, BTF_KIND_FUNC, "bpf_iter_task_vma");
-		ret->start = btf_offset(&b, vma, "vm_start", 0);
-		ret->end = btf_offset(&b, vma, "vm_end", 0);
-		ret->flags = btf_offset(&b, vma, "vm_flags", 0);
+		ret->start = btf_offset(&b, vma, "vm_start");
+		ret->end = btf_offset(&b, vma, "vm_end");
+		ret->flags = btf_offset(&b, vma, "vm_flags");
 		if (!ret->func || ret->start < 0 || ret->end < 0 || ret->flags < 0)
 			rc = -EOPNOTSUPP;
 	}
 	btf_free(&b);
 	return rc;
 }
-
-static int bpf(int cmd, union bpf_attr *attr)
-{
-	long fd = syscall(SYS_bpf, cmd, attr, sizeof(*attr));
-
-	return fd < 0 ? -errno : (int)fd;
-}
-
-#define INSN(op, d, s, o, i)                                                                       \
-	{                                                                                          \
-		.code = (op), .dst_reg = (d), .src_reg = (s), .off = (int16_t)(o), .imm = (i)      \
-	}
-#define LOAD(d, s, o) INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
-#define STORE(d, s, o) INSN(BPF_STX | BPF_MEM | BPF_DW, d, s, o, 0)
-#define COPY(d, s) INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define SET(d, i) INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define ADD(d, i) INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
-#define IF_NULL(d, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, 0)
-#define CALL(i) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, i)
-#define EXIT() INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
 static int program_load(const struct layout *l)
 {
@@ -248,17 +75,8 @@ static int program_load(const struct layout *l)
 		SET(0, 0),
 		EXIT(),
 	};
-	union bpf_attr a = {
-		.prog_type = BPF_PROG_TYPE_TRACING,
-		.insns = (uint64_t)insns,
-		.insn_cnt = ARRAY_SIZE(insns),
-		.license = (uint64_t) "GPL",
-		.prog_name = "ckpt_vmas",
-		.expected_attach_type = BPF_TRACE_ITER,
-		.attach_btf_id = l->func,
-	};
 
-	return bpf(BPF_PROG_LOAD, &a);
+	return bpf_iter_program("ckpt_vmas", l->func, insns, ARRAY_SIZE(insns));
 }
 
 /* When the mappings do not fit into the kernel's buffer of 32 KiB, the iterator does not end (seen
@@ -272,22 +90,10 @@ static bool ascends(const char *buf, size_t len, size_t n)
 
 int vma_iter_read(const struct vma_iter *it, int tid, struct vma_iter_entry **ret, uint64_t *ret_n)
 {
-	/* The kernel takes no more than it knows, and 6.1 knows these 12 bytes. */
-	union bpf_iter_link_info info = { .task = { .tid = (uint32_t)tid } };
-	union bpf_attr a = { .link_create = { .prog_fd = (uint32_t)it->prog_fd,
-					      .attach_type = BPF_TRACE_ITER,
-					      .iter_info = (uint64_t)&info,
-					      .iter_info_len = sizeof(info) } };
-	auto_fd link = bpf(BPF_LINK_CREATE, &a);
-	auto_fd fd = -1;
+	auto_fd fd = bpf_iter_open(it->prog_fd, tid);
 	auto_free char *buf = NULL;
 	size_t len = 0, cap = 0;
 
-	if (link < 0)
-		return link;
-	memset(&a, 0, sizeof(a));
-	a.iter_create.link_fd = (uint32_t)link;
-	fd = bpf(BPF_ITER_CREATE, &a);
 	if (fd < 0)
 		return fd;
 	for (bool more = true; more;) {

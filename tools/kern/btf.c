@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "kern/btf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/vec.h"
+
+#define BTF_PATH "/sys/kernel/btf/vmlinux"
+#define BTF_MAX (64u << 20)
+
+/* Bytes behind a struct btf_type, or -1: a kind that is not known. */
+static int64_t btf_tail(const struct btf_type *t)
+{
+	static const struct {
+		uint8_t once, each;
+	} tails[] = {
+		[BTF_KIND_INT] = { .once = 4 },
+		[BTF_KIND_ARRAY] = { .once = sizeof(struct btf_array) },
+		[BTF_KIND_STRUCT] = { .each = sizeof(struct btf_member) },
+		[BTF_KIND_UNION] = { .each = sizeof(struct btf_member) },
+		[BTF_KIND_ENUM] = { .each = sizeof(struct btf_enum) },
+		[BTF_KIND_FUNC_PROTO] = { .each = sizeof(struct btf_param) },
+		[BTF_KIND_VAR] = { .once = sizeof(struct btf_var) },
+		[BTF_KIND_DATASEC] = { .each = sizeof(struct btf_var_secinfo) },
+		[BTF_KIND_DECL_TAG] = { .once = sizeof(struct btf_decl_tag) },
+		[BTF_KIND_ENUM64] = { .each = 12 },
+	};
+	uint32_t kind = BTF_INFO_KIND(t->info);
+
+	if (kind > BTF_KIND_ENUM64)
+		return -1;
+	return kind < ARRAY_SIZE(tails)
+		       ? tails[kind].once + (int64_t)tails[kind].each * BTF_INFO_VLEN(t->info)
+		       : 0;
+}
+
+static const char *btf_name(const struct btf *b, uint32_t off)
+{
+	return off < b->strings_len ? b->strings + off : "";
+}
+
+static int btf_index(struct btf *b, const char *at, const char *end)
+{
+	const struct btf_type **slot = vec_push(&b->types);
+
+	if (slot)
+		*slot = NULL;
+	while (slot && end - at >= (ptrdiff_t)sizeof(struct btf_type)) {
+		const struct btf_type *t = (const struct btf_type *)(const void *)at;
+		int64_t tail = btf_tail(t);
+
+		if (tail < 0 || tail > end - at - (ptrdiff_t)sizeof(*t))
+			return -EPROTO;
+		slot = vec_push(&b->types);
+		if (slot)
+			*slot = t;
+		at += sizeof(*t) + (size_t)tail;
+	}
+	return slot ? 0 : -ENOMEM;
+}
+
+void btf_free(struct btf *b)
+{
+	vec_free(&b->types);
+	if (b->mapped)
+		(void)munmap(b->data, b->mapped);
+	else
+		free(b->data);
+}
+
+/* Since Linux 6.16 it can be mapped; a read gives a page at a time. Its bytes or -errno. */
+static ssize_t btf_get(struct btf *b)
+{
+	auto_fd fd = open(BTF_PATH, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	void *map;
+
+	if (fd < 0)
+		return -errno;
+	if (!fstat(fd, &st) && st.st_size > 0) {
+		map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		if (map != MAP_FAILED) {
+			b->data = map;
+			b->mapped = (size_t)st.st_size;
+			return st.st_size;
+		}
+	}
+	return io_read_file(AT_FDCWD, BTF_PATH, &b->data);
+}
+
+int btf_load(struct btf *b)
+{
+	ssize_t len = btf_get(b);
+	const struct btf_header *h;
+	uint64_t types, strings;
+
+	if (len < 0)
+		return (int)len;
+	h = (const struct btf_header *)(const void *)b->data;
+	if ((size_t)len < sizeof(*h) || len > (ssize_t)BTF_MAX || h->magic != BTF_MAGIC)
+		return -EPROTO;
+	types = (uint64_t)h->hdr_len + h->type_off;
+	strings = (uint64_t)h->hdr_len + h->str_off;
+	if (types + h->type_len > (uint64_t)len || strings + h->str_len > (uint64_t)len ||
+	    !h->str_len || b->data[strings + h->str_len - 1])
+		return -EPROTO;
+	b->strings = b->data + strings;
+	b->strings_len = h->str_len;
+	return btf_index(b, b->data + types, b->data + types + h->type_len);
+}
+
+uint32_t btf_find(const struct btf *b, uint32_t kind, const char *name)
+{
+	for (size_t i = 1; i < b->types.n; i++)
+		if (BTF_INFO_KIND(b->types.v[i]->info) == kind &&
+		    !strcmp(btf_name(b, b->types.v[i]->name_off), name))
+			return (uint32_t)i;
+	return 0;
+}
+
+static int member_offset(const struct btf *b, uint32_t id, const char *name, unsigned int depth)
+{
+	const struct btf_type *t = id && id < b->types.n ? b->types.v[id] : NULL;
+	const struct btf_member *m = (const struct btf_member *)(const void *)(t + 1);
+	uint32_t kind = t ? BTF_INFO_KIND(t->info) : 0;
+
+	if (depth > 4 || (kind != BTF_KIND_STRUCT && kind != BTF_KIND_UNION))
+		return -1;
+	for (uint32_t i = 0; i < BTF_INFO_VLEN(t->info); i++) {
+		uint32_t bits =
+			BTF_INFO_KFLAG(t->info) ? BTF_MEMBER_BIT_OFFSET(m[i].offset) : m[i].offset;
+		int in;
+
+		if (!strcmp(btf_name(b, m[i].name_off), name))
+			return (int)(bits / 8);
+		if (*btf_name(b, m[i].name_off))
+			continue;
+		in = member_offset(b, m[i].type, name, depth + 1);
+		if (in >= 0)
+			return (int)(bits / 8) + in;
+	}
+	return -1;
+}
+
+int btf_offset(const struct btf *b, uint32_t id, const char *name)
+{
+	return member_offset(b, id, name, 0);
+}
+
+uint32_t btf_size(const struct btf *b, uint32_t id)
+{
+	return id && id < b->types.n ? b->types.v[id]->size : 0;
+}
+
+int bpf_call(int cmd, union bpf_attr *attr)
+{
+	long fd = syscall(SYS_bpf, cmd, attr, sizeof(*attr));
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+int bpf_iter_program(const char *name, uint32_t func, const struct bpf_insn *insns, size_t n)
+{
+	union bpf_attr a = {
+		.prog_type = BPF_PROG_TYPE_TRACING,
+		.insns = (uint64_t)insns,
+		.insn_cnt = (uint32_t)n,
+		.license = (uint64_t) "GPL",
+		.expected_attach_type = BPF_TRACE_ITER,
+		.attach_btf_id = func,
+	};
+
+	memccpy(a.prog_name, name, 0, sizeof(a.prog_name) - 1);
+	return bpf_call(BPF_PROG_LOAD, &a);
+}
+
+int bpf_iter_open(int prog_fd, int tid)
+{
+	/* The kernel takes no more than it knows, and 6.1 knows these 12 bytes. */
+	union bpf_iter_link_info info = { .task = { .tid = (uint32_t)tid } };
+	union bpf_attr a = { .link_create = { .prog_fd = (uint32_t)prog_fd,
+					      .attach_type = BPF_TRACE_ITER,
+					      .iter_info = (uint64_t)&info,
+					      .iter_info_len = sizeof(info) } };
+	auto_fd link = bpf_call(BPF_LINK_CREATE, &a);
+
+	if (link < 0)
+		return link;
+	memset(&a, 0, sizeof(a));
+	a.iter_create.link_fd = (uint32_t)link;
+	return bpf_call(BPF_ITER_CREATE, &a);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The kernel's description of its types, and BPF programs on its iterators that go by it. */
+#ifndef CKPT_KERN_BTF_H
+#define CKPT_KERN_BTF_H
+
+#include <linux/bpf.h>
+#include <linux/btf.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct btf {
+	char *data;
+	size_t mapped; /* bytes; 0: allocated */
+	const char *strings;
+	uint32_t strings_len;
+	struct {
+		const struct btf_type **v;
+		size_t n, cap;
+	} types; /* by number; 0 is void */
+};
+
+/* 0 or -errno; to be freed in both cases. */
+int btf_load(struct btf *b);
+void btf_free(struct btf *b);
+/* The number of type @name of kind BTF_KIND_*; 0: none. */
+uint32_t btf_find(const struct btf *b, uint32_t kind, const char *name);
+/* Byte offset of a member of struct @id, also of one in an unnamed part of it; -1: none. */
+int btf_offset(const struct btf *b, uint32_t id, const char *name);
+/* Bytes of struct @id. */
+uint32_t btf_size(const struct btf *b, uint32_t id);
+
+/* bpf(2): a descriptor or -errno. */
+int bpf_call(int cmd, union bpf_attr *attr);
+/* Load a program that the iterator function @func calls. A descriptor or -errno. */
+int bpf_iter_program(const char *name, uint32_t func, const struct bpf_insn *insns, size_t n);
+/* What it writes for thread @tid, or (0) for all of our pid namespace. A descriptor to read or
+ * -errno. */
+int bpf_iter_open(int prog_fd, int tid);
+
+#define INSN(op, d, s, o, i)                                                                       \
+	{                                                                                          \
+		.code = (op), .dst_reg = (d), .src_reg = (s), .off = (int16_t)(o), .imm = (i)      \
+	}
+#define LOAD(d, s, o) INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
+#define LOAD32(d, s, o) INSN(BPF_LDX | BPF_MEM | BPF_W, d, s, o, 0)
+#define STORE(d, s, o) INSN(BPF_STX | BPF_MEM | BPF_DW, d, s, o, 0)
+#define STORE_IMM(d, i, o) INSN(BPF_ST | BPF_MEM | BPF_DW, d, 0, o, i)
+#define COPY(d, s) INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
+#define SET(d, i) INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
+#define ADD(d, i) INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
+#define ADD_REG(d, s) INSN(BPF_ALU64 | BPF_ADD | BPF_X, d, s, 0, 0)
+#define MUL(d, i) INSN(BPF_ALU64 | BPF_MUL | BPF_K, d, 0, 0, i)
+#define IF_NULL(d, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, 0)
+#define CALL(i) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, i)
+#define EXIT() INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+
+#endif
