@@ -46,6 +46,7 @@ help:
 	@echo '  make bench     measure against CRIU and the limits of the machine; BENCH_QUICK=1: not for hours (root)'
 	@echo '  make fuzz      fuzz the decoders for FUZZ_SECONDS=600 each'
 	@echo '  make check-long  a thousand checkpoints by every tracker, for hours (root; T_LONG)'
+	@echo '  make check-faults   every fault point in random order, FAULT_ROUNDS=20 times (root)'
 	@echo '  make check-bare   demo, check and the packages on a bare Debian 12 (root, debootstrap)'
 	@echo '  make check-asan   the tests with a ckpt that is built with sanitizers (root)'
 	@echo '  make soak      kill, checkpoint and move programs for about an hour (root; SOAK_KILLS, SOAK_SECONDS)'

@@ -19,7 +19,7 @@ TEST_LIBS_reseal := -lxxhash
 # Programs about the very things that AddressSanitizer takes for itself: holes, limits, locks and places of their memory.
 TEST_NO_ASAN := task_limits vma_mlock vma_mremap vma_stack mutate busy flat
 
-.PHONY: tests test-programs check-run check-long check-asan check-bare soak
+.PHONY: tests test-programs check-run check-long check-faults check-asan check-bare soak
 
 tests: test-programs
 test-programs: $(TEST_KIND) $(TEST_PROG) $(TEST_UNIT)
@@ -36,6 +36,13 @@ check-asan:
 		TEST_CFLAGS='-std=gnu11 -O1 -g $(ASAN_FLAGS)' all test-programs
 	T_BUILD=$(CURDIR)/build/asan SOAK_SLACK=64 ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(TEST_PY) tests/run --slow 4 $(if $(TESTARGS),$(TESTARGS),unit kind flow faults apps soak)
+
+# The walks over the fault points again and again, each time in another order, at another moment, and not always where a
+# point is met first.
+check-faults: all tests
+	for seed in $$(seq 1 $${FAULT_ROUNDS:-20}); do \
+		WALK_SEED=$$seed $(TEST_PY) tests/run -v --slow 2 faults $(TESTARGS) || exit 1; \
+	done
 
 # The README's two commands, and the packages, on a bare Debian 12 made for that (needs debootstrap).
 check-bare:

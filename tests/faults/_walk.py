@@ -7,8 +7,9 @@ import re
 import signal
 import subprocess
 import threading
+import time
 
-from _invariants import TEST_BUILD
+from _invariants import RANDOM, TEST_BUILD
 from sandbox import Failure, Result, check, pids, read, state
 
 CLONE_NEWNET, CLONE_NEWIPC = 0x40000000, 0x08000000
@@ -41,6 +42,10 @@ def disturb(box, point, how, *args, env=None, turn=None):
     """ckpt ARGS with CKPT_FAULT=point:how, or only the @turn'th time; a stopped ckpt is continued. The result's .met
     tells whether the point was reached."""
     mark = os.path.join(box.dir, ".fault.met")
+    if RANDOM:
+        if not point.startswith("keeper."):     # it lives on, and with it the fault
+            turn = turn or RANDOM.choice((None, None, 1, 2, 3, 5, 9))
+        time.sleep(RANDOM.choice((0, RANDOM.random() * 0.05)))
     env = dict(env or os.environ, CKPT_FAULT=f"{point}:{how}" + (f"@{turn}" if turn else ""), CKPT_FAULT_MET=mark)
     if os.path.exists(mark):        # a keeper of an earlier turn
         os.unlink(mark)

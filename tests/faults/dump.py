@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import busy  # noqa: E402
-from _invariants import Program, World, ckpt_maps, no_half_image, points, points_of, walk_of, SWITCHES  # noqa: E402
+from _invariants import Program, World, ckpt_maps, no_half_image, points, points_of, unmet, walk_of, SWITCHES  # noqa: E402
 from _walk import HOWS, disturb, one_clear_error, private_world  # noqa: E402
 from sandbox import BUILD, check, describe, main, tree  # noqa: E402
 
@@ -25,7 +25,9 @@ def walk(box, target, names, hows, hit):
         for how in hows:
             what = f"{target.name}: {point}:{how}"
             image = os.path.join(box.dir, "image")
-            res = disturb(box, point, how, "dump", "-t", target.pid, "-D", image)
+            # A random walk does not kill ckpt inside of the one that strict seccomp confines.
+            first = 1 if target.name == "task_seccomp" and point.startswith("inject.") else None
+            res = disturb(box, point, how, "dump", "-t", target.pid, "-D", image, turn=first)
             if res.met:
                 hit.add(point)
             if res.met and how == "kill":
@@ -63,7 +65,7 @@ def body(box):
         box.restore(image=os.path.join(box.dir, f"{name}-last"))
         target.finish()
         shutil.rmtree(os.path.join(box.dir, f"{name}-last"))
-    missed = [p for p in names if p not in hit]
+    missed = unmet(names, hit)
     check(not missed, f"points that no dump meets: {missed}")
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from _invariants import TEST_BUILD, World, points, points_of  # noqa: E402
+from _invariants import TEST_BUILD, World, points, points_of, unmet  # noqa: E402
 from _walk import HOWS, continuing, disturb, private_world  # noqa: E402
 from node import Node  # noqa: E402
 from onecopy import OneCopy  # noqa: E402
@@ -76,7 +76,7 @@ def body(box):
             peer.stop()
             before.clean(what, allowed=lambda kind, name: name in (sock, f"@{sock}"))
     prog.end()
-    missed = [p for p in every if p not in hit]
+    missed = unmet(every, hit)
     check(not missed, f"points that no migration meets: {missed}")
 
 

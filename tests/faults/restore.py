@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import busy  # noqa: E402
-from _invariants import Program, World, points_of  # noqa: E402
+from _invariants import Program, World, points_of, unmet  # noqa: E402
 from _walk import HOWS, disturb, one_clear_error, private_world  # noqa: E402
 from inits import start_init  # noqa: E402
 from sandbox import BUILD, alive, check, main, pids, state, threads  # noqa: E402
@@ -94,7 +94,7 @@ def body(box):
     box.restore("--pidfile", pidfile, image=image)
     target.pid = busy_pid(box, target, ("--pidfile",))
     target.finish()
-    missed = [p for p in names if p not in hit]
+    missed = unmet(names, hit)
     check(not missed, f"points that no restore meets: {missed}")
 
 

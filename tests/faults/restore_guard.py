@@ -27,7 +27,7 @@ def body(box):
         for point in (*BEFORE, *BEHIND):
             for how in ("orphan", "kill"):
                 what = f"{name}: {point}:{how}"
-                res = disturb(box, point, how, "restore", "-D", image, "--detach")
+                res = disturb(box, point, how, "restore", "-D", image, "--detach", turn=1)
                 check(res.met, f"{what}: it was not met")
                 if how == "kill":
                     check(res.code == 1, f"{what}: {res}")

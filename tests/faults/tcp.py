@@ -12,7 +12,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "../lib")]
 import echo  # noqa: E402
-from _invariants import Program, World, no_half_image, points, points_of  # noqa: E402
+from _invariants import Program, World, no_half_image, points, points_of, unmet  # noqa: E402
 from _walk import HOWS, disturb, one_clear_error, private_world  # noqa: E402
 from lan import Asker  # noqa: E402
 from ownnet import tables  # noqa: E402
@@ -114,7 +114,7 @@ def body(box):
     check(echo.exactly(w.waiting, 6) == b"and me", "the other client is accepted, and answered")
     w.waiting.close()
     box.wait(lambda: not alive(w.target.pid), "the program ends with its clients")
-    missed = [p for p in names if p not in w.hit and p not in ELSEWHERE]
+    missed = unmet((p for p in names if p not in ELSEWHERE), w.hit)
     check(not missed, f"points that are not met: {missed}")
 
 

@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import busy  # noqa: E402
-from _invariants import Program, World, no_half_image, points_of, watched  # noqa: E402
+from _invariants import Program, World, no_half_image, points_of, unmet, watched  # noqa: E402
 from _walk import HOWS, continuing, disturb, one_clear_error, private_world  # noqa: E402
 from sandbox import check, main, tree  # noqa: E402
 from series import keepers  # noqa: E402
@@ -106,7 +106,7 @@ def body(box):
     periodic(box, target, image, names, judge, stop, clear)
     keeper_dies(box, target, image, stop, clear)
     target.finish()
-    missed = [p for p in names if p not in hit]
+    missed = unmet(names, hit)
     check(not missed, f"points that nothing meets: {missed}")
 
 
@@ -115,10 +115,11 @@ def folding(box, target, image, disturb, judge, stop, clear):
         what = f"merge merge.pages:{how}"
         check(box.dump(target, "--track", image=image("a")).code == 0, what)
         check(box.dump(target, "--parent", image("a"), image=image("b")).code == 0, what)
-        judge(disturb(box, "merge.pages", how, "merge", "-D", image("b"), "-o", image("c")), how, what)
+        res = disturb(box, "merge.pages", how, "merge", "-D", image("b"), "-o", image("c"))
+        judge(res, how, what)
         no_half_image(box, image("c"), what)
-        if how == "fail":
-            check(not os.path.exists(image("c")), f"{what}: litter")
+        if res.code:
+            check(how == "kill" or not os.path.exists(image("c")), f"{what}: litter")
         shutil.rmtree(image("c"), ignore_errors=True)
         res = box.run_ckpt("merge", "-D", image("b"), "-o", image("c"))
         check(res.code == 0 and box.run_ckpt("verify", "-D", image("c")).code == 0, f"{what}: again: {res}")
