@@ -44,7 +44,7 @@ def disturb(box, point, how, *args, env=None, turn=None):
     mark = os.path.join(box.dir, ".fault.met")
     if RANDOM:
         if not point.startswith("keeper."):     # it lives on, and with it the fault
-            turn = turn or RANDOM.choice((None, None, 1, 2, 3, 5, 9))
+            turn = turn or RANDOM.choice((None, None, None, 1, 1, 1, 2, 3, 9))
         time.sleep(RANDOM.choice((0, RANDOM.random() * 0.05)))
     env = dict(env or os.environ, CKPT_FAULT=f"{point}:{how}" + (f"@{turn}" if turn else ""), CKPT_FAULT_MET=mark)
     if os.path.exists(mark):        # a keeper of an earlier turn

@@ -10,7 +10,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "../lib")]
 import echo  # noqa: E402
-from _invariants import TEST_BUILD  # noqa: E402
+from _invariants import TEST_BUILD, unmet  # noqa: E402
 from _walk import HOWS, continuing, disturb  # noqa: E402
 from lan import Asker, Lan  # noqa: E402
 from sandbox import alive, check, main, state  # noqa: E402
@@ -72,7 +72,7 @@ class Walk:
 
 def body(box):
     w = Walk(box)
-    missed = []
+    hit = set()
     for point in SOURCE + PEER:
         for how in HOWS:
             what = f"{'source' if point in SOURCE else 'peer'} {how} at {point}"
@@ -90,13 +90,14 @@ def body(box):
                 met = os.path.exists(mark)
                 if met:
                     os.unlink(mark)
-            if not met:
-                missed.append(point)
+            if met:
+                hit.add((point, how))
             where = w.settle(what)
             box.log(f"{what}: it is {where}")
             if how != "kill":
                 check((res.code == 0) == (where == "there"), f"{what}: it is {where}, but {res}")
             peer.stop()
+    missed = unmet([(p, h) for p in SOURCE + PEER for h in HOWS], hit)
     check(not missed, f"points that were not met: {missed}")
 
 

@@ -57,8 +57,10 @@ static bool find_by_kins(const int *pids, size_t n, int type, const struct task_
 {
 	auto_free struct kin_at *v = malloc((n + 1) * sizeof(*v));
 
+	if (!v)
+		return false;
 	for (size_t i = 0; i < n; i++) {
-		const struct task_kin *kin = v ? task_kin_find(kins, pids[i]) : NULL;
+		const struct task_kin *kin = task_kin_find(kins, pids[i]);
 
 		if (!kin || !object_of(kin, type))
 			return false;
