@@ -225,6 +225,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	dump_ns_enter(o.pid, &ns);
 	if (e.interval_us)
 		return run_every(cmd, &c, &e, &o);
+	o.last = true;
 	rc = ckpt_dump(&o, &c.ui, &st, &err);
 	cmd_progress_end();
 	if (rc)

@@ -217,14 +217,25 @@ static int untracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int
 	return 0;
 }
 
+/* Anonymous memory that is worth a scan of its own, which need not ask whether a page is a file's
+ * and so looks at no page. */
+#define LARGE_BYTES (4u << 20)
+
+static bool is_large(const struct proc_vma *v)
+{
+	return !v->ino && !v->shared && v->end - v->start >= LARGE_BYTES;
+}
+
 /* A scan goes through all mappings that follow, and finds nothing in the gaps between. */
 static size_t untracked_group(const struct proc_vmas *vmas, size_t i, bool scans,
 			      const struct tracker *t)
 {
 	size_t end = i + 1;
 
+	if (is_large(&vmas->v[i]))
+		return end;
 	while (scans && end < vmas->n && vma_kind_match(&vmas->v[end])->private_pages &&
-	       !(t && dump_vma_tracked(&vmas->v[end])))
+	       !is_large(&vmas->v[end]) && !(t && dump_vma_tracked(&vmas->v[end])))
 		end++;
 	return end;
 }
@@ -284,7 +295,7 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 		end = vmas->v[next - 1].end;
 		rc = tracked ? tracker_collect(t, start, end, how | (w->backed ? 0 : TRACK_ANON),
 					       tracked_run, w)
-			     : pagemap_anon(pm, start, end, untracked_run, w);
+			     : pagemap_anon(pm, start, end, is_large(v), untracked_run, w);
 	}
 	if (!rc && t && w->d->tracking->arm)
 		rc = tracker_armed(t);
@@ -380,6 +391,11 @@ static int run_cmp(const void *a, const void *b)
 	return x->vaddr < y->vaddr ? -1 : x->vaddr > y->vaddr;
 }
 
+static bool is_zero(const unsigned char *zero, uint64_t page)
+{
+	return zero[page / 8] & (1u << (page % 8));
+}
+
 /* The runs of one address space or object, now that zero pages are known. 0 or -ENOMEM. */
 static int list_runs(struct dump_ctx *d, const struct dump_pages *p, struct run_list *ret)
 {
@@ -392,18 +408,20 @@ static int list_runs(struct dump_ctx *d, const struct dump_pages *p, struct run_
 		const unsigned char *zero = d->copied[s->later].zero;
 		uint64_t first = (s->off - d->copied[s->later].base) / CKPT_PAGE;
 
-		for (uint32_t k = 0; !rc && k < s->npages; k++) {
-			bool z = zero[(first + k) / 8] & (1u << ((first + k) % 8));
+		for (uint32_t k = 0, n; !rc && k < s->npages; k += n) {
+			bool z = is_zero(zero, first + k);
 			/* What is zero lies in a hole of the page file, and can be read from there.
 			 */
 			bool elide = z && !s->backed;
 			struct ckpt_page_run r = { .vaddr = s->addr + (uint64_t)k * CKPT_PAGE,
 						   .off = elide ? 0
 								: s->off + (uint64_t)k * CKPT_PAGE,
-						   .npages = 1,
 						   .kind = elide ? CKPT_RUN_ZERO : CKPT_RUN_DATA };
 
-			d->stats.pages_zero += z;
+			for (n = 1; k + n < s->npages && is_zero(zero, first + k + n) == z; n++)
+				;
+			r.npages = n;
+			d->stats.pages_zero += z ? n : 0;
 			rc = run_list_add(ret, &r);
 		}
 	}

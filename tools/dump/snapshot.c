@@ -247,7 +247,12 @@ int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 
 void dump_drop_snapshots(struct dump_ctx *d)
 {
+	/* Freeing a large one takes a while, and needs nobody: who traced it does not matter, it
+	 * is its parent that reaps it. */
 	for (size_t i = 0; i < d->snapshots.n; i++)
-		snapshot_drop(&d->snapshots.v[i]);
+		if (d->opts->last)
+			snapshot_kill(&d->snapshots.v[i]);
+		else
+			snapshot_drop(&d->snapshots.v[i]);
 	d->snapshots.n = 0;
 }

@@ -36,7 +36,7 @@ struct region {
 #define BUF_BYTES (96u << 10)
 #define PAGE 4096u
 
-static int scan(struct pagemap *pm, struct scan_arg *a, uint64_t start, uint64_t end)
+static int scan(struct pagemap *pm, struct scan_arg *a, uint64_t start, uint64_t end, bool only)
 {
 	*a = (struct scan_arg) {
 		.size = sizeof(*a),
@@ -44,8 +44,9 @@ static int scan(struct pagemap *pm, struct scan_arg *a, uint64_t start, uint64_t
 		.end = end,
 		.vec = (uint64_t)pm->buf,
 		.vec_len = BUF_BYTES / sizeof(struct region),
-		.category_inverted = IS_FILE,
-		.category_mask = IS_FILE,
+		/* For this the kernel looks at the page. */
+		.category_inverted = only ? 0 : IS_FILE,
+		.category_mask = only ? 0 : IS_FILE,
 		.category_anyof_mask = IS_PRESENT | IS_SWAPPED,
 		.return_mask = IS_PFNZERO | (pm->guards ? IS_GUARD : 0),
 	};
@@ -70,10 +71,10 @@ int pagemap_open(struct pagemap *pm, int pid)
 		return -ENOMEM;
 	}
 	pm->guards = true;
-	pm->scan = scan(pm, &a, 0, PAGE) >= 0;
+	pm->scan = scan(pm, &a, 0, PAGE, false) >= 0;
 	if (!pm->scan) {
 		pm->guards = false;
-		pm->scan = scan(pm, &a, 0, PAGE) >= 0;
+		pm->scan = scan(pm, &a, 0, PAGE, false) >= 0;
 	}
 	return 0;
 }
@@ -87,7 +88,7 @@ void pagemap_close(struct pagemap *pm)
 	pm->fd = -1;
 }
 
-static int anon_by_scan(struct pagemap *pm, uint64_t start, uint64_t end,
+static int anon_by_scan(struct pagemap *pm, uint64_t start, uint64_t end, bool only,
 			int (*fn)(void *, uint64_t, uint64_t, unsigned int), void *arg)
 {
 	uint64_t told = start;
@@ -95,7 +96,7 @@ static int anon_by_scan(struct pagemap *pm, uint64_t start, uint64_t end,
 	while (start < end) {
 		struct region *r = pm->buf;
 		struct scan_arg a;
-		int n = scan(pm, &a, start, end);
+		int n = scan(pm, &a, start, end, only);
 
 		if (n < 0)
 			return n;
@@ -174,10 +175,10 @@ int pagemap_shared_frames(struct pagemap *pm, uint64_t start, uint64_t npages, u
 	return 0;
 }
 
-int pagemap_anon(struct pagemap *pm, uint64_t start, uint64_t end,
+int pagemap_anon(struct pagemap *pm, uint64_t start, uint64_t end, bool only,
 		 int (*fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags),
 		 void *arg)
 {
-	return pm->scan ? anon_by_scan(pm, start, end, fn, arg)
+	return pm->scan ? anon_by_scan(pm, start, end, only, fn, arg)
 			: anon_by_read(pm, start, end, fn, arg);
 }

@@ -22,8 +22,8 @@ struct pagemap {
 int pagemap_open(struct pagemap *pm, int pid);
 void pagemap_close(struct pagemap *pm);
 /* Call @fn for each run of anonymous pages (present or swapped) in [start, end), ascending.
- * Stops at the first non-zero return of @fn and returns it. */
-int pagemap_anon(struct pagemap *pm, uint64_t start, uint64_t end,
+ * @only: there are no others. Stops at the first non-zero return of @fn and returns it. */
+int pagemap_anon(struct pagemap *pm, uint64_t start, uint64_t end, bool only,
 		 int (*fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags),
 		 void *arg);
 /* Page frames of @npages pages from @start, 0 where a page is nobody else's (or not there, or not

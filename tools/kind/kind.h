@@ -258,6 +258,7 @@ struct ckpt_dump_opts {
 	bool no_pre;            /* not even of an increment, where it pays */
 	uint64_t max_pause_us;  /* how long it may stand still; 0: as long as it takes */
 	bool long_pause;        /* when that is not enough, go on and say so */
+	bool last;              /* ckpt ends behind it: what ends by itself is not waited for */
 	/* Descriptors that are not saved, by their names in /proc/PID/fd */
 	const char *const *external;
 	size_t n_external;

@@ -419,7 +419,7 @@ static int mend(struct restore_ctx *r, struct warm_task *w, const Ckpt__Mm *want
 		if (pm.fd < 0)
 			io = pagemap_open(&pm, w->pid);
 		if (!io)
-			io = pagemap_anon(&pm, v->start, v->end, save_run, &saved);
+			io = pagemap_anon(&pm, v->start, v->end, false, save_run, &saved);
 		(void)steps_call(&s, "unmap memory", SYS_munmap, v->start, v->end - v->start);
 		map_new(&s, v, v->start, v->end);
 	}

@@ -183,7 +183,7 @@ static int look(struct tracker *t, uint64_t start, uint64_t end, unsigned int fl
 	int rc = pagemap_open(&pm, t->pid);
 
 	if (!rc)
-		rc = pagemap_anon(&pm, start, end, looked, &l);
+		rc = pagemap_anon(&pm, start, end, false, looked, &l);
 	pagemap_close(&pm);
 	return rc;
 }

@@ -41,7 +41,7 @@ static int none_collect(struct tracker *t, uint64_t start, uint64_t end, unsigne
 
 	(void)how;
 	if (!rc)
-		rc = pagemap_anon(&pm, start, end, none_run, &a);
+		rc = pagemap_anon(&pm, start, end, false, none_run, &a);
 	pagemap_close(&pm);
 	return rc;
 }
