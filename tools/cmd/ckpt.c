@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The command table. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,6 +39,8 @@ static void survive_file_limit(void)
 int main(int argc, char **argv)
 {
 	survive_file_limit();
+	/* What one thread allocates another one frees. */
+	(void)mallopt(M_ARENA_MAX, 1);
 	if (argc < 2) {
 		usage(stderr);
 		return 2;

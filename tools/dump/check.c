@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "dump/dump.h"
+#include "kern/ahead.h"
 #include "kern/getfd.h"
 #include "kern/mounts.h"
 #include "kern/sharing.h"
@@ -347,12 +348,15 @@ static void check_fds(struct checker *c, int pid, const struct clean_fds *of_par
 /* Of so many mappings smaps takes longer than making an iterator ready. */
 #define ITER_MAPPINGS 512u
 
-static void check_vmas(struct checker *c, int pid)
+static void check_vmas(struct checker *c, int pid, size_t threads)
 {
 	struct target_task task = { .pid = pid, .tgid = pid, .vpid = pid, .mem_fd = -1 };
 	struct ckpt_err gone = { 0 };
 	struct proc_vmas vmas;
 
+	/* Of each thread there is a stack, as a rule, and what guards it. */
+	if (c->iter->prog_fd < 0 && 2 * threads >= ITER_MAPPINGS)
+		(void)vma_iter_open(c->iter);
 	if (proc_vmas_read(pid, c->iter, &vmas, &gone))
 		return;
 	/* They will be read again, and then everybody stands still. */
@@ -379,16 +383,12 @@ static void check_vmas(struct checker *c, int pid)
 
 /* *ret_status: what /proc says of thread @pid, for the caller to free. */
 static void check_threads(struct checker *c, int pid, const struct proc_stat *stat,
+			  const struct proc_pids *tids, struct status_ahead *ahead,
 			  char **ret_status)
 {
-	struct ckpt_err gone = { 0 };
-	struct proc_pids tids;
-
-	if (proc_threads(pid, &tids, &gone))
-		return;
-	for (size_t i = 0; i < tids.n; i++) {
+	for (size_t i = 0; i < tids->n; i++) {
 		struct target_task task = { .pid = pid, .tgid = pid, .vpid = pid, .mem_fd = -1 };
-		struct target_thread th = { .tid = tids.v[i], .vtid = tids.v[i] };
+		struct target_thread th = { .tid = tids->v[i], .vtid = tids->v[i] };
 		auto_free char *status = NULL;
 		struct task_facts f = {
 			.task = &task, .thread = &th, .stat = stat, .main = th.tid == pid
@@ -396,7 +396,7 @@ static void check_threads(struct checker *c, int pid, const struct proc_stat *st
 		struct ckpt_err err = { 0 };
 		uint64_t tracer = 0;
 
-		if (dump_facts_status(pid, th.tid, &status, &err))
+		if (status_ahead_take(ahead, pid, i, th.tid, &status, &err))
 			continue;
 		f.status = status;
 		if (proc_field(status, "State") && *proc_field(status, "State") == 'Z')
@@ -420,7 +420,6 @@ static void check_threads(struct checker *c, int pid, const struct proc_stat *st
 		if (f.main)
 			*ret_status = take_ptr(status);
 	}
-	vec_free(&tids);
 }
 
 /* Of so many processes one look at all tasks is quicker than to ask of each. */
@@ -467,7 +466,8 @@ static void check_tree(struct checker *c, int pid, int ppid, const struct clean_
 	auto_free char *status = NULL;
 	struct clean_fds clean;
 	struct ckpt_err gone = { 0 };
-	struct proc_pids kids;
+	struct proc_pids kids, tids;
+	struct status_ahead *ahead;
 	struct proc_stat st, of_live;
 	int live = pid, vpid = 0, *slot;
 	char name[16];
@@ -498,11 +498,16 @@ static void check_tree(struct checker *c, int pid, int ppid, const struct clean_
 		check_same_as_root(c, name);
 		c->clean_ns |= live == c->root && c->found.n == found && !c->found.incomplete;
 	}
-	check_threads(c, live, &of_live, &status);
+	if (proc_threads(live, &tids, &gone))
+		tids = (struct proc_pids) { 0 };
+	ahead = status_ahead_begin(live, tids.v, tids.n);
+	check_fds(c, live, of_parent, &clean);
+	check_vmas(c, live, tids.n);
+	check_threads(c, live, &of_live, &tids, ahead, &status);
+	status_ahead_end(ahead);
+	vec_free(&tids);
 	if (live == pid)
 		vpid = dump_family_see(c->family, pid, live, ppid, &st, status);
-	check_fds(c, live, of_parent, &clean);
-	check_vmas(c, live);
 	if (!proc_children(pid, &kids, &gone)) {
 		for (size_t i = 0; i < kids.n; i++)
 			check_tree(c, kids.v[i], vpid, &clean);

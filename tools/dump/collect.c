@@ -14,6 +14,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "dump/dump.h"
+#include "kern/ahead.h"
 #include "kern/arch.h"
 #include "kern/inject.h"
 #include "kern/sharing.h"
@@ -49,6 +50,8 @@ struct passage {
 /* Three processes are on the way at a time: while one does what it was asked, ckpt has to do with
  * the others. */
 #define PASSAGES 3
+/* And one for a second thread of a process. */
+#define BERTHS (PASSAGES + 1)
 
 static size_t kind_count(void)
 {
@@ -62,14 +65,6 @@ static size_t kind_count(void)
 static bool kind_applies(const struct task_kind *k, const struct thread_work *w)
 {
 	return k->scope == SCOPE_THREAD || w->facts.main;
-}
-
-int dump_facts_status(int pid, int tid, char **ret, struct ckpt_err *err)
-{
-	char name[64];
-
-	(void)snprintf(name, sizeof(name), "task/%d/status", tid);
-	return proc_read(pid, name, ret, NULL, err);
 }
 
 static int thread_core(struct thread_work *w, struct ckpt_err *err)
@@ -174,10 +169,8 @@ static int thread_prepare(struct dump_ctx *d, struct thread_work *w, struct targ
 	w->priv = calloc(kind_count() + 1, sizeof(*w->priv));
 	if (!w->msg || !w->priv || kind_push(&msg->n_threads, &msg->threads, w->msg))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	rc = w->status ? 0 : dump_facts_status(task->pid, w->facts.thread->tid, &w->status, err);
 	w->facts.status = w->status;
-	if (!rc)
-		rc = thread_core(w, err);
+	rc = thread_core(w, err);
 	return rc ? rc : thread_ask(d, w, err);
 }
 
@@ -189,27 +182,6 @@ static int thread_start(struct inject *in, struct thread_work *w, struct ckpt_er
 	return rc;
 }
 
-/* Let the list of @w come to its end; meanwhile prepare the next thread in @next, if there is one.
- */
-static int thread_finish(struct dump_ctx *d, struct inject *in, struct thread_work *w,
-			 struct thread_work *next, size_t next_at, Ckpt__Task *msg,
-			 struct ckpt_err *err)
-{
-	struct ckpt_err back_err = { 0 };
-	int rc = 0, back;
-
-	(void)inject_done(in, w->facts.thread, w->slot);
-	if (next)
-		rc = thread_prepare(d, next, w->facts.task, w->facts.stat, next_at, msg, err);
-	back = inject_back(in, w->facts.thread, w->slot, &back_err);
-	w->running = false;
-	if (!rc && back) {
-		*err = back_err;
-		rc = back;
-	}
-	return rc;
-}
-
 /* The first thread has ended while others go on: its number stays, and what can be seen of it. */
 static int collect_ended(struct dump_ctx *d, struct target_task *task, const struct proc_stat *stat,
 			 Ckpt__Task *msg, struct ckpt_err *err)
@@ -217,7 +189,7 @@ static int collect_ended(struct dump_ctx *d, struct target_task *task, const str
 	struct target_thread th = { .tid = task->tgid, .vtid = task->vpid };
 	struct thread_work w = { .facts = { .task = task, .thread = &th, .stat = stat } };
 	auto_free char *status = NULL;
-	int rc = dump_facts_status(task->pid, task->tgid, &status, err);
+	int rc = proc_thread_status(task->pid, task->tgid, &status, err);
 
 	if (rc)
 		return rc;
@@ -231,52 +203,145 @@ static int collect_ended(struct dump_ctx *d, struct target_task *task, const str
 	return thread_answers(d, NULL, &w, msg, err);
 }
 
-/* Thread @at of the process gets the lower or upper half of the arena behind @from. */
-static void thread_room(struct thread_work *w, const struct inject *in, uint64_t from, size_t at)
-{
-	uint64_t middle = from + ((in->arena.size - from) / 2 & ~15ull);
+/* A way into the process, by which its threads go one after another: while one runs what it is
+ * asked, the next is prepared in the other half of the arena. */
+struct lane {
+	struct inject *in;
+	uint64_t from; /* where threads may use its arena */
+	struct thread_work w[2];
+};
 
-	w->room = in->arena;
-	w->whole = in->arena.size;
-	w->from = at % 2 ? from : middle;
-	if (at % 2)
+/* Two threads are inside at a time: what ckpt does for one is the time that the other takes. */
+#define LANES 2u
+/* For fewer a second way in takes longer than it saves. */
+#define CROWD_MIN 8u
+
+/* The threads behind the first. */
+struct crowd {
+	struct target_task *task;
+	const struct proc_stat *stat;
+	Ckpt__Task *msg;
+	struct lane lane[LANES];
+	unsigned int lanes;
+	struct inject second;
+	int *tids;
+	struct status_ahead *ahead;
+};
+
+/* The lower or upper half of the lane's arena. */
+static void thread_room(struct thread_work *w, const struct lane *l, bool upper)
+{
+	uint64_t middle = l->from + ((l->in->arena.size - l->from) / 2 & ~15ull);
+
+	w->room = l->in->arena;
+	w->whole = l->in->arena.size;
+	w->from = upper ? middle : l->from;
+	if (!upper)
 		w->room.size = middle;
 }
 
-/* The threads behind the first. One at a time runs what it is asked, but ckpt does not wait for it
- * idly: meanwhile it takes the answers of the one before and prepares the next. */
-static int collect_others(struct dump_ctx *d, struct inject *in, struct target_task *task,
-			  const struct proc_stat *stat, uint64_t from, Ckpt__Task *msg,
-			  struct ckpt_err *err)
+static int crowd_begin(struct dump_ctx *d, struct crowd *c, struct passage *p, struct ckpt_err *err)
 {
-	struct thread_work w[2] = { 0 };
-	size_t n = task->threads.n;
-	int rc;
+	size_t n = p->task->threads.n;
+	struct ckpt_err alone = { 0 };
 
-	thread_room(&w[1], in, from, 1);
-	rc = thread_prepare(d, &w[1], task, stat, 1, msg, err);
-	for (size_t i = 1; !rc && i < n; i++) {
-		struct thread_work *now = &w[i % 2], *other = &w[(i + 1) % 2];
-		struct ckpt_err late = { 0 };
-		int end;
-
-		rc = thread_start(in, now, err);
-		if (!rc && i > 1)
-			rc = thread_answers(d, in, other, msg, err);
-		thread_forget(other);
-		thread_room(other, in, from, i + 1);
-		if (!now->running)
-			break;
-		end = thread_finish(d, in, now, !rc && i + 1 < n ? other : NULL, i + 1, msg, &late);
-		if (!rc && end) {
-			*err = late;
-			rc = end;
-		}
-		if (!rc && i + 1 == n)
-			rc = thread_answers(d, in, now, msg, err);
+	*c = (struct crowd) { .task = p->task, .stat = &p->stat, .msg = p->msg, .lanes = 1 };
+	c->tids = calloc(n, sizeof(*c->tids));
+	if (!c->tids)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++)
+		c->tids[i] = p->task->threads.v[i].tid;
+	c->ahead = status_ahead_begin(p->task->pid, c->tids, n);
+	c->lane[0].in = &p->in;
+	c->lane[0].from = p->from;
+	if (n < CROWD_MIN || p->confined || !d->berths.at)
+		return 0;
+	/* What stands against a second way in is no harm to the first. */
+	if (!inject_beside(&c->second, &p->in, arena_berth(&d->berths, PASSAGES), &alone)) {
+		c->lane[1].in = &c->second;
+		c->lane[1].from = c->second.arena.used;
+		c->lanes = 2;
 	}
-	thread_forget(&w[0]);
-	thread_forget(&w[1]);
+	return 0;
+}
+
+/* Thread @at takes the place of the one before it in its lane. */
+static int crowd_step(struct dump_ctx *d, struct crowd *c, size_t at, struct ckpt_err *err)
+{
+	struct lane *l = &c->lane[at % c->lanes];
+	struct lane *next = &c->lane[(at + 1) % c->lanes];
+	bool upper = at / c->lanes % 2;
+	struct thread_work *now = &l->w[upper], *last = &l->w[!upper];
+	struct ckpt_err late = { 0 };
+	int rc, end = 0;
+
+	thread_room(now, l, upper);
+	if (last->running && l->in->state == INJECT_RUNNING)
+		(void)inject_done(l->in, last->facts.thread, last->slot);
+	rc = status_ahead_take(c->ahead, c->task->pid, at, c->tids[at], &now->status, err);
+	if (!rc)
+		rc = thread_prepare(d, now, c->task, c->stat, at, c->msg, err);
+	if (last->running)
+		end = inject_back(l->in, last->facts.thread, last->slot, &late);
+	last->running = false;
+	if (!rc && end) {
+		*err = late;
+		rc = end;
+	}
+	if (!rc)
+		rc = thread_start(l->in, now, err);
+	if (!rc && last->slot && c->lanes > 1)
+		rc = ckpt_fault_fail("inject.two", E_INJECT, err);
+	/* Who comes next has had the time of all this: until it is due, it can stop. */
+	if (!rc && next->in != l->in && next->in->state == INJECT_RUNNING)
+		(void)inject_done(next->in, next->in->th, next->in->slot);
+	if (!rc && last->slot)
+		rc = thread_answers(d, l->in, last, c->msg, err);
+	thread_forget(last);
+	return rc;
+}
+
+/* The last ones, and those that are inside when something has failed. */
+static int crowd_end(struct dump_ctx *d, struct crowd *c, int rc, struct ckpt_err *err)
+{
+	for (unsigned int i = 0; i < c->lanes; i++) {
+		struct lane *l = &c->lane[i];
+
+		for (unsigned int k = 0; k < ARRAY_SIZE(l->w); k++) {
+			struct ckpt_err late = { 0 };
+			int end = 0;
+
+			if (l->w[k].running) {
+				if (l->in->state == INJECT_RUNNING)
+					(void)inject_done(l->in, l->in->th, l->in->slot);
+				end = inject_back(l->in, l->w[k].facts.thread, l->w[k].slot, &late);
+				if (!rc && !end)
+					end = thread_answers(d, l->in, &l->w[k], c->msg, &late);
+			}
+			if (!rc && end) {
+				*err = late;
+				rc = end;
+			}
+			thread_forget(&l->w[k]);
+		}
+	}
+	status_ahead_end(c->ahead);
+	if (c->lanes > 1 && !rc)
+		return inject_end(&c->second, err);
+	if (c->lanes > 1)
+		inject_quit(&c->second);
+	return rc;
+}
+
+static int collect_others(struct dump_ctx *d, struct passage *p, struct ckpt_err *err)
+{
+	struct crowd c;
+	int rc = crowd_begin(d, &c, p, err);
+
+	for (size_t i = 1; !rc && i < p->task->threads.n; i++)
+		rc = crowd_step(d, &c, i, err);
+	rc = crowd_end(d, &c, rc, err);
+	free(c.tids);
 	return rc;
 }
 
@@ -332,7 +397,7 @@ static int passage_asked(struct dump_ctx *d, struct passage *p, struct ckpt_err 
 	if (!rc)
 		dump_fds_answer(&p->doubtful, &p->in.arena, w->slot);
 	if (!rc && p->task->threads.n > 1)
-		rc = collect_others(d, &p->in, p->task, &p->stat, p->from, p->msg, err);
+		rc = collect_others(d, p, err);
 	if (!rc)
 		rc = ckpt_fault_fail("inject.asked", E_INJECT, err);
 	return rc ? rc : inject_leave(&p->in, err);
@@ -395,7 +460,7 @@ static int passage_status(struct passage *p, struct target_task *task, struct ck
 		p->first.status = take_ptr(task->status);
 		return 0;
 	}
-	return dump_facts_status(task->pid, tid, &p->first.status, err);
+	return proc_thread_status(task->pid, tid, &p->first.status, err);
 }
 
 /* What /proc tells of a process; then it is on the way, unless it has ended. */
@@ -507,8 +572,8 @@ static int collect_all(struct dump_ctx *d, struct ckpt_err *err)
 	uint64_t lap = io_now_us();
 	int rc = 0;
 
-	if (n > 1)
-		arena_berths_make(&d->berths, PASSAGES);
+	if (n > 1 || d->target.tasks.v[0].threads.n >= CROWD_MIN)
+		arena_berths_make(&d->berths, BERTHS);
 	for (size_t i = 0; !rc && i < n; i++) {
 		struct passage *now = &p[i % PASSAGES], *last = &p[(i + 2) % PASSAGES],
 			       *oldest = &p[(i + 1) % PASSAGES];
@@ -521,7 +586,7 @@ static int collect_all(struct dump_ctx *d, struct ckpt_err *err)
 		alone |= now->confined;
 		if (!rc && alone)
 			rc = collect_rest(d, last, oldest, &lap, err);
-		if (!rc && passage_enter(d, now, (unsigned int)i, err))
+		if (!rc && passage_enter(d, now, (unsigned int)(i % PASSAGES), err))
 			rc = ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
 		if (!rc)
 			rc = collect_step(d, now, last, oldest, &lap, err);

@@ -184,7 +184,6 @@ bool dump_ns_own_proc(int pid);
 int dump_ns_fill(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* collect.c */
 int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err) __must_check;
-int dump_facts_status(int pid, int tid, char **ret, struct ckpt_err *err) __must_check;
 /* The error of two processes that share memory. */
 int dump_refuse_vm(int pid, int other, struct ckpt_err *err);
 /* family.c. Sets session and group of every task collected, or says which cannot be restored. */

@@ -308,8 +308,9 @@ static int fail_begin(struct inject *in, int rc, struct ckpt_err *err)
 	return fail_map(in, rc, err);
 }
 
-int inject_enter(struct inject *in, struct target_task *task, uint64_t size, void *berth,
-		 struct ckpt_err *err)
+/* @first: who is inside already; NULL: nobody. */
+static int enter(struct inject *in, struct target_task *task, uint64_t size, void *berth,
+		 const struct inject *first, struct ckpt_err *err)
 {
 	auto_free unsigned char *bytes = NULL;
 	struct target_thread *th = &task->threads.v[0];
@@ -322,11 +323,15 @@ int inject_enter(struct inject *in, struct target_task *task, uint64_t size, voi
 	in->task = task;
 	in->arena.size = size;
 	in->berth = size <= ARENA_BERTH_MAX ? berth : NULL;
-	rc = proc_read(task->pid, "maps", &in->maps, NULL, err);
+	rc = first ? 0 : proc_read(task->pid, "maps", &in->maps, NULL, err);
 	if (!rc)
-		rc = find_vdso_tail(task, in->maps, &tail, &room, &bytes, err);
+		rc = find_vdso_tail(task, first ? first->maps : in->maps, &tail, &room, &bytes,
+				    err);
 	if (!rc)
 		rc = tramp_place(task, tail, bytes, room, &in->tramp, err);
+	if (!rc && first && in->tramp == first->tramp)
+		rc = ckpt_fail(err, E_INJECT, -ENOSPC, "task %d: its vDSO has no room for two",
+			       task->pid);
 	if (rc) {
 		inject_free(in);
 		return rc;
@@ -362,6 +367,12 @@ int inject_enter(struct inject *in, struct target_task *task, uint64_t size, voi
 		return fail_begin(in, rc, err);
 	in->state = INJECT_ENTERING;
 	return 0;
+}
+
+int inject_enter(struct inject *in, struct target_task *task, uint64_t size, void *berth,
+		 struct ckpt_err *err)
+{
+	return enter(in, task, size, berth, NULL, err);
 }
 
 int inject_entered(struct inject *in, struct ckpt_err *err)
@@ -419,6 +430,23 @@ int inject_begin(struct inject *in, struct target_task *task, uint64_t size, str
 	if (!rc)
 		rc = inject_entered(in, err);
 	return rc ? rc : inject_ready(in, err);
+}
+
+int inject_beside(struct inject *in, const struct inject *first, void *berth, struct ckpt_err *err)
+{
+	int rc = enter(in, first->task, first->arena.size, berth, first, err);
+
+	if (!rc)
+		rc = inject_entered(in, err);
+	if (!rc)
+		rc = inject_ready(in, err);
+	if (rc)
+		return rc;
+	/* Whoever is inside unmaps the arena if ckpt dies: that is from now on another thread. */
+	rc = thread_put_back(in, first_thread(in), false);
+	if (rc)
+		inject_quit(in);
+	return rc ? fail_map(in, rc, err) : 0;
 }
 
 /* Wait until the slot's state is final. The interpreter wakes us; a dead target does not, nor one

@@ -30,7 +30,7 @@ struct inject {
 	uint64_t tramp;       /* address of the trampoline in the target */
 	unsigned char *saved; /* what the vDSO's tail held */
 	size_t tramp_len;
-	char *maps; /* /proc/PID/maps without the arena */
+	char *maps; /* /proc/PID/maps without the arena; NULL: of a second way in */
 	enum inject_state state;
 	int inside; /* the thread that has registers and mask of ours; 0: none */
 	/* that runs a list, and how it ended */
@@ -52,14 +52,18 @@ int inject_enter(struct inject *in, struct target_task *task, uint64_t size, voi
 		 struct ckpt_err *err) __must_check;
 int inject_entered(struct inject *in, struct ckpt_err *err) __must_check;
 int inject_ready(struct inject *in, struct ckpt_err *err) __must_check;
+/* A second way into the process that @first is in, for a list of another thread at the same time.
+ * It ends before @first does. E_INJECT on failure, which is none of @first's. */
+int inject_beside(struct inject *in, const struct inject *first, void *berth,
+		  struct ckpt_err *err) __must_check;
 /* Run @slot's steps in thread @th; returns when all ran, or E_INJECT with the failing step. */
 int inject_run(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
 	       struct ckpt_err *err) __must_check;
 /*
  * The same in three parts, between which ckpt does other things than wait: start; once it is done,
  * ask the thread to stop; wait for that and put its registers back. After a start that succeeded
- * both others must be called, also when one fails. No other thread of the process may be started in
- * between.
+ * both others must be called, also when one fails. No other thread may be started by the
+ * same way in between.
  */
 int inject_start(struct inject *in, struct target_thread *th, struct ckpt_slot *slot,
 		 struct ckpt_err *err) __must_check;

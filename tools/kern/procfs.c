@@ -70,6 +70,14 @@ int proc_read(int pid, const char *name, char **ret_buf, size_t *ret_len, struct
 	return 0;
 }
 
+int proc_thread_status(int pid, int tid, char **ret, struct ckpt_err *err)
+{
+	char name[32];
+
+	(void)snprintf(name, sizeof(name), "task/%d/status", tid);
+	return proc_read(pid, name, ret, NULL, err);
+}
+
 int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err)
 {
 	char path[96], buf[PATH_MAX + 32];
@@ -402,11 +410,9 @@ int proc_inner_pid(int pid, int tid, int *ret, bool *ret_nested, struct ckpt_err
 {
 	auto_free char *buf = NULL;
 	bool nested = false;
-	char name[64];
 	int rc;
 
-	(void)snprintf(name, sizeof(name), "task/%d/status", tid);
-	rc = proc_read(pid, name, &buf, NULL, err);
+	rc = proc_thread_status(pid, tid, &buf, err);
 	if (rc)
 		return rc;
 	*ret = proc_status_inner(buf, &nested);

@@ -79,6 +79,8 @@ void proc_vmas_free(struct proc_vmas *v);
 /* /proc/PID/NAME whole; the caller frees. */
 int proc_read(int pid, const char *name, char **ret_buf, size_t *ret_len,
 	      struct ckpt_err *err) __must_check;
+/* /proc/PID/task/TID/status; the caller frees. */
+int proc_thread_status(int pid, int tid, char **ret, struct ckpt_err *err) __must_check;
 int proc_open(int pid, const char *name, int flags, int *ret_fd, struct ckpt_err *err) __must_check;
 /* The link behind /proc/PID/NAME, NUL-terminated; the caller frees. */
 /* The name of the file behind a mapping as it is: in smaps a newline looks like a backslash and

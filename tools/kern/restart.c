@@ -178,6 +178,22 @@ static int find_restarted(struct target_thread *th)
 	return th->restarts ? 0 : -EOPNOTSUPP;
 }
 
+int thread_read_restarted(struct target_thread *th)
+{
+	long word;
+
+	if (th->regs.rax != SYS_restart_syscall)
+		return 0;
+	errno = 0;
+	word = ptrace(PTRACE_PEEKTEXT, th->tid, th->regs.rip, NULL);
+	if (errno || memcmp(&word, "\x0f\x05", SYSCALL_BYTES) != 0)
+		return 0;
+	th->regs.rip += SYSCALL_BYTES;
+	th->regs.rax = (unsigned long long)-ERESTART_RESTARTBLOCK;
+	th->regs.orig_rax = SYS_restart_syscall;
+	return find_restarted(th);
+}
+
 int thread_read_state(struct target_thread *th)
 {
 	int rc = thread_get_regs(th->tid, &th->regs);

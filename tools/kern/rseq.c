@@ -14,10 +14,6 @@
 
 /* linux/ptrace.h of 5.13; glibc's sys/ptrace.h and the kernel's header do not mix. */
 #define GET_RSEQ_CONFIGURATION 0x420f
-struct rseq_configuration {
-	uint64_t pointer;
-	uint32_t size, signature, flags, pad;
-};
 #define RSEQ_CS_OFFSET 8 /* of rseq_cs in struct rseq, linux/rseq.h */
 
 struct section {
@@ -41,22 +37,23 @@ static int peek(int tid, uint64_t addr, void *ret, size_t words)
 
 int thread_rseq_abort(struct target_thread *th)
 {
-	struct rseq_configuration conf = { 0 };
+	struct thread_rseq *conf = &th->rseq;
 	struct section cs;
 	uint64_t at = 0;
 	int rc;
 
-	if (ptrace(GET_RSEQ_CONFIGURATION, th->tid, sizeof(conf), &conf) <= 0 || !conf.pointer)
+	*conf = (struct thread_rseq) { 0 };
+	if (ptrace(GET_RSEQ_CONFIGURATION, th->tid, sizeof(*conf), conf) <= 0 || !conf->pointer)
 		return 0;
 	/* What cannot be read the kernel could not either: it would end the thread, not we. */
-	if (peek(th->tid, conf.pointer + RSEQ_CS_OFFSET, &at, 1) || !at ||
+	if (peek(th->tid, conf->pointer + RSEQ_CS_OFFSET, &at, 1) || !at ||
 	    peek(th->tid, at, &cs, sizeof(cs) / sizeof(long)) ||
 	    th->regs.rip - cs.start >= cs.length)
 		return 0;
 	/* In this order: losing ckpt between the two leaves an address that no longer applies. */
 	th->regs.rip = cs.abort;
 	rc = thread_set_regs(th->tid, &th->regs);
-	if (!rc && ptrace(PTRACE_POKEDATA, th->tid, conf.pointer + RSEQ_CS_OFFSET, NULL))
+	if (!rc && ptrace(PTRACE_POKEDATA, th->tid, conf->pointer + RSEQ_CS_OFFSET, NULL))
 		rc = -errno;
 	return rc;
 }

@@ -18,6 +18,12 @@
  * stopped. */
 #define THREAD_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD)
 
+/* As PTRACE_GET_RSEQ_CONFIGURATION tells it; pointer 0: none is registered. */
+struct thread_rseq {
+	uint64_t pointer;
+	uint32_t size, signature, flags, pad;
+};
+
 struct target_thread {
 	int tid;  /* as ckpt sees it */
 	int vtid; /* in the innermost pid namespace of the target */
@@ -27,6 +33,7 @@ struct target_thread {
 	struct user_regs_struct regs; /* from which the kernel restarts what it interrupted */
 	long restarts;                /* the call that restart_syscall is to continue; 0: none */
 	uint64_t sigmask;
+	struct thread_rseq rseq;
 };
 
 struct target_task {
@@ -104,6 +111,9 @@ void thread_image_regs(const struct target_thread *th, struct user_regs_struct *
 /* Registers and signal mask of a thread that has just stopped; what the stop did to the system call
  * it was in is made good (restart.c). -EOPNOTSUPP: it cannot be told which call that is. */
 int thread_read_state(struct target_thread *th);
+/* The same for a thread that @th->regs says leaves code of ours: when it is to go on with a
+ * restart_syscall, which call that is. It may run on, out of that code, to show it. */
+int thread_read_restarted(struct target_thread *th);
 /* Part of the above: a thread inside a restartable sequence continues at its abort handler. rseq.c
  */
 int thread_rseq_abort(struct target_thread *th);

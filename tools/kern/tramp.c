@@ -82,6 +82,7 @@ static void take_over(struct target_thread *th, const struct tramp_data *d)
 {
 	struct user_regs_struct *r = &th->regs;
 
+	th->restarts = 0;
 	th->sigmask = d->mask;
 	r->orig_rax = (unsigned long long)-1;
 	r->eflags = d->flags;
@@ -114,6 +115,10 @@ static int rescue(struct target_task *task, const struct stale *s, struct ckpt_e
 		    !is_within(th->regs.rip, s->arena, s->arena_size))
 			continue;
 		rc = lead_out(th, s);
+		if (!rc) {
+			take_over(th, &s->data);
+			rc = thread_read_restarted(th);
+		}
 		if (rc)
 			return ckpt_remedy(
 				(ckpt_fail_errno(err, E_FREEZE, rc,
@@ -122,7 +127,6 @@ static int rescue(struct target_task *task, const struct stale *s, struct ckpt_e
 						 th->tid),
 				 err),
 				"try again");
-		take_over(th, &s->data);
 	}
 	return 0;
 }

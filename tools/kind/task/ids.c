@@ -81,13 +81,6 @@ const struct task_kind task_kind_comm = {
 	.plan = comm_plan,
 };
 
-/* linux/ptrace.h of 5.13; glibc's sys/ptrace.h and the kernel's header do not mix. */
-#define GET_RSEQ_CONFIGURATION 0x420f
-struct rseq_configuration {
-	uint64_t pointer;
-	uint32_t size, signature, flags, pad;
-};
-
 static int ids_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
 		   struct ckpt_err *err)
 {
@@ -106,7 +99,7 @@ static int ids_dump(struct dump_ctx *d, const struct task_facts *f, const struct
 		    const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 		    struct ckpt_err *err)
 {
-	struct rseq_configuration rseq = { 0 };
+	const struct thread_rseq *rseq = &f->thread->rseq;
 	Ckpt__ThreadIds *m = msg;
 	void *head = NULL;
 	size_t len = 0;
@@ -119,12 +112,10 @@ static int ids_dump(struct dump_ctx *d, const struct task_facts *f, const struct
 		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot read the robust list");
 	m->robust_list = (uint64_t)head;
 	m->robust_len = len;
-	if (ptrace(GET_RSEQ_CONFIGURATION, f->thread->tid, sizeof(rseq), &rseq) > 0) {
-		m->rseq = rseq.pointer;
-		m->rseq_len = rseq.size;
-		m->rseq_flags = rseq.flags;
-		m->rseq_sig = rseq.signature;
-	}
+	m->rseq = rseq->pointer;
+	m->rseq_len = rseq->size;
+	m->rseq_flags = rseq->flags;
+	m->rseq_sig = rseq->signature;
 	return 0;
 }
 
