@@ -25,7 +25,7 @@ struct status_ahead {
 	pthread_cond_t nearer;
 	bool far; /* the reader waits for the taker */
 	bool over;
-	atomic_size_t taken; /* how many the taker has asked for */
+	atomic_size_t taken;    /* how many the taker has asked for */
 	_Atomic(char *) text[]; /* one of each thread; NULL: not read */
 };
 

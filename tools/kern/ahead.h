@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* /proc/PID/task/TID/status of many threads, read by a second thread of ckpt ahead of who needs them. */
+/* /proc/PID/task/TID/status of many threads, read by a second thread of ckpt ahead of who needs
+ * them. */
 #ifndef CKPT_KERN_AHEAD_H
 #define CKPT_KERN_AHEAD_H
 
