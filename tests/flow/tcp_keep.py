@@ -3,6 +3,7 @@
 brought back meanwhile, with full queues both ways, then half-closed; every byte is checked and no lock is left."""
 import os
 import socket
+import subprocess
 import threading
 
 import echo
@@ -22,7 +23,7 @@ class Client:
         self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.sock.connect((host, port))
-        self.sock.settimeout(60)
+        self.sock.settimeout(20)
         self.got, self.sent, self.error = 0, 0, None
         self.thread = threading.Thread(target=self.send, daemon=True)
         self.thread.start()
@@ -100,6 +101,7 @@ def body(box):
         try:
             round_trips(box, v6)
         except BaseException:
+            box.log(subprocess.run(["ss", "-tnoeim"], capture_output=True, text=True, check=False).stdout)
             box.log("server: " + read(os.path.join(box.dir, f"server-{v6}")) + str(box.status))
             raise
 

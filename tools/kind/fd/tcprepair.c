@@ -329,11 +329,20 @@ static int options_write(int fd, const Ckpt__FdTcp *m)
 	return m->timestamps ? tcp_set(fd, TCP_TIMESTAMP, (int)m->timestamp) : 0;
 }
 
+/*
+ * What the peer said of its window while nobody was here is lost, and it may have said it in a
+ * segment that was in order before others: it must be able to say it again. A window of nothing is
+ * looked at by a byte of data, whose acknowledgement counts whatever the order.
+ */
 static int window_write(int fd, const Ckpt__FdTcp *m)
 {
 	struct tcp_repair_window w = { m->send_window_seq, m->send_window, m->max_window,
 				       m->recv_window, m->recv_window_seq };
 
+	if ((int32_t)(w.snd_wl1 - m->recv_seq) > 0)
+		w.snd_wl1 = m->recv_seq;
+	if (!w.snd_wnd && w.max_window)
+		w.snd_wnd = 1;
 	return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &w, sizeof(w)) ? -errno : 0;
 }
 
