@@ -265,6 +265,23 @@ static int crowd_begin(struct dump_ctx *d, struct crowd *c, struct passage *p, s
 	return 0;
 }
 
+/* Who runs in @l, if anybody, is to stop. */
+static void lane_halt(struct lane *l)
+{
+	if (l->in->state == INJECT_RUNNING)
+		(void)inject_done(l->in, l->in->th, l->in->slot);
+}
+
+/* The same, and wait for it. */
+static int lane_back(struct lane *l, struct thread_work *w, struct ckpt_err *err)
+{
+	if (!w->running)
+		return 0;
+	lane_halt(l);
+	w->running = false;
+	return inject_back(l->in, w->facts.thread, w->slot, err);
+}
+
 /* Thread @at takes the place of the one before it in its lane. */
 static int crowd_step(struct dump_ctx *d, struct crowd *c, size_t at, struct ckpt_err *err)
 {
@@ -273,17 +290,14 @@ static int crowd_step(struct dump_ctx *d, struct crowd *c, size_t at, struct ckp
 	bool upper = at / c->lanes % 2;
 	struct thread_work *now = &l->w[upper], *last = &l->w[!upper];
 	struct ckpt_err late = { 0 };
-	int rc, end = 0;
+	int rc, end;
 
 	thread_room(now, l, upper);
-	if (last->running && l->in->state == INJECT_RUNNING)
-		(void)inject_done(l->in, last->facts.thread, last->slot);
+	lane_halt(l);
 	rc = status_ahead_take(c->ahead, c->task->pid, at, c->tids[at], &now->status, err);
 	if (!rc)
 		rc = thread_prepare(d, now, c->task, c->stat, at, c->msg, err);
-	if (last->running)
-		end = inject_back(l->in, last->facts.thread, last->slot, &late);
-	last->running = false;
+	end = lane_back(l, last, &late);
 	if (!rc && end) {
 		*err = late;
 		rc = end;
@@ -293,8 +307,8 @@ static int crowd_step(struct dump_ctx *d, struct crowd *c, size_t at, struct ckp
 	if (!rc && last->slot && c->lanes > 1)
 		rc = ckpt_fault_fail("inject.two", E_INJECT, err);
 	/* Who comes next has had the time of all this: until it is due, it can stop. */
-	if (!rc && next->in != l->in && next->in->state == INJECT_RUNNING)
-		(void)inject_done(next->in, next->in->th, next->in->slot);
+	if (!rc && next != l)
+		lane_halt(next);
 	if (!rc && last->slot)
 		rc = thread_answers(d, l->in, last, c->msg, err);
 	thread_forget(last);
@@ -309,15 +323,11 @@ static int crowd_end(struct dump_ctx *d, struct crowd *c, int rc, struct ckpt_er
 
 		for (unsigned int k = 0; k < ARRAY_SIZE(l->w); k++) {
 			struct ckpt_err late = { 0 };
-			int end = 0;
+			bool ran = l->w[k].running;
+			int end = lane_back(l, &l->w[k], &late);
 
-			if (l->w[k].running) {
-				if (l->in->state == INJECT_RUNNING)
-					(void)inject_done(l->in, l->in->th, l->in->slot);
-				end = inject_back(l->in, l->w[k].facts.thread, l->w[k].slot, &late);
-				if (!rc && !end)
-					end = thread_answers(d, l->in, &l->w[k], c->msg, &late);
-			}
+			if (ran && !rc && !end)
+				end = thread_answers(d, l->in, &l->w[k], c->msg, &late);
 			if (!rc && end) {
 				*err = late;
 				rc = end;

@@ -521,11 +521,8 @@ static int tree_parents(struct target *t, struct ckpt_err *err)
 
 static int task_inner_pid(struct target_task *task, bool *ret_nested, struct ckpt_err *err)
 {
-	char name[64];
-	int rc;
+	int rc = proc_thread_status(task->tgid, task->tgid, &task->status, err);
 
-	(void)snprintf(name, sizeof(name), "task/%d/status", task->tgid);
-	rc = proc_read(task->tgid, name, &task->status, NULL, err);
 	if (rc)
 		return rc;
 	task->vpid = proc_status_inner(task->status, ret_nested);
