@@ -241,7 +241,7 @@ struct ckpt_counters {
  * @gone:	@mm has ended
  * @followed:	attached itself at a fork: nobody detaches it, so it is forgotten when it has ended
  * @told:	a result said that it has ended
- * @thp_off:	MMF_DISABLE_THP was set by us
+ * @thp_off:	MMF_DISABLE_THP was set by us: not for children, nor for what is executed
  */
 struct ckpt_track {
 	struct hlist_node hash;

@@ -8,6 +8,7 @@
  */
 #include <linux/binfmts.h>
 #include <linux/rculist.h>
+#include <linux/sched/coredump.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/tracepoint.h>
@@ -51,6 +52,13 @@ static void fork_worker(struct work_struct *work)
 	kfree(w);
 }
 
+/* A copy of @t's flags is in @mm, with what was set only for as long as @t is tracked. */
+static void huge_pages_again(const struct ckpt_track *t, struct mm_struct *mm)
+{
+	if (READ_ONCE(t->thp_off))
+		clear_bit(MMF_DISABLE_THP, &mm->flags);
+}
+
 /* The child exists and has not run yet. */
 static void on_fork(void *unused, struct task_struct *parent, struct task_struct *child)
 {
@@ -65,6 +73,7 @@ static void on_fork(void *unused, struct task_struct *parent, struct task_struct
 	t = ckpt_track_find(parent->mm);
 	if (!t)
 		goto out;
+	huge_pages_again(t, mm);
 	s = t->session;
 	w = kzalloc(sizeof(*w), GFP_ATOMIC | __GFP_NOWARN);
 	if (!w) {
@@ -101,10 +110,16 @@ static void on_exec(void *unused, struct task_struct *task, pid_t old_pid,
 	rcu_read_lock();
 	pid = task_tgid(task);
 	for (i = 0; i < ARRAY_SIZE(ckpt_table); i++)
-		hlist_for_each_entry_rcu(t, &ckpt_table[i], hash)
-			if (t->pid == pid && t->mm != task->mm &&
-			    !test_and_set_bit(CKPT_EXEC_SEEN, &t->events))
-				ckpt_track_event(t, CKPT_PENDING_EXEC);
+		hlist_for_each_entry_rcu(t, &ckpt_table[i], hash) {
+			if (t->pid != pid || t->mm == task->mm || test_and_set_bit(CKPT_EXEC_SEEN, &t->events))
+				continue;
+			huge_pages_again(t, task->mm);
+			ckpt_track_event(t, CKPT_PENDING_EXEC);
+		}
+	/* A child of vfork() ran in the address space of its parent until now. */
+	t = ckpt_track_find(READ_ONCE(rcu_dereference(task->real_parent)->mm));
+	if (t && t->mm != task->mm)
+		huge_pages_again(t, task->mm);
 	rcu_read_unlock();
 }
 

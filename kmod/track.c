@@ -89,8 +89,12 @@ int ckpt_track_attach(struct ckpt_session *s, struct mm_struct *mm, struct pid *
 	err = mmu_notifier_register(&t->notifier, mm);
 	if (err)
 		goto err_unclaim;
-	if (READ_ONCE(ckpt_settings.thp_mode) == CKPT_THP_DISABLE)
-		t->thp_off = !test_and_set_bit(MMF_DISABLE_THP, &mm->flags);
+	if (READ_ONCE(ckpt_settings.thp_mode) == CKPT_THP_DISABLE && !test_bit(MMF_DISABLE_THP, &mm->flags)) {
+		/* Said before it is done: a child that is forked in between may have a copy of it. */
+		WRITE_ONCE(t->thp_off, true);
+		smp_mb__before_atomic();
+		set_bit(MMF_DISABLE_THP, &mm->flags);
+	}
 	list_add_tail(&t->node, &s->tracks);
 	*ret_track = t;
 	return 0;

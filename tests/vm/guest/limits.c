@@ -3,11 +3,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "vm.h"
 
@@ -229,6 +234,130 @@ static void bad_settings(const void *unused)
 	CHECK(!write_file("/sys/kernel/ckpt/granule_mode", "adaptive\n"));
 }
 
+/* ---- huge pages ----------------------------------------------------------------------------------- */
+
+static void setup_huge(struct env *e)
+{
+	region(e, 1024, 0);
+	madvise((void *)e->base, e->pages * PAGE, MADV_HUGEPAGE);
+	fill(e);
+}
+
+enum { HUGE_AGAIN, HUGE_CHILDREN, HUGE_EXEC };
+
+static char *const sleeper[] = { "sleep", "1000", NULL };
+
+static void step_huge(struct env *e, int step)
+{
+	pid_t pid;
+
+	switch (step) {
+	case HUGE_AGAIN:
+		/* Without its page tables: where one is, no huge page comes. */
+		if (mmap((void *)e->base, e->pages * PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+			TFAIL(e, "mmap: %m");
+		madvise((void *)e->base, e->pages * PAGE, MADV_HUGEPAGE);
+		fill(e);
+		break;
+	case HUGE_CHILDREN:
+		pid = fork();
+		if (!pid)
+			for (prctl(PR_SET_PDEATHSIG, SIGKILL);;)
+				pause();
+		e->sh->counters[0] = pid;
+		if (posix_spawn(&pid, "/bin/busybox", NULL, NULL, sleeper, NULL))
+			TFAIL(e, "posix_spawn: %m");
+		e->sh->counters[1] = pid;
+		break;
+	case HUGE_EXEC:
+		execv("/bin/busybox", sleeper);
+		_exit(1);
+	}
+}
+
+/* The number behind @what: in @pid's status, or in its smaps where @addr lies. */
+static long said(pid_t pid, uintptr_t addr, const char *what)
+{
+	char path[64], line[512];
+	uintptr_t start, end;
+	bool in = !addr;
+	long value = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, addr ? "smaps" : "status");
+	f = fopen(path, "re");
+	CHECK(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (addr && sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &start, &end) == 2)
+			in = addr >= start && addr < end;
+		else if (in && !strncmp(line, what, strlen(what)))
+			value = strtol(line + strlen(what), NULL, 10);
+	}
+	fclose(f);
+	return value;
+}
+
+static void expect_enabled(pid_t pid, const char *who, long want)
+{
+	uint64_t deadline = now_ns() + patience_seconds() * 1000000000ULL;
+
+	while (said(pid, 0, "THP_enabled:") != want) {
+		if (now_ns() > deadline)
+			FAIL("%s: THP_enabled is %ld, not %ld", who, said(pid, 0, "THP_enabled:"), want);
+		poll(NULL, 0, 1);
+	}
+}
+
+/* What each mode does to huge pages, and that "disable" ends with the track and stays with the target. */
+static void thp_modes(const void *unused)
+{
+	static const struct path p = { "huge", setup_huge, step_huge, 0, 0, 0 };
+	static const struct {
+		const char *mode;
+		bool after_arm, again;
+	} want[] = { { "split", false, true }, { "whole", true, true }, { "disable", false, false } };
+	struct armed a;
+	char c;
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof(want) / sizeof(*want); i++) {
+		bool off = !want[i].again;
+
+		CHECK(!write_file("/sys/kernel/ckpt/thp_mode", "whole"));
+		arm_target(&a, &p, 0);
+		if (said(a.t.pid, a.t.sh->base, "AnonHugePages:") <= 0)
+			SKIP("no huge pages");
+		CHECK(!vnl_detach(&a.nl, a.session, a.track));
+		CHECK(!write_file("/sys/kernel/ckpt/thp_mode", want[i].mode));
+		CHECK(!vnl_attach(&a.nl, a.session, a.t.pid, &a.track));
+		struct vnl_result r;
+		CHECK(vnl_arm(&a.nl, a.session, &r, 1) == 1);
+		if ((said(a.t.pid, a.t.sh->base, "AnonHugePages:") > 0) != want[i].after_arm)
+			FAIL("%s: %ld KiB of huge pages are armed", want[i].mode,
+			     said(a.t.pid, a.t.sh->base, "AnonHugePages:"));
+		target_step(&a.t, HUGE_AGAIN);
+		if ((said(a.t.pid, a.t.sh->base, "AnonHugePages:") > 0) != want[i].again)
+			FAIL("%s: %ld KiB of huge pages came while it was tracked", want[i].mode,
+			     said(a.t.pid, a.t.sh->base, "AnonHugePages:"));
+		expect_enabled(a.t.pid, want[i].mode, !off);
+		target_step(&a.t, HUGE_CHILDREN);
+		expect_enabled(a.t.sh->counters[0], "its child", 1);
+		expect_enabled(a.t.sh->counters[1], "what its child executes", 1);
+		expect_enabled(a.t.pid, want[i].mode, !off);
+		CHECK(!vnl_detach(&a.nl, a.session, a.track));
+		expect_enabled(a.t.pid, "detached", 1);
+		CHECK(!vnl_attach(&a.nl, a.session, a.t.pid, &a.track));
+		expect_enabled(a.t.pid, "attached again", !off);
+		c = HUGE_EXEC;
+		CHECK(write(a.t.cmd, &c, 1) == 1);
+		expect_enabled(a.t.pid, "what it executes", 1);
+		kill(a.t.sh->counters[0], SIGKILL);
+		kill(a.t.sh->counters[1], SIGKILL);
+		disarm(&a);
+	}
+}
+
 /* Switching ftrace off would lose every write: it must be refused. */
 static void ftrace_stays_on(const void *unused)
 {
@@ -324,6 +453,7 @@ const struct test limit_tests[] = {
 	{ "session/100000-vmas", many_vmas, NULL, 0 },
 	{ "session/log-overflow", log_overflow, NULL, 0 },
 	{ "session/bad-settings", bad_settings, NULL, 0 },
+	{ "session/thp-modes", thp_modes, NULL, 0 },
 	{ "session/ftrace-stays-on", ftrace_stays_on, NULL, 0 },
 	{ "session/granule-4k", granule, "fixed 4096 4200 220", 0 },
 	{ "session/granule-64k", granule, "fixed 65536 270 3300", 0 },
