@@ -559,11 +559,22 @@ static int (*const handlers[CKPT_CMD_MAX + 1])(struct genl_info *info) = {
 
 static int ctl_do(struct sk_buff *skb, struct genl_info *info)
 {
+	int err;
+
 	if (!ckpt_access_allowed(skb)) {
 		NL_SET_ERR_MSG(info->extack, "needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN");
 		return -EPERM;
 	}
-	return handlers[info->genlhdr->cmd](info);
+	err = handlers[info->genlhdr->cmd](info);
+	if (err && !info->extack->_msg) {
+		if (err == -ENOMEM)
+			NL_SET_ERR_MSG(info->extack, "the kernel has no memory for it");
+		else if (err == -EINTR)
+			NL_SET_ERR_MSG(info->extack, "a signal came first");
+		else if (err == -EMFILE)
+			NL_SET_ERR_MSG(info->extack, "the sender has too many descriptors");
+	}
+	return err;
 }
 
 #define DO(name, pol) { .cmd = CKPT_CMD_##name, .doit = ctl_do, .policy = pol, .maxattr = CKPT_A_MAX }
@@ -608,8 +619,11 @@ void ckpt_ctl_event(u32 type, u32 session, u32 track, struct pid *pid, struct pi
 	if (!READ_ONCE(ctl_up))
 		return;
 	msg = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	if (!msg)
+	if (!msg) {
+		/* Who listens must know that he missed something: his next recv() gives ENOBUFS. */
+		(void)genl_set_err(&family, &init_net, 0, 0, -ENOBUFS);
 		return;
+	}
 	hdr = genlmsg_put(msg, 0, 0, &family, 0, CKPT_CMD_EVENT);
 	if (!hdr || nla_put_u32(msg, CKPT_A_EVENT_TYPE, type) ||
 	    nla_put_u32(msg, CKPT_A_SESSION, session) || nla_put_u32(msg, CKPT_A_TRACK, track) ||

@@ -59,6 +59,10 @@
  *
  * Errors carry an extended acknowledgement that names object and cause.
  * Unknown attributes are refused (strict validation).
+ *
+ * Events go to every listener; their pids are those of the initial namespace. Who
+ * is told ENOBUFS by recv() has missed some: STATUS says how things are. FORK_LOST
+ * has no CHILD_PID where not even that could be kept.
  */
 #ifndef _UAPI_LINUX_CKPT_H
 #define _UAPI_LINUX_CKPT_H

@@ -7,12 +7,16 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vm.h"
@@ -180,7 +184,7 @@ static int op_snapshot(struct owner *o)
 static void walk(const void *arg)
 {
 	int (*const *op)(struct owner *) = arg;
-	int fd = prepare(), n, injected = 0, refused = 0;
+	int fd = prepare(), n, injected = 0, refused = 0, told = 0;
 	struct owner o = {};
 	bool more = true, reports = *op == op_collect || *op == op_snapshot;
 
@@ -202,6 +206,7 @@ static void walk(const void *arg)
 		more = failed(fd);
 		injected += more;
 		refused += err != 0;
+		told += err == -ENOMEM && strstr(o.nl.ext, "no memory");
 		if (err && err != -ENOMEM && err != -ENOBUFS && err != -EBADMSG && err != -ENFILE)
 			FAIL("allocation %d: %s (%s)", n, strerror(-err), o.nl.ext);
 		if (err && !more)
@@ -227,6 +232,8 @@ static void walk(const void *arg)
 		free(o.r.runs);
 	}
 	CHECK(!more && injected > 2);
+	/* What the module itself asked for was named as the cause. */
+	CHECK(told || (*op != op_attach && *op != op_arm));
 	test_note("%d allocations failed, %d requests refused", injected, refused);
 	vnl_close(&o.nl);
 	target_stop(&o.t);
@@ -293,6 +300,131 @@ static void in_target(const void *unused)
 	target_stop(&o.t);
 }
 
+/* ---- a child is lost ------------------------------------------------------------------------------ */
+
+/* counters[] of struct shared: the child, whether an allocation failed, which one it was to be */
+enum { CHILD, FAILED, NTH };
+
+static void step_fork(struct env *e, int nr)
+{
+	static pid_t pid;
+	int fd = fail_fd();
+
+	(void)nr;
+	/* The last one lives until it has been told of. */
+	if (pid > 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	fail_next(fd, e->sh->counters[NTH]);
+	pid = fork();
+	if (!pid)
+		for (prctl(PR_SET_PDEATHSIG, SIGKILL);;)
+			pause();
+	e->sh->counters[FAILED] = failed(fd);
+	e->sh->counters[CHILD] = pid > 0 ? pid : 0;
+	close(fd);
+}
+
+/* The next event of @track; 0: events were missed. @ret_child: its child, 0 where none is named. */
+static uint32_t next_event(struct nl *nl, uint32_t track, int32_t *ret_child)
+{
+	_Alignas(NLMSG_ALIGNTO) char buf[4096];
+	struct nlmsghdr *h = (struct nlmsghdr *)buf;
+
+	for (;;) {
+		struct pollfd p = { .fd = nl->fd, .events = POLLIN };
+
+		if (poll(&p, 1, patience_seconds() * 1000) != 1)
+			FAIL("no event came");
+		if (recv(nl->fd, buf, sizeof(buf), 0) < 0) {
+			CHECK(errno == ENOBUFS);
+			return 0;
+		}
+		if (h->nlmsg_type != nl->family || vnl_u32(vnl_attr(h, CKPT_A_TRACK)) != track)
+			continue;
+		*ret_child = vnl_u32(vnl_attr(h, CKPT_A_CHILD_PID));
+		return vnl_u32(vnl_attr(h, CKPT_A_EVENT_TYPE));
+	}
+}
+
+/* Let the next @times allocations of the kernel's unbound workers fail, where no other ends first; 0: none. */
+static void fail_workers(const char *times)
+{
+	static const char *const knobs[] = { "task-filter", "probability", "times" };
+	const char *values[] = { "Y", "100", times };
+	char path[96], comm[64];
+
+	if (!times)
+		values[0] = "N", values[1] = "0", values[2] = "1";
+	for (int pid = 1; times && pid < 4096; pid++) {
+		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+		if (read_file(path, comm, sizeof(comm)) < 0 || strncmp(comm, "kworker/u", 9))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/make-it-fail", pid);
+		(void)write_file(path, "1");
+	}
+	for (int i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/debug/failslab/%s", knobs[i]);
+		CHECK(!write_file(path, values[i]));
+	}
+}
+
+static void fork_lost(const void *unused)
+{
+	static const struct path p = { "forks", setup_small, step_fork, 0, 0, 0 };
+	int fd = prepare(), lost = 0, tries = 0;
+	uint32_t session, track, type;
+	struct nl events, nl;
+	int32_t child = 0;
+	struct target t;
+
+	(void)unused;
+	close(fd);
+	target_start(&t, &p);
+	events_open(&events);
+	CHECK(!vnl_open(&nl) && !vnl_session(&nl, CKPT_SESSION_FOLLOW_FORKS, &session));
+	CHECK(!vnl_attach(&nl, session, t.pid, &track));
+	/* What the module remembers of a fork cannot be remembered: the event names the parent. */
+	do {
+		t.sh->counters[NTH]++;
+		target_step(&t, 0);
+		if (!t.sh->counters[CHILD])
+			continue;
+		type = next_event(&events, track, &child);
+		if (type == CKPT_EVENT_FORK_LOST && !child)
+			lost++;
+		else if (type != CKPT_EVENT_FORK || child != (int32_t)t.sh->counters[CHILD])
+			FAIL("allocation %d: event %u of child %d", (int)t.sh->counters[NTH], type, child);
+	} while (t.sh->counters[FAILED] && t.sh->counters[NTH] < 5000);
+	CHECK(!t.sh->counters[FAILED]);
+	if (!lost)
+		FAIL("%d allocations of fork() failed, and no child was lost", (int)t.sh->counters[NTH]);
+	t.sh->counters[NTH] = 0;
+	/* What attaches the child finds no memory: the event names the child. Another worker may be hit instead. */
+	do {
+		fail_workers("1");
+		target_step(&t, 0);
+		type = next_event(&events, track, &child);
+		fail_workers(NULL);
+		CHECK(!type || child == (int32_t)t.sh->counters[CHILD]);
+	} while (type != CKPT_EVENT_FORK_LOST && ++tries < 200);
+	CHECK(type == CKPT_EVENT_FORK_LOST);
+	/* Nor is there any for the event: who listens is told that he missed something. */
+	do {
+		fail_workers("-1");
+		target_step(&t, 0);
+		type = next_event(&events, track, &child);
+		fail_workers(NULL);
+	} while (type && ++tries < 400);
+	CHECK(!type);
+	target_step(&t, 0);
+	CHECK(next_event(&events, track, &child) == CKPT_EVENT_FORK && child == (int32_t)t.sh->counters[CHILD]);
+	test_note("%d children lost", lost);
+	vnl_close(&nl);
+	target_stop(&t);
+}
+
 static int (*const ops[])(struct owner *) = { op_session, op_attach, op_arm, op_collect, op_snapshot };
 
 const struct test fault_tests[] = {
@@ -302,5 +434,6 @@ const struct test fault_tests[] = {
 	{ "fault/collect", walk, &ops[3], 600 },
 	{ "fault/snapshot", walk, &ops[4], 600 },
 	{ "fault/target", in_target, NULL, 600 },
+	{ "fault/fork-lost", fork_lost, NULL, 600 },
 	{}
 };

@@ -24,29 +24,92 @@ static void bad_requests(const void *unused)
 	arm_target(&a, &small, 0);
 	CHECK(vnl_attach(&a.nl, a.session, 2, &track) == -ESRCH && strstr(a.nl.ext, "kernel thread"));
 	CHECK(vnl_attach(&a.nl, a.session, 999999, &track) == -ESRCH && a.nl.ext[0]);
-	CHECK(vnl_attach(&a.nl, a.session, -5, &track) == -ERANGE);
-	CHECK(vnl_attach(&a.nl, a.session + 100, a.t.pid, &track) == -ENOENT);
+	CHECK(vnl_attach(&a.nl, a.session, -5, &track) == -ERANGE && a.nl.ext[0]);
+	CHECK(vnl_attach(&a.nl, a.session + 100, a.t.pid, &track) == -ENOENT && a.nl.ext[0]);
 	CHECK(vnl_detach(&a.nl, a.session, 12345) == -ENOENT && a.nl.ext[0]);
-	CHECK(vnl_collect(&a.nl, a.session, 0x80, &r, 1) == -EINVAL);
+	CHECK(vnl_collect(&a.nl, a.session, 0x80, &r, 1) == -EINVAL && a.nl.ext[0]);
 	vnl_begin(&a.nl, &m, CKPT_CMD_COLLECT, 0);
 	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL && strstr(a.nl.ext, "SESSION"));
 	/* An attribute that the command does not know. */
 	vnl_begin(&a.nl, &m, CKPT_CMD_ARM, 0);
 	vnl_put_u32(&m, CKPT_A_SESSION, a.session);
 	vnl_put_u32(&m, CKPT_A_PID, 1);
-	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL && a.nl.ext[0]);
 	vnl_begin(&a.nl, &m, CKPT_CMD_OPEN, 0);
 	vnl_put_u32(&m, CKPT_A_SESSION_FLAGS, 0xff00);
-	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EINVAL && a.nl.ext[0]);
 	vnl_begin(&a.nl, &m, CKPT_CMD_ARM, 0);
 	vnl_put(&m, CKPT_A_SESSION, &zero, 2);
-	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) < 0);
+	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) < 0 && a.nl.ext[0]);
 	vnl_begin(&a.nl, &m, 77, 0);
 	CHECK(vnl_talk(&a.nl, &m, NULL, NULL) == -EOPNOTSUPP);
 	/* And the session has not noticed. */
 	target_step(&a.t, 1);
 	collect(&a, CKPT_COLLECT_REARM, &r);
 	CHECK(covers_step(&a, &r, 1) && arena_pages(&a, &r) == 2);
+	disarm(&a);
+}
+
+/* ---- a result that is overtaken while it is read ------------------------------------------------- */
+
+static void setup_large(struct env *e)
+{
+	region(e, REGION_PAGES_MAX, 0);
+	fill(e);
+}
+
+/* As many runs as there can be: more than two datagrams hold. */
+static void step_every_other(struct env *e, int step)
+{
+	for (size_t i = step; i < e->pages; i += 2)
+		touch(e, i);
+}
+
+/* A reader of runs never gets some of one result and some of the next: he is told to begin again. */
+static void overtaken(const void *unused)
+{
+	static const struct path p = { "large", setup_large, step_every_other, 0, 0, 0 };
+	static _Alignas(NLMSG_ALIGNTO) char buf[1 << 16];
+	struct vnl_result r;
+	struct vnl_msg m;
+	struct armed a;
+	uint32_t dump;
+	int parts = 0, end = 0;
+
+	(void)unused;
+	arm_target(&a, &p, 0);
+	target_step(&a.t, 0);
+	CHECK(vnl_collect(&a.nl, a.session, 0, &r, 1) == 1 && r.nruns >= REGION_PAGES_MAX / 2);
+	vnl_begin(&a.nl, &m, CKPT_CMD_RUNS, NLM_F_DUMP);
+	vnl_put_u32(&m, CKPT_A_SESSION, a.session);
+	vnl_put_u32(&m, CKPT_A_TRACK, a.track);
+	((struct nlmsghdr *)m.buf)->nlmsg_len = m.len;
+	dump = a.nl.seq;
+	SYS(send(a.nl.fd, m.buf, m.len, 0));
+	while (!end) {
+		ssize_t n = SYS(recv(a.nl.fd, buf, sizeof(buf), 0));
+
+		for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, n); h = NLMSG_NEXT(h, n)) {
+			if (h->nlmsg_seq != dump)
+				continue;
+			if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
+				end = *(int *)NLMSG_DATA(h) ?: 1;
+			else
+				parts++;
+		}
+		if (parts != 1 || end)
+			continue;
+		vnl_begin(&a.nl, &m, CKPT_CMD_COLLECT, 0);
+		vnl_put_u32(&m, CKPT_A_SESSION, a.session);
+		((struct nlmsghdr *)m.buf)->nlmsg_len = m.len;
+		SYS(send(a.nl.fd, m.buf, m.len, 0));
+	}
+	if (end != -EAGAIN)
+		FAIL("after %d parts the dump ended with %d", parts, end);
+	/* Whoever begins again gets all of it. */
+	collect(&a, 0, &r);
+	for (size_t i = 0; i < REGION_PAGES_MAX; i += 2)
+		CHECK(run_covers(&r, a.t.sh->base + i * PAGE, NULL));
 	disarm(&a);
 }
 
@@ -255,6 +318,7 @@ static void open_raced(const void *unused)
 
 const struct test request_tests[] = {
 	{ "session/bad-requests", bad_requests, NULL, 0 },
+	{ "session/overtaken", overtaken, NULL, 0 },
 	{ "session/garbage", garbage, NULL, 0 },
 	{ "session/disorder", disorder, NULL, 0 },
 	{ "session/open-raced", open_raced, NULL, 900 },

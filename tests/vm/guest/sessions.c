@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -181,8 +182,34 @@ static void drop_caps(uint64_t keep)
 	SYS(syscall(SYS_capset, &h, d));
 }
 
+/* A process of the same user with these capabilities. */
+static pid_t same_user(uint64_t caps, bool dumpable)
+{
+	pid_t pid;
+	int ready[2];
+	char c;
+
+	SYS(pipe(ready));
+	pid = SYS(fork());
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		drop_caps(caps);
+		SYS(prctl(PR_SET_DUMPABLE, dumpable));
+		if (write(ready[1], "", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	CHECK(read(ready[0], &c, 1) == 1);
+	close(ready[0]);
+	close(ready[1]);
+	return pid;
+}
+
 static void access_check(const void *unused)
 {
+	const uint64_t cap = 1ULL << CAP_CHECKPOINT_RESTORE;
+	pid_t own, secret, mighty;
 	uint32_t session, track;
 	struct target t;
 	struct nl nl;
@@ -192,11 +219,22 @@ static void access_check(const void *unused)
 	SYS(prctl(PR_SET_KEEPCAPS, 1));
 	SYS(setresgid(1000, 1000, 1000));
 	SYS(setresuid(1000, 1000, 1000));
+	own = same_user(cap, true);
+	secret = same_user(cap, false);
+	mighty = same_user(cap | 1ULL << CAP_CHOWN, true);
 	/* The family is open to this capability, somebody else's process is not. */
-	drop_caps(1ULL << CAP_CHECKPOINT_RESTORE);
+	drop_caps(cap);
 	CHECK(!vnl_open(&nl));
 	CHECK(!vnl_session(&nl, 0, &session));
 	CHECK(vnl_attach(&nl, session, t.pid, &track) == -EPERM && strstr(nl.ext, "traced"));
+	/* Nor one of one's own that shows itself to nobody, or that may do more. */
+	CHECK(vnl_attach(&nl, session, secret, &track) == -EPERM && strstr(nl.ext, "traced"));
+	CHECK(vnl_attach(&nl, session, mighty, &track) == -EPERM && strstr(nl.ext, "traced"));
+	if (vnl_attach(&nl, session, own, &track))
+		FAIL("a process of one's own: %s", nl.ext);
+	kill(own, SIGKILL);
+	kill(secret, SIGKILL);
+	kill(mighty, SIGKILL);
 	vnl_close(&nl);
 	drop_caps(0);
 	CHECK(!vnl_open(&nl));
@@ -330,6 +368,62 @@ static void follow_forks(const void *unused)
 	disarm(&a);
 }
 
+#define UNBOUND "/sys/devices/virtual/workqueue/cpumask"
+
+/*
+ * A child that cannot be attached is told of. Somebody else attaches it first: this process is the target, and what
+ * attaches its child for the session may run on this processor only, behind it.
+ */
+static void fork_lost(const void *unused)
+{
+	struct sched_param normal = {};
+	uint32_t ours, theirs, track;
+	struct vnl_result r[2];
+	struct nl events, a, b;
+	int32_t child, told;
+	char mask[64], c;
+	cpu_set_t one;
+	int hold[2], err;
+
+	(void)unused;
+	if (read_file(UNBOUND, mask, sizeof(mask)) < 0)
+		SKIP("no " UNBOUND);
+	events_open(&events);
+	CHECK(!vnl_open(&a) && !vnl_session(&a, CKPT_SESSION_FOLLOW_FORKS, &ours));
+	CHECK(!vnl_open(&b) && !vnl_session(&b, 0, &theirs));
+	CHECK(!vnl_attach(&a, ours, getpid(), &track));
+	SYS(pipe(hold));
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	SYS(sched_setaffinity(0, sizeof(one), &one));
+	CHECK(!write_file(UNBOUND, "1"));
+	run_first();
+	child = fork();
+	if (!child) {
+		vnl_close(&a);
+		vnl_close(&b);
+		close(hold[1]);
+		_exit(read(hold[0], &c, 1) != 0);
+	}
+	err = child < 0 ? -errno : vnl_attach(&b, theirs, child, &track);
+	SYS(sched_setscheduler(0, SCHED_OTHER, &normal));
+	CHECK(!write_file(UNBOUND, mask));
+	if (err)
+		FAIL("the child could not be made or attached first: %s", strerror(-err));
+	expect_event(&events, CKPT_EVENT_FORK_LOST, &told);
+	CHECK(told == child);
+	CHECK(vnl_collect(&a, ours, 0, r, 2) == 1 && r[0].pid == getpid());
+	CHECK(vnl_collect(&b, theirs, 0, r, 2) == 1 && r[0].pid == child);
+	/* What the event says to do. */
+	CHECK(vnl_attach(&a, ours, child, &track) == -EBUSY);
+	CHECK(!vnl_detach(&b, theirs, r[0].track) && !vnl_attach(&a, ours, child, &track));
+	CHECK(vnl_collect(&a, ours, 0, r, 2) == 2 && r[1].pid == child);
+	close(hold[1]);
+	SYS(waitpid(child, NULL, 0));
+	vnl_close(&a);
+	vnl_close(&b);
+}
+
 /* ---- a program that forks for days ------------------------------------------------------- */
 
 #define CHILDREN 24
@@ -448,6 +542,7 @@ const struct test session_tests[] = {
 	{ "session/target-exits", target_exits, NULL, 0 },
 	{ "session/target-execs", target_execs, NULL, 0 },
 	{ "session/follow-forks", follow_forks, NULL, 0 },
+	{ "session/fork-lost", fork_lost, NULL, 0 },
 	{ "session/forks-for-days", forks_for_days, NULL, 0 },
 	{}
 };
