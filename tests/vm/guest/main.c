@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -124,6 +125,19 @@ uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+void run_first(void)
+{
+	struct sched_param p = { .sched_priority = 1 };
+
+	SYS(sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &p));
+}
+
+void let_others_run(void)
+{
+	if (sysconf(_SC_NPROCESSORS_ONLN) == 1)
+		poll(NULL, 0, 1);
 }
 
 unsigned int patience_seconds(void)

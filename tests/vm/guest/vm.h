@@ -169,6 +169,10 @@ int write_file(const char *path, const char *text); /* 0 or -errno */
 int read_file(const char *path, char *buf, size_t size);
 uint64_t read_number(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 uint64_t now_ns(void);
+/* Before whatever spins: without this a test would mostly wait for its turn. */
+void run_first(void);
+/* Who runs first and never sleeps leaves nothing of the only processor. */
+void let_others_run(void);
 /* How long to wait for what must come: long, and longer in a slow kernel. */
 unsigned int patience_seconds(void);
 /* How often to repeat something: the slower the kernel (vm_scale) the fewer, unless vm_fewer says by how much. */
