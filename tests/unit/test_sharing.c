@@ -32,10 +32,12 @@ static _Noreturn int wait_forever(void *arg)
 static void compare(const int *pids)
 {
 	static const int types[] = { KCMP_VM, KCMP_FILES, KCMP_FS };
-	int fd = task_iter_open();
+	struct btf btf = { 0 };
+	int fd = task_iter_open(&btf);
 	struct task_kins kins = { 0 };
 	struct ckpt_err err = { 0 };
 
+	btf_free(&btf);
 	if (fd < 0)
 		return;
 	assert_int_equal(task_iter_read(fd, &kins), 0);

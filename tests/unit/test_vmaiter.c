@@ -75,6 +75,7 @@ struct state {
 
 static int setup(void **arg)
 {
+	struct btf types = { 0 };
 	struct state *s = calloc(1, sizeof(*s));
 	int to[2], from[2], rc;
 
@@ -91,7 +92,8 @@ static int setup(void **arg)
 	close(from[1]);
 	s->in = to[1];
 	s->out = from[0];
-	rc = vma_iter_open(&s->it);
+	rc = vma_iter_open(&s->it, &types);
+	btf_free(&types);
 	if (rc)
 		print_message("this kernel has no iterator of mappings: %s\n", strerror(-rc));
 	return 0;

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <linux/kcmp.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,14 +49,13 @@ struct checker {
 	struct findings found;
 	int root; /* a thread of the root task that has not ended */
 	struct ns_id own_ns[ARRAY_SIZE(same_as_own)], root_ns[ARRAY_SIZE(same_as_root)];
-	struct ns_id alike;    /* a mount namespace that has what ckpt's has */
-	struct proc_pids live; /* one of each process */
-	struct family *family; /* what is seen of all */
-	struct vma_iter *iter; /* the caller's */
-	int *kin_fd;           /* the caller's as well */
-	struct task_kins kins; /* while the tree is looked through */
-	bool clean_ns;         /* nothing is to be said of the root's namespaces */
-	size_t mappings;       /* read from smaps */
+	struct ns_id alike;       /* a mount namespace that has what ckpt's has */
+	struct proc_pids live;    /* one of each process */
+	struct family *family;    /* what is seen of all */
+	struct dump_iters *iters; /* the caller's */
+	struct task_kins kins;    /* while the tree is looked through */
+	bool clean_ns;            /* nothing is to be said of the root's namespaces */
+	size_t mappings;          /* read from smaps */
 };
 
 /* Note what stops it; things that ended meanwhile stop nothing. */
@@ -355,14 +355,14 @@ static void check_vmas(struct checker *c, int pid, size_t threads)
 	struct proc_vmas vmas;
 
 	/* Of each thread there is a stack, as a rule, and what guards it. */
-	if (c->iter->prog_fd < 0 && 2 * threads >= ITER_MAPPINGS)
-		(void)vma_iter_open(c->iter);
-	if (proc_vmas_read(pid, c->iter, &vmas, &gone))
+	if (c->iters->vma.prog_fd < 0 && 2 * threads >= ITER_MAPPINGS)
+		(void)vma_iter_open(&c->iters->vma, &c->iters->types);
+	if (proc_vmas_read(pid, &c->iters->vma, &vmas, &gone))
 		return;
 	/* They will be read again, and then everybody stands still. */
-	if (c->iter->prog_fd < 0 && c->mappings < ITER_MAPPINGS &&
+	if (c->iters->vma.prog_fd < 0 && c->mappings < ITER_MAPPINGS &&
 	    (c->mappings += vmas.n) >= ITER_MAPPINGS)
-		(void)vma_iter_open(c->iter);
+		(void)vma_iter_open(&c->iters->vma, &c->iters->types);
 	for (size_t i = 0; i < vmas.n; i++) {
 		const struct proc_vma *v = &vmas.v[i];
 		const struct vma_kind *kind = vma_kind_match(v);
@@ -381,10 +381,16 @@ static void check_vmas(struct checker *c, int pid, size_t threads)
 	proc_vmas_free(&vmas);
 }
 
+/* Is nothing to be said of this thread, by what the kernel's record of it holds? */
+static bool is_plain(const struct thread_view *v)
+{
+	return v && !v->ptrace && !v->exit_state && v->seccomp == SECCOMP_MODE_DISABLED;
+}
+
 /* *ret_status: what /proc says of thread @pid, for the caller to free. */
 static void check_threads(struct checker *c, int pid, const struct proc_stat *stat,
 			  const struct proc_pids *tids, struct status_ahead *ahead,
-			  char **ret_status)
+			  const struct thread_views *views, char **ret_status)
 {
 	for (size_t i = 0; i < tids->n; i++) {
 		struct target_task task = { .pid = pid, .tgid = pid, .vpid = pid, .mem_fd = -1 };
@@ -396,6 +402,8 @@ static void check_threads(struct checker *c, int pid, const struct proc_stat *st
 		struct ckpt_err err = { 0 };
 		uint64_t tracer = 0;
 
+		if (!f.main && is_plain(thread_view_find(views, th.tid)))
+			continue;
 		if (status_ahead_take(ahead, pid, i, th.tid, &status, &err))
 			continue;
 		f.status = status;
@@ -429,9 +437,9 @@ static void look_at_kins(struct checker *c)
 {
 	free(c->kins.v);
 	c->kins = (struct task_kins) { 0 };
-	if (*c->kin_fd < 0)
-		*c->kin_fd = task_iter_open();
-	if (*c->kin_fd >= 0 && task_iter_read(*c->kin_fd, &c->kins))
+	if (c->iters->kin_fd < 0)
+		c->iters->kin_fd = task_iter_open(&c->iters->types);
+	if (c->iters->kin_fd >= 0 && task_iter_read(c->iters->kin_fd, &c->kins))
 		c->kins.n = 0;
 }
 
@@ -467,7 +475,8 @@ static void check_tree(struct checker *c, int pid, int ppid, const struct clean_
 	struct clean_fds clean;
 	struct ckpt_err gone = { 0 };
 	struct proc_pids kids, tids;
-	struct status_ahead *ahead;
+	struct thread_views views = { 0 };
+	struct status_ahead *ahead = NULL;
 	struct proc_stat st, of_live;
 	int live = pid, vpid = 0, *slot;
 	char name[16];
@@ -500,11 +509,15 @@ static void check_tree(struct checker *c, int pid, int ppid, const struct clean_
 	}
 	if (proc_threads(live, &tids, &gone))
 		tids = (struct proc_pids) { 0 };
-	ahead = status_ahead_begin(live, tids.v, tids.n);
+	if (!dump_iters_threads(c->iters, tids.n))
+		ahead = status_ahead_begin(live, tids.v, tids.n);
+	else if (thread_iter_read(c->iters->thread_fd, pid, tids.n, &views))
+		views.n = 0;
 	check_fds(c, live, of_parent, &clean);
 	check_vmas(c, live, tids.n);
-	check_threads(c, live, &of_live, &tids, ahead, &status);
+	check_threads(c, live, &of_live, &tids, ahead, &views, &status);
 	status_ahead_end(ahead);
+	free(views.v);
 	vec_free(&tids);
 	if (live == pid)
 		vpid = dump_family_see(c->family, pid, live, ppid, &st, status);
@@ -585,14 +598,13 @@ static void check_external(struct checker *c)
  * the dump itself looks once more while all stand still. */
 #define LOOKS 3
 
-static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct vma_iter *iter,
-		 int *kin_fd, struct ckpt_ui *ui)
+static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct dump_iters *iters,
+		 struct ckpt_ui *ui)
 {
 	struct ckpt_err family = { 0 }, own_ns = { 0 };
 
 	*c = (struct checker) { .d = { .opts = opts, .ui = ui },
-				.iter = iter,
-				.kin_fd = kin_fd,
+				.iters = iters,
 				.family = dump_family_new() };
 	if (!c->family) {
 		c->found.incomplete = true;
@@ -627,17 +639,17 @@ static bool has(const struct findings *f, const struct ckpt_err *why)
 	return false;
 }
 
-static void find(struct findings *ret, const struct ckpt_dump_opts *opts, struct vma_iter *iter,
-		 int *kin_fd, struct ckpt_ui *ui)
+static void find(struct findings *ret, const struct ckpt_dump_opts *opts, struct dump_iters *iters,
+		 struct ckpt_ui *ui)
 {
 	struct checker c;
 
-	look(&c, opts, iter, kin_fd, ui);
+	look(&c, opts, iters, ui);
 	*ret = c.found;
 	for (int again = 1; ret->n && again < LOOKS; again++) {
 		size_t n = 0;
 
-		look(&c, opts, iter, kin_fd, ui);
+		look(&c, opts, iters, ui);
 		for (size_t i = 0; i < ret->n; i++)
 			if (has(&c.found, &ret->v[i]))
 				ret->v[n++] = ret->v[i];
@@ -646,8 +658,8 @@ static void find(struct findings *ret, const struct ckpt_dump_opts *opts, struct
 	}
 }
 
-int dump_check(const struct ckpt_dump_opts *opts, struct vma_iter *iter, int *kin_fd,
-	       struct ckpt_ui *ui, void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+int dump_check(const struct ckpt_dump_opts *opts, struct dump_iters *iters, struct ckpt_ui *ui,
+	       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 	       struct ckpt_err *err)
 {
 	struct findings f = { 0 };
@@ -662,7 +674,7 @@ int dump_check(const struct ckpt_dump_opts *opts, struct vma_iter *iter, int *ki
 		found(arg, &root);
 		return 1;
 	}
-	find(&f, opts, iter, kin_fd, ui);
+	find(&f, opts, iters, ui);
 	n = (int)f.n;
 	for (size_t i = 0; found && i < f.n; i++)
 		found(arg, &f.v[i]);
@@ -684,11 +696,9 @@ int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		    struct ckpt_err *err)
 {
-	struct vma_iter iter = { .prog_fd = -1 };
-	int kin_fd = -1, rc = dump_check(opts, &iter, &kin_fd, ui, found, arg, err);
+	struct dump_iters iters = DUMP_ITERS_NONE;
+	int rc = dump_check(opts, &iters, ui, found, arg, err);
 
-	vma_iter_close(&iter);
-	if (kin_fd >= 0)
-		(void)close(kin_fd);
+	dump_iters_close(&iters);
 	return rc;
 }

@@ -115,10 +115,7 @@ void dump_end(struct dump_ctx *d)
 	sockopts_forget(d->sockopts);
 	ipc_free(&d->namespaces);
 	target_free(&d->target);
-	vma_iter_close(&d->iter);
-	if (d->kin_fd >= 0)
-		(void)close(d->kin_fd);
-	d->kin_fd = -1;
+	dump_iters_close(&d->iters);
 	free(d->boot_id);
 	d->boot_id = NULL;
 }
@@ -192,10 +189,33 @@ static void find_iter(struct dump_ctx *d)
 	unsigned long long size, resident;
 
 	if (d->opts->track || d->opts->parent)
-		dump_session_iter(d->opts, &d->iter);
+		dump_session_iter(d->opts, &d->iters);
 	else if (!proc_read(d->opts->pid, "statm", &text, NULL, &ignore) &&
 		 sscanf(text, "%llu %llu", &size, &resident) == 2 && resident >= ITER_PAGES)
-		(void)vma_iter_open(&d->iter);
+		(void)vma_iter_open(&d->iters.vma, &d->iters.types);
+}
+
+/* For fewer, asking each takes less than loading what sees them all. */
+#define THREADS_SEEN 32u
+
+bool dump_iters_threads(struct dump_iters *iters, size_t n)
+{
+	if (n < THREADS_SEEN)
+		return false;
+	if (iters->thread_fd < 0)
+		iters->thread_fd = thread_iter_open(&iters->types);
+	return iters->thread_fd >= 0;
+}
+
+void dump_iters_close(struct dump_iters *iters)
+{
+	vma_iter_close(&iters->vma);
+	if (iters->kin_fd >= 0)
+		(void)close(iters->kin_fd);
+	if (iters->thread_fd >= 0)
+		(void)close(iters->thread_fd);
+	btf_free(&iters->types);
+	*iters = DUMP_ITERS_NONE;
 }
 
 int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
@@ -209,7 +229,7 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	ckpt__stats__init(&d->stats);
 	d->writer.dir_fd = d->writer.pages_fd = d->writer.records_fd = -1;
 	d->target.ui = ui;
-	d->iter.prog_fd = d->kin_fd = -1;
+	d->iters = DUMP_ITERS_NONE;
 	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &d->boot_id) < 0)
 		return ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read the boot id");
 	find_iter(d);
@@ -282,7 +302,8 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 	int rc = dump_begin(&d, opts, ui, err);
 
 	if (!rc)
-		rc = dump_check(opts, &d.iter, &d.kin_fd, ui, NULL, NULL, err);
+		rc = dump_check(opts, &d.iters, ui, NULL, NULL, err);
+	btf_free(&d.iters.types);
 	d.stats.check_us = io_now_us() - begin;
 	if (!rc)
 		rc = image_create(&d.writer, opts->dir, ui, err);

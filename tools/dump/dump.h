@@ -61,6 +61,16 @@ struct dump_tracking {
 	bool increment; /* pages that were not written are not saved: CKPT_RUN_PARENT */
 };
 
+/* The kernel's own records, read by programs that are loaded where they are worth while. */
+struct dump_iters {
+	struct btf types;    /* before the freeze */
+	struct vma_iter vma; /* tells flags of mappings, or says that smaps must */
+	int kin_fd;          /* task_iter_open(), or -1 */
+	int thread_fd;       /* thread_iter_open(), or -1 */
+};
+#define DUMP_ITERS_NONE                                                                            \
+	((struct dump_iters) { .vma = { .prog_fd = -1 }, .kin_fd = -1, .thread_fd = -1 })
+
 struct dump_session;
 struct dump_net; /* net.c */
 
@@ -68,8 +78,7 @@ struct dump_ctx {
 	const struct ckpt_dump_opts *opts;
 	struct ckpt_ui *ui;
 	struct target target;
-	struct vma_iter iter; /* tells flags of mappings, or says that smaps must */
-	int kin_fd;           /* task_iter_open(), or -1 */
+	struct dump_iters iters;
 	struct image_writer writer;
 	struct {
 		struct dump_object *v;
@@ -167,10 +176,9 @@ void dump_end(struct dump_ctx *d);
 int ckpt_dump_check(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui,
 		    void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		    struct ckpt_err *err) __must_check;
-/* The same with the iterator of dump_begin(), or to find that one is worth while; also one of
- * tasks. */
-int dump_check(const struct ckpt_dump_opts *opts, struct vma_iter *iter, int *kin_fd,
-	       struct ckpt_ui *ui, void (*found)(void *arg, const struct ckpt_err *why), void *arg,
+/* The same with the iterators of dump_begin(), and those that it finds to be worth while. */
+int dump_check(const struct ckpt_dump_opts *opts, struct dump_iters *iters, struct ckpt_ui *ui,
+	       void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 	       struct ckpt_err *err) __must_check;
 
 /* ns.c. Enter the namespaces of @pid that are not ours, for the rest of ckpt's life; before
@@ -255,7 +263,7 @@ int dump_put_pagemaps(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui,
 		     struct ckpt_err *err) __must_check;
 /* What tells the flags of mappings: the keeper has it from the first checkpoint on. */
-void dump_session_iter(const struct ckpt_dump_opts *opts, struct vma_iter *ret);
+void dump_session_iter(const struct ckpt_dump_opts *opts, struct dump_iters *iters);
 int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* The checkpoint is on disk: the next one may be relative to it. Warns when it cannot be. */
 void dump_session_commit(struct dump_ctx *d);
@@ -277,6 +285,10 @@ int dump_pre_resolve(const struct dump_pre *p, int pid, uint64_t addr, uint64_t 
 /* dump.c: is there time for @more_us until the program must run again (opts->max_pause_us)?
  * E_PAUSE. */
 int dump_in_time(const struct dump_ctx *d, uint64_t more_us, struct ckpt_err *err) __must_check;
+void dump_iters_close(struct dump_iters *iters);
+/* Of a process of @n threads: is it worth while to have them seen? Then see to it that it can be.
+ */
+bool dump_iters_threads(struct dump_iters *iters, size_t n);
 /* net.c. Lock the tree's connections; d->target is frozen. Nothing to do unless --tcp keep. */
 int dump_net_lock(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* End the tree so that its peers hear nothing of it: the lock goes on under the name that belongs

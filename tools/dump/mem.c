@@ -355,7 +355,7 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, const char *ma
 	*slot = mm;
 	mm->id = (uint32_t)d->mms.n;
 	msg->mm = mm->id;
-	rc = proc_vmas_parse(task->pid, &d->iter, maps, &vmas, err);
+	rc = proc_vmas_parse(task->pid, &d->iters.vma, maps, &vmas, err);
 	if (!rc && (rc = pagemap_open(&pm, task->pid)))
 		(void)ckpt_fail_errno(err, E_MEMORY, rc, "cannot open /proc/%d/pagemap", task->pid);
 	/* Objects with pages of their own must not come between the segments of this mm: kinds

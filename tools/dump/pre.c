@@ -241,7 +241,7 @@ static int collect_one(struct dump_pre *p, struct tracker *t, int pid)
 	int rc = tracker_begin(t);
 
 	if (!rc)
-		rc = proc_vmas_read(pid, &p->d->iter, &vmas, &gone);
+		rc = proc_vmas_read(pid, &p->d->iters.vma, &vmas, &gone);
 	for (size_t i = 0, next; !rc && i < vmas.n; i = next) {
 		const struct proc_vma *v = &vmas.v[i];
 
@@ -489,7 +489,7 @@ static int live_count(void *arg, struct tracker *t)
 
 	l->direct = l->direct || directio_possible(t->pid);
 	if (!rc)
-		rc = proc_vmas_read(t->pid, &l->p->d->iter, &vmas, &gone);
+		rc = proc_vmas_read(t->pid, &l->p->d->iters.vma, &vmas, &gone);
 	for (size_t i = 0, next; !rc && i < vmas.n; i = next) {
 		next = live_group(&vmas, i);
 		/* What is new is for the freeze. */
@@ -517,7 +517,7 @@ static int live_collect(void *arg, struct tracker *t)
 		return rc == -ENOMEM ? rc : 0;
 	(void)snprintf(path, sizeof(path), "/proc/%d/mem", t->pid);
 	*fd = p->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (p->mem_fd < 0 || proc_vmas_read(t->pid, &p->d->iter, &vmas, &gone)) {
+	if (p->mem_fd < 0 || proc_vmas_read(t->pid, &p->d->iters.vma, &vmas, &gone)) {
 		proc_vmas_free(&vmas);
 		return 0;
 	}

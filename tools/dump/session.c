@@ -201,15 +201,15 @@ static void hex_id(const unsigned char *id, char *ret)
 	ret[12] = 0;
 }
 
-void dump_session_iter(const struct ckpt_dump_opts *opts, struct vma_iter *ret)
+void dump_session_iter(const struct ckpt_dump_opts *opts, struct dump_iters *iters)
 {
 	struct ckpt_err ignore = { 0 };
 	int sock = -1, rc = keeper_connect(opts->pid, &sock, &ignore);
 
-	if (!rc && keeper_iter(sock, ret, &ignore))
-		ret->prog_fd = -1;
+	if (!rc && keeper_iter(sock, &iters->vma, &ignore))
+		iters->vma.prog_fd = -1;
 	else if (rc == -ENOENT)
-		(void)vma_iter_open(ret);
+		(void)vma_iter_open(&iters->vma, &iters->types);
 	if (sock >= 0)
 		(void)close(sock);
 }
@@ -266,7 +266,7 @@ static int session_open(struct dump_ctx *d, struct dump_session *s, struct ckpt_
 		s->ops = track_choose(o->tracker, false, err);
 		if (!s->ops)
 			return err->code;
-		rc = keeper_start(o->pid, s->ops->name, &d->iter, err);
+		rc = keeper_start(o->pid, s->ops->name, &d->iters.vma, err);
 		if (!rc)
 			rc = keeper_connect(o->pid, &s->sock, err);
 	}
@@ -442,6 +442,7 @@ int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui, struct ck
 	struct keeper_tasks none = { 0 };
 	struct ckpt_err ignore = { 0 };
 	struct vma_iter iter = { .prog_fd = -1 };
+	struct btf types = { 0 };
 	int sock = -1, rc = ckpt_dump_check(&opts, ui, NULL, NULL, err);
 
 	if (rc)
@@ -449,7 +450,8 @@ int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui, struct ck
 	ops = track_choose(tracker, false, err);
 	if (!ops)
 		return err->code;
-	(void)vma_iter_open(&iter);
+	(void)vma_iter_open(&iter, &types);
+	btf_free(&types);
 	rc = keeper_start(pid, ops->name, &iter, err);
 	vma_iter_close(&iter);
 	if (!rc)

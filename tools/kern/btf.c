@@ -16,6 +16,7 @@
 
 #define BTF_PATH "/sys/kernel/btf/vmlinux"
 #define BTF_MAX (64u << 20)
+#define READ_BYTES (64u << 10) /* of an iterator at once, at least */
 
 /* Bytes behind a struct btf_type, or -1: a kind that is not known. */
 static int64_t btf_tail(const struct btf_type *t)
@@ -75,6 +76,7 @@ void btf_free(struct btf *b)
 		(void)munmap(b->data, b->mapped);
 	else
 		free(b->data);
+	*b = (struct btf) { 0 };
 }
 
 /* Since Linux 6.16 it can be mapped; a read gives a page at a time. Its bytes or -errno. */
@@ -99,10 +101,13 @@ static ssize_t btf_get(struct btf *b)
 
 int btf_load(struct btf *b)
 {
-	ssize_t len = btf_get(b);
 	const struct btf_header *h;
 	uint64_t types, strings;
+	ssize_t len;
 
+	if (b->types.n)
+		return 0;
+	len = btf_get(b);
 	if (len < 0)
 		return (int)len;
 	h = (const struct btf_header *)(const void *)b->data;
@@ -183,10 +188,13 @@ int bpf_iter_program(const char *name, uint32_t func, const struct bpf_insn *ins
 	return bpf_call(BPF_PROG_LOAD, &a);
 }
 
-int bpf_iter_open(int prog_fd, int tid)
+int bpf_iter_open(int prog_fd, enum bpf_iter_of of, int pid)
 {
 	/* The kernel takes no more than it knows, and 6.1 knows these 12 bytes. */
-	union bpf_iter_link_info info = { .task = { .tid = (uint32_t)tid } };
+	union bpf_iter_link_info info = {
+		.task = { .tid = of == BPF_ITER_THREAD ? (uint32_t)pid : 0,
+			  .pid = of == BPF_ITER_PROCESS ? (uint32_t)pid : 0 },
+	};
 	union bpf_attr a = { .link_create = { .prog_fd = (uint32_t)prog_fd,
 					      .attach_type = BPF_TRACE_ITER,
 					      .iter_info = (uint64_t)&info,
@@ -198,4 +206,33 @@ int bpf_iter_open(int prog_fd, int tid)
 	memset(&a, 0, sizeof(a));
 	a.iter_create.link_fd = (uint32_t)link;
 	return bpf_call(BPF_ITER_CREATE, &a);
+}
+
+int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, size_t bytes, size_t max, void **ret,
+		  size_t *ret_n)
+{
+	auto_fd fd = bpf_iter_open(prog_fd, of, pid);
+	auto_free char *buf = NULL;
+	size_t len = 0, cap = 0;
+
+	if (fd < 0)
+		return fd;
+	for (ssize_t n = 1; n && len / bytes < max;) {
+		if (cap - len < READ_BYTES) {
+			char *larger = realloc(buf, cap = cap ? cap * 2 : 2 * READ_BYTES);
+
+			if (!larger)
+				return -ENOMEM;
+			buf = larger;
+		}
+		n = read(fd, buf + len, cap - len);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		len += n > 0 ? (size_t)n : 0;
+	}
+	if (!len || len % bytes)
+		return -ENODATA;
+	*ret = take_ptr(buf);
+	*ret_n = len / bytes;
+	return 0;
 }

@@ -19,7 +19,7 @@ struct btf {
 	} types; /* by number; 0 is void */
 };
 
-/* 0 or -errno; to be freed in both cases. */
+/* Some 2 ms, unless it is there already. 0 or -errno; to be freed in both cases. */
 int btf_load(struct btf *b);
 void btf_free(struct btf *b);
 /* The number of type @name of kind BTF_KIND_*; 0: none. */
@@ -33,9 +33,14 @@ uint32_t btf_size(const struct btf *b, uint32_t id);
 int bpf_call(int cmd, union bpf_attr *attr);
 /* Load a program that the iterator function @func calls. A descriptor or -errno. */
 int bpf_iter_program(const char *name, uint32_t func, const struct bpf_insn *insns, size_t n);
-/* What it writes for thread @tid, or (0) for all of our pid namespace. A descriptor to read or
- * -errno. */
-int bpf_iter_open(int prog_fd, int tid);
+/* What it writes for one thread, for all of one process, or for all of our pid namespace. A
+ * descriptor to read or -errno. */
+enum bpf_iter_of { BPF_ITER_THREAD, BPF_ITER_PROCESS, BPF_ITER_ALL };
+int bpf_iter_open(int prog_fd, enum bpf_iter_of of, int pid);
+/* The same for a program that writes a record of @bytes for each thread: all of them, at most @max;
+ * the caller frees *ret. 0 or -errno. */
+int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, size_t bytes, size_t max, void **ret,
+		  size_t *ret_n);
 
 #define INSN(op, d, s, o, i)                                                                       \
 	{                                                                                          \
@@ -53,5 +58,10 @@ int bpf_iter_open(int prog_fd, int tid);
 #define IF_NULL(d, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, 0)
 #define CALL(i) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, i)
 #define EXIT() INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+/* Copy @bytes from (register @base) + @off to (r10) + @to; zeros when there is nothing. A copy of
+ * fewer than 8 fills them up. */
+#define FETCH(to, bytes, base, off)                                                                \
+	STORE_IMM(10, 0, to), COPY(1, 10), ADD(1, to), SET(2, bytes), COPY(3, base), ADD(3, off),  \
+		CALL(BPF_FUNC_probe_read_kernel)
 
 #endif

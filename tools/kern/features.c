@@ -109,10 +109,12 @@ static bool probe_scan(void)
 
 static bool probe_vma_iter(void)
 {
+	struct btf types = { 0 };
 	struct vma_iter it;
-	bool ok = vma_iter_open(&it) == 0;
+	bool ok = vma_iter_open(&it, &types) == 0;
 
 	vma_iter_close(&it);
+	btf_free(&types);
 	return ok;
 }
 

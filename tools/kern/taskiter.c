@@ -2,156 +2,238 @@
 #include "kern/taskiter.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/vec.h"
-#include "kern/btf.h"
 
-#define READ_BYTES (64u << 10)
+/* Their argument: { struct bpf_iter_meta { seq, … } *, task * }, the last NULL at the end. A record
+ * of @bytes lies below r10, and a word to work with, at @work, below that. r6: the argument, r7:
+ * the task. */
+#define BEGIN(body) COPY(6, 1), LOAD(7, 6, 8), IF_NULL(7, body)
+#define BEGIN_INSNS 3
+/* Pids are numbered by namespace; ours is that of whoever reads. r8: the task's struct pid. */
+#define FETCH_PID(to, l, work)                                                                     \
+	CALL(BPF_FUNC_get_current_task), COPY(9, 0), FETCH(work, 8, 9, (l).thread_pid),            \
+		LOAD(9, 10, work), FETCH(work, 4, 9, (l).level), LOAD(9, 10, work),                \
+		MUL(9, (int)(l).upid_bytes), ADD_REG(9, 8), FETCH(to, 4, 9, (l).numbers + (l).nr)
+#define END(bytes)                                                                                 \
+	LOAD(1, 6, 0), LOAD(1, 1, 0), COPY(2, 10), ADD(2, -(int)(bytes)), SET(3, bytes),           \
+		CALL(BPF_FUNC_seq_write), SET(0, 0), EXIT()
+#define END_INSNS 2 /* of those: where the end of all goes */
 
-struct layout {
-	uint32_t func;                                /* what the iterator calls */
-	int mm, files, fs, nsproxy, cred, thread_pid; /* in struct task_struct */
-	int user_ns;                                  /* in struct cred */
-	int level, numbers;                           /* in struct pid */
-	int nr, ns;                                   /* in struct upid */
+/* The numbers of a task. */
+struct pid_layout {
+	int thread_pid;     /* in struct task_struct */
+	int level, numbers; /* in struct pid */
+	int nr, ns;         /* in struct upid */
 	uint32_t upid_bytes;
 };
 
-static int layout_find(struct layout *ret)
+static uint32_t find_struct(const struct btf *b, const char *name)
 {
-	struct btf b = { 0 };
-	int rc = btf_load(&b);
-	uint32_t task, cred, pid, upid;
-
-	if (!rc) {
-		task = btf_find(&b, BTF_KIND_STRUCT, "task_struct");
-		cred = btf_find(&b, BTF_KIND_STRUCT, "cred");
-		pid = btf_find(&b, BTF_KIND_STRUCT, "pid");
-		upid = btf_find(&b, BTF_KIND_STRUCT, "upid");
-		*ret = (struct layout) {
-			.func = btf_find(&b, BTF_KIND_FUNC, "bpf_iter_task"),
-			.mm = btf_offset(&b, task, "mm"),
-			.files = btf_offset(&b, task, "files"),
-			.fs = btf_offset(&b, task, "fs"),
-			.nsproxy = btf_offset(&b, task, "nsproxy"),
-			.cred = btf_offset(&b, task, "real_cred"),
-			.thread_pid = btf_offset(&b, task, "thread_pid"),
-			.user_ns = btf_offset(&b, cred, "user_ns"),
-			.level = btf_offset(&b, pid, "level"),
-			.numbers = btf_offset(&b, pid, "numbers"),
-			.nr = btf_offset(&b, upid, "nr"),
-			.ns = btf_offset(&b, upid, "ns"),
-			.upid_bytes = btf_size(&b, upid),
-		};
-		if (!ret->func || !ret->upid_bytes || ret->mm < 0 || ret->files < 0 ||
-		    ret->fs < 0 || ret->nsproxy < 0 || ret->cred < 0 || ret->thread_pid < 0 ||
-		    ret->user_ns < 0 || ret->level < 0 || ret->numbers < 0 || ret->nr < 0 ||
-		    ret->ns < 0)
-			rc = -EOPNOTSUPP;
-	}
-	btf_free(&b);
-	return rc;
+	return btf_find(b, BTF_KIND_STRUCT, name);
 }
 
-/* Copy @bytes from (register @base) + @off to (r10) + @to; zeros when there is nothing. */
-#define FETCH(to, bytes, base, off)                                                                \
-	STORE_IMM(10, 0, to), COPY(1, 10), ADD(1, to), SET(2, bytes), COPY(3, base), ADD(3, off),  \
-		CALL(BPF_FUNC_probe_read_kernel)
-
-#define KIN(member) ((int)offsetof(struct task_kin, member) - (int)sizeof(struct task_kin))
-#define WORK (-(int)sizeof(struct task_kin) - 8) /* a word behind it */
-#define BODY 101 /* instructions between the first jump and the end */
-
-int task_iter_open(void)
+/* What the iterator calls, and the numbers. 0: the kernel's types are others. */
+static uint32_t find_func(struct btf *b, struct pid_layout *ret)
 {
-	struct layout l = { 0 };
-	int rc = layout_find(&l);
-	/* Its argument: { struct bpf_iter_meta { seq, … } *, task * }, the last NULL at the end.
-	 * Pids are numbered by namespace; ours is that of whoever reads. */
-	const struct bpf_insn insns[] = {
-		COPY(6, 1),
-		LOAD(7, 6, 8),
-		IF_NULL(7, BODY),
-		FETCH(KIN(vm), 8, 7, l.mm),
-		FETCH(KIN(files), 8, 7, l.files),
-		FETCH(KIN(fs), 8, 7, l.fs),
-		FETCH(KIN(ns), 8, 7, l.nsproxy),
-		FETCH(WORK, 8, 7, l.cred),
-		LOAD(8, 10, WORK),
-		FETCH(KIN(user_ns), 8, 8, l.user_ns),
-		FETCH(WORK, 8, 7, l.thread_pid),
-		LOAD(8, 10, WORK), /* r8: the task's struct pid */
-		FETCH(WORK, 4, 8, l.level),
-		LOAD(9, 10, WORK),
-		MUL(9, (int)l.upid_bytes),
-		ADD_REG(9, 8),
-		FETCH(KIN(pid_ns), 8, 9, l.numbers + l.ns),
-		CALL(BPF_FUNC_get_current_task),
-		COPY(9, 0),
-		FETCH(WORK, 8, 9, l.thread_pid),
-		LOAD(9, 10, WORK),
-		FETCH(WORK, 4, 9, l.level),
-		LOAD(9, 10, WORK),
-		MUL(9, (int)l.upid_bytes),
-		ADD_REG(9, 8),
-		FETCH(KIN(pid), 4, 9, l.numbers + l.nr),
-		LOAD(1, 6, 0),
-		LOAD(1, 1, 0),
-		COPY(2, 10),
-		ADD(2, -(int)sizeof(struct task_kin)),
-		SET(3, sizeof(struct task_kin)),
-		CALL(BPF_FUNC_seq_write),
-		SET(0, 0),
-		EXIT(),
+	uint32_t pid, upid;
+
+	if (btf_load(b))
+		return 0;
+	pid = find_struct(b, "pid");
+	upid = find_struct(b, "upid");
+	*ret = (struct pid_layout) {
+		.thread_pid = btf_offset(b, find_struct(b, "task_struct"), "thread_pid"),
+		.level = btf_offset(b, pid, "level"),
+		.numbers = btf_offset(b, pid, "numbers"),
+		.nr = btf_offset(b, upid, "nr"),
+		.ns = btf_offset(b, upid, "ns"),
+		.upid_bytes = btf_size(b, upid),
 	};
-
-	_Static_assert(ARRAY_SIZE(insns) == 3 + BODY + 2, "the jump to the end");
-	return rc ? rc : bpf_iter_program("ckpt_kin", l.func, insns, ARRAY_SIZE(insns));
+	if (ret->thread_pid < 0 || ret->level < 0 || ret->numbers < 0 || ret->nr < 0 ||
+	    ret->ns < 0 || !ret->upid_bytes)
+		return 0;
+	return btf_find(b, BTF_KIND_FUNC, "bpf_iter_task");
 }
 
-static int kin_compare(const void *a, const void *b)
+static int pid_compare(const void *a, const void *b)
 {
-	uint64_t x = ((const struct task_kin *)a)->pid, y = ((const struct task_kin *)b)->pid;
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
 	return (x > y) - (x < y);
 }
 
+/* ---- whom a task shares with ---------------------------------------------------------------- */
+
+#define KIN(member) ((int)offsetof(struct task_kin, member) - (int)sizeof(struct task_kin))
+#define KIN_WORK (-(int)sizeof(struct task_kin) - 8)
+#define KIN_BODY 101 /* instructions between the first jump and the end */
+
+int task_iter_open(struct btf *types)
+{
+	struct pid_layout p;
+	uint32_t func = find_func(types, &p), task = func ? find_struct(types, "task_struct") : 0;
+	const int vm = btf_offset(types, task, "mm"), files = btf_offset(types, task, "files"),
+		  fs = btf_offset(types, task, "fs"), ns = btf_offset(types, task, "nsproxy"),
+		  cred = btf_offset(types, task, "real_cred"),
+		  user_ns = btf_offset(types, find_struct(types, "cred"), "user_ns");
+	const struct bpf_insn insns[] = {
+		BEGIN(KIN_BODY),
+		FETCH(KIN(vm), 8, 7, vm),
+		FETCH(KIN(files), 8, 7, files),
+		FETCH(KIN(fs), 8, 7, fs),
+		FETCH(KIN(ns), 8, 7, ns),
+		FETCH(KIN_WORK, 8, 7, cred),
+		LOAD(8, 10, KIN_WORK),
+		FETCH(KIN(user_ns), 8, 8, user_ns),
+		FETCH(KIN_WORK, 8, 7, p.thread_pid),
+		LOAD(8, 10, KIN_WORK),
+		FETCH(KIN_WORK, 4, 8, p.level),
+		LOAD(9, 10, KIN_WORK),
+		MUL(9, (int)p.upid_bytes),
+		ADD_REG(9, 8),
+		FETCH(KIN(pid_ns), 8, 9, p.numbers + p.ns),
+		FETCH_PID(KIN(pid), p, KIN_WORK),
+		END(sizeof(struct task_kin)),
+	};
+
+	_Static_assert(ARRAY_SIZE(insns) == BEGIN_INSNS + KIN_BODY + END_INSNS, "the jump");
+	if (!func || vm < 0 || files < 0 || fs < 0 || ns < 0 || cred < 0 || user_ns < 0)
+		return -EOPNOTSUPP;
+	return bpf_iter_program("ckpt_kin", func, insns, ARRAY_SIZE(insns));
+}
+
 int task_iter_read(int prog_fd, struct task_kins *ret)
 {
-	auto_fd fd = bpf_iter_open(prog_fd, 0);
-	auto_free char *buf = NULL;
-	size_t len = 0, cap = 0;
+	void *v = NULL;
+	int rc = bpf_iter_read(prog_fd, BPF_ITER_ALL, 0, sizeof(*ret->v), SIZE_MAX, &v, &ret->n);
 
-	if (fd < 0)
-		return fd;
-	for (ssize_t n = 1; n;) {
-		if (cap - len < READ_BYTES) {
-			char *larger = realloc(buf, cap = cap ? cap * 2 : 2 * READ_BYTES);
-
-			if (!larger)
-				return -ENOMEM;
-			buf = larger;
-		}
-		n = read(fd, buf + len, cap - len);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		len += n > 0 ? (size_t)n : 0;
-	}
-	if (!len || len % sizeof(struct task_kin))
-		return -ENODATA;
-	ret->v = (struct task_kin *)(void *)take_ptr(buf);
-	ret->n = len / sizeof(struct task_kin);
-	qsort(ret->v, ret->n, sizeof(*ret->v), kin_compare);
+	if (rc)
+		return rc;
+	ret->v = v;
+	qsort(ret->v, ret->n, sizeof(*ret->v), pid_compare);
 	return 0;
 }
 
 const struct task_kin *task_kin_find(const struct task_kins *k, int pid)
 {
-	struct task_kin key = { .pid = (uint64_t)pid };
+	uint64_t key = (uint64_t)pid;
 
-	return k->n ? bsearch(&key, k->v, k->n, sizeof(key), kin_compare) : NULL;
+	return k->n ? bsearch(&key, k->v, k->n, sizeof(*k->v), pid_compare) : NULL;
+}
+
+/* ---- what a thread has set ------------------------------------------------------------------ */
+
+#define VIEW(member) ((int)offsetof(struct thread_view, member) - (int)sizeof(struct thread_view))
+#define VIEW_WORK (-(int)sizeof(struct thread_view) - 8)
+#define VIEW_BODY 153
+
+/* Members of struct task_struct; these two are in structs within it. */
+enum {
+	OF_CRED,
+	OF_ATOMIC_FLAGS,
+	OF_FLAGS,
+	OF_PTRACE,
+	OF_EXIT_STATE,
+	OF_CLEAR_CHILD_TID,
+	OF_ALTSTACK_SP,
+	OF_ALTSTACK_BYTES,
+	OF_ALTSTACK_FLAGS,
+	OF_TIMER_SLACK,
+	OF_PERSONALITY,
+	OF_PDEATHSIG,
+	OF_COMM,
+	OF_INFO,
+	OF_SECCOMP,
+	OF_PENDING,
+	OF_ALL,
+};
+static const char *const of_thread[OF_ALL] = {
+	[OF_CRED] = "real_cred",
+	[OF_ATOMIC_FLAGS] = "atomic_flags",
+	[OF_FLAGS] = "flags",
+	[OF_PTRACE] = "ptrace",
+	[OF_EXIT_STATE] = "exit_state",
+	[OF_CLEAR_CHILD_TID] = "clear_child_tid",
+	[OF_ALTSTACK_SP] = "sas_ss_sp",
+	[OF_ALTSTACK_BYTES] = "sas_ss_size",
+	[OF_ALTSTACK_FLAGS] = "sas_ss_flags",
+	[OF_TIMER_SLACK] = "timer_slack_ns",
+	[OF_PERSONALITY] = "personality",
+	[OF_PDEATHSIG] = "pdeath_signal",
+	[OF_COMM] = "comm",
+	[OF_INFO] = "thread_info",
+	[OF_SECCOMP] = "seccomp",
+	[OF_PENDING] = "pending",
+};
+
+int thread_iter_open(struct btf *types)
+{
+	struct pid_layout p;
+	uint32_t func = find_func(types, &p), task = func ? find_struct(types, "task_struct") : 0;
+	const int info = btf_offset(types, find_struct(types, "thread_info"), "flags"),
+		  mode = btf_offset(types, find_struct(types, "seccomp"), "mode"),
+		  set = btf_offset(types, find_struct(types, "sigpending"), "signal");
+	int o[OF_ALL], none = info < 0 || mode < 0 || set < 0;
+
+	for (size_t i = 0; i < OF_ALL; i++) {
+		o[i] = btf_offset(types, task, of_thread[i]);
+		none |= o[i] < 0;
+	}
+	if (!func || none || ckpt_fault("kern.threads"))
+		return -EOPNOTSUPP;
+
+	const struct bpf_insn insns[] = {
+		BEGIN(VIEW_BODY),
+		FETCH(VIEW(cred), 8, 7, o[OF_CRED]),
+		FETCH(VIEW(atomic_flags), 8, 7, o[OF_ATOMIC_FLAGS]),
+		FETCH(VIEW(flags), 4, 7, o[OF_FLAGS]),
+		FETCH(VIEW(info_flags), 8, 7, o[OF_INFO] + info),
+		FETCH(VIEW(ptrace), 4, 7, o[OF_PTRACE]),
+		FETCH(VIEW(exit_state), 4, 7, o[OF_EXIT_STATE]),
+		FETCH(VIEW(seccomp), 4, 7, o[OF_SECCOMP] + mode),
+		FETCH(VIEW(pending), 8, 7, o[OF_PENDING] + set),
+		FETCH(VIEW(clear_child_tid), 8, 7, o[OF_CLEAR_CHILD_TID]),
+		FETCH(VIEW(altstack_sp), 8, 7, o[OF_ALTSTACK_SP]),
+		FETCH(VIEW(altstack_bytes), 8, 7, o[OF_ALTSTACK_BYTES]),
+		FETCH(VIEW(altstack_flags), 4, 7, o[OF_ALTSTACK_FLAGS]),
+		FETCH(VIEW(timer_slack_ns), 8, 7, o[OF_TIMER_SLACK]),
+		FETCH(VIEW(personality), 4, 7, o[OF_PERSONALITY]),
+		FETCH(VIEW(pdeathsig), 4, 7, o[OF_PDEATHSIG]),
+		FETCH(VIEW(comm), 16, 7, o[OF_COMM]),
+		FETCH(VIEW_WORK, 8, 7, p.thread_pid),
+		LOAD(8, 10, VIEW_WORK),
+		FETCH_PID(VIEW(pid), p, VIEW_WORK),
+		END(sizeof(struct thread_view)),
+	};
+
+	_Static_assert(ARRAY_SIZE(insns) == BEGIN_INSNS + VIEW_BODY + END_INSNS, "the jump");
+	return bpf_iter_program("ckpt_threads", func, insns, ARRAY_SIZE(insns));
+}
+
+/* Should the iterator begin again, it is not followed for ever; who is seen twice was so both
+ * times. */
+#define MORE_THREADS 4096u
+
+int thread_iter_read(int prog_fd, int pid, size_t n, struct thread_views *ret)
+{
+	void *v = NULL;
+	int rc = bpf_iter_read(prog_fd, BPF_ITER_PROCESS, pid, sizeof(*ret->v), n + MORE_THREADS,
+			       &v, &ret->n);
+
+	if (rc)
+		return rc;
+	ret->v = v;
+	qsort(ret->v, ret->n, sizeof(*ret->v), pid_compare);
+	return 0;
+}
+
+const struct thread_view *thread_view_find(const struct thread_views *v, int tid)
+{
+	uint64_t key = (uint64_t)tid;
+
+	return v->n ? bsearch(&key, v->v, v->n, sizeof(*v->v), pid_compare) : NULL;
 }

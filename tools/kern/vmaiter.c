@@ -19,7 +19,6 @@
 
 #include "base/cleanup.h"
 #include "base/vec.h"
-#include "kern/btf.h"
 #include "kern/procfs.h"
 
 #define PAGE 4096u
@@ -32,22 +31,19 @@ struct layout {
 	int start, end, flags; /* in struct vm_area_struct */
 };
 
-static int layout_find(struct layout *ret)
+static int layout_find(struct layout *ret, struct btf *b)
 {
-	struct btf b = { 0 };
-	int rc = btf_load(&b);
-	uint32_t vma = rc ? 0 : btf_find(&b, BTF_KIND_STRUCT, "vm_area_struct");
+	int rc = btf_load(b);
+	uint32_t vma;
 
-	if (!rc) {
-		ret->func = btf_find(&b, BTF_KIND_FUNC, "bpf_iter_task_vma");
-		ret->start = btf_offset(&b, vma, "vm_start");
-		ret->end = btf_offset(&b, vma, "vm_end");
-		ret->flags = btf_offset(&b, vma, "vm_flags");
-		if (!ret->func || ret->start < 0 || ret->end < 0 || ret->flags < 0)
-			rc = -EOPNOTSUPP;
-	}
-	btf_free(&b);
-	return rc;
+	if (rc)
+		return rc;
+	vma = btf_find(b, BTF_KIND_STRUCT, "vm_area_struct");
+	ret->func = btf_find(b, BTF_KIND_FUNC, "bpf_iter_task_vma");
+	ret->start = btf_offset(b, vma, "vm_start");
+	ret->end = btf_offset(b, vma, "vm_end");
+	ret->flags = btf_offset(b, vma, "vm_flags");
+	return !ret->func || ret->start < 0 || ret->end < 0 || ret->flags < 0 ? -EOPNOTSUPP : 0;
 }
 
 static int program_load(const struct layout *l)
@@ -90,7 +86,7 @@ static bool ascends(const char *buf, size_t len, size_t n)
 
 int vma_iter_read(const struct vma_iter *it, int tid, struct vma_iter_entry **ret, uint64_t *ret_n)
 {
-	auto_fd fd = bpf_iter_open(it->prog_fd, tid);
+	auto_fd fd = bpf_iter_open(it->prog_fd, BPF_ITER_THREAD, tid);
 	auto_free char *buf = NULL;
 	size_t len = 0, cap = 0;
 
@@ -310,11 +306,11 @@ static int samples_read(struct vma_iter *it)
 	return rc;
 }
 
-int vma_iter_open(struct vma_iter *ret)
+int vma_iter_open(struct vma_iter *ret, struct btf *types)
 {
 	struct vma_iter it = { .prog_fd = -1 };
 	struct layout l = { 0 };
-	int rc = layout_find(&l);
+	int rc = layout_find(&l, types);
 
 	*ret = it;
 	if (rc)

@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kern/btf.h"
+
 #define VMA_ITER_LEARNT 8u
 
 /* May be given to another process, with its descriptor. */
@@ -30,8 +32,9 @@ struct vma_iter_entry {
 };
 
 /* Load the program and find out, on mappings of a child made for that, what this kernel's bits
- * mean. Takes some 10 ms. 0 or -errno, then @ret says "none". */
-int vma_iter_open(struct vma_iter *ret);
+ * mean. Takes some 10 ms. @types: loaded when they are not yet; the caller frees. 0 or -errno, then
+ * @ret says "none". */
+int vma_iter_open(struct vma_iter *ret, struct btf *types);
 void vma_iter_close(struct vma_iter *it);
 /* The mappings of thread @tid in ascending order; the caller frees *ret. 0 or -errno. */
 int vma_iter_read(const struct vma_iter *it, int tid, struct vma_iter_entry **ret, uint64_t *ret_n);

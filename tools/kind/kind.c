@@ -33,6 +33,23 @@ Ckpt__State *kind_state_new(const char *kind, const ProtobufCMessage *msg)
 	return s;
 }
 
+Ckpt__State *kind_state_copy(const Ckpt__State *from)
+{
+	Ckpt__State *s = kind_state_new(from->kind, NULL);
+	uint8_t *data = s ? realloc(s->body.data, from->body.len + 1) : NULL;
+
+	if (!data) {
+		if (s)
+			protobuf_c_message_free_unpacked(&s->base, NULL);
+		return NULL;
+	}
+	if (from->body.len)
+		memcpy(data, from->body.data, from->body.len);
+	s->body.data = data;
+	s->body.len = from->body.len;
+	return s;
+}
+
 void *kind_state_unpack(const Ckpt__State *state, const ProtobufCMessageDescriptor *desc,
 			struct ckpt_err *err)
 {

@@ -26,6 +26,7 @@
 #include "kern/procfs.h"
 #include "kern/sockdiag.h"
 #include "kern/target.h"
+#include "kern/taskiter.h"
 #include "model/arena.h"
 
 struct dump_ctx;    /* dump/dump.h: what the kinds may ask of a dump, below */
@@ -135,6 +136,8 @@ struct task_facts {
 	struct target_thread *thread;
 	const char *status; /* /proc/PID/task/TID/status */
 	const struct proc_stat *stat;
+	/* What the kernel's own record of it holds; then it is not asked, and status is NULL. */
+	const struct thread_view *view;
 	bool main; /* the main thread */
 };
 
@@ -149,7 +152,12 @@ struct task_kind {
 	 * numbers or the room given by steps_room() until then. May be NULL. */
 	int (*ask)(struct dump_ctx *d, const struct task_facts *f, struct steps *s, uint64_t *priv,
 		   struct ckpt_err *err);
-	/* Fill the message; @slot holds the answers. Return 1 for "nothing worth saving". */
+	/* Is that of thread @b the same as that of @a, by what the kernel's record of both holds?
+	 * Then what @a said is saved of both. May be NULL, for scope THREAD: dump knows how to
+	 * read f->view. */
+	bool (*alike)(const struct thread_view *a, const struct thread_view *b);
+	/* Fill the message; @slot holds the answers, or f->view. Return 1 for "nothing worth
+	 * saving". */
 	int (*dump)(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
 		    const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 		    struct ckpt_err *err);
@@ -334,6 +342,7 @@ struct ckpt_restore_opts {
 void *kind_msg_new(const ProtobufCMessageDescriptor *desc);
 /* Allocate a State {kind, packed msg}; NULL when out of memory. */
 Ckpt__State *kind_state_new(const char *kind, const ProtobufCMessage *msg);
+Ckpt__State *kind_state_copy(const Ckpt__State *from);
 /* Unpack @state as @desc; NULL with *err set when it is malformed. */
 void *kind_state_unpack(const Ckpt__State *state, const ProtobufCMessageDescriptor *desc,
 			struct ckpt_err *err);

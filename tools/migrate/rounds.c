@@ -296,6 +296,7 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	struct ckpt_err why = { 0 };
 	const struct track_ops *ops = track_choose(s->opts->tracker, true, &why);
 	struct rounds *r;
+	struct btf types = { 0 };
 	int rc;
 
 	if (!ops) {
@@ -312,7 +313,8 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	r->s = s;
 	r->ops = ops;
 	r->sent.fd = -1;
-	(void)vma_iter_open(&r->iter);
+	(void)vma_iter_open(&r->iter, &types);
+	btf_free(&types);
 	r->tracking.tracker = rounds_tracker;
 	r->tracking.had = rounds_had;
 	r->tracking.increment = true;

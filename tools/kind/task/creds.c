@@ -31,6 +31,13 @@ static int creds_ask(struct dump_ctx *d, const struct task_facts *f, struct step
 	return 0;
 }
 
+/* The ids and capabilities are one object, which threads share until one of them changes its own.
+ */
+static bool creds_alike(const struct thread_view *a, const struct thread_view *b)
+{
+	return a->cred == b->cred && a->atomic_flags == b->atomic_flags;
+}
+
 /* All numbers behind @key into a repeated field. */
 static int numbers(const char *status, const char *key, size_t *ret_n, uint32_t **ret)
 {
@@ -252,6 +259,7 @@ const struct task_kind task_kind_creds = {
 	.scope = SCOPE_THREAD,
 	.phase = PHASE_CREDS,
 	.ask = creds_ask,
+	.alike = creds_alike,
 	.dump = creds_dump,
 	.of_ended = true,
 	.plan = creds_plan,

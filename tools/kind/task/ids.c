@@ -32,14 +32,14 @@ static int comm_dump(struct dump_ctx *d, const struct task_facts *f, const struc
 		     const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 		     struct ckpt_err *err)
 {
-	const char *name = (const char *)priv[0];
+	const char *name = f->view ? f->view->comm : (const char *)priv[0];
 	Ckpt__ThreadComm *m = msg;
 	auto_free char *text = NULL;
 	char path[48];
 
 	(void)d;
 	(void)a;
-	if (!slot) {
+	if (!slot && !f->view) {
 		int rc;
 
 		(void)snprintf(path, sizeof(path), "task/%d/comm", f->thread->tid);
@@ -107,7 +107,7 @@ static int ids_dump(struct dump_ctx *d, const struct task_facts *f, const struct
 	(void)d;
 	(void)a;
 	(void)slot;
-	m->clear_child_tid = *(const uint64_t *)priv[0];
+	m->clear_child_tid = f->view ? f->view->clear_child_tid : *(const uint64_t *)priv[0];
 	if (syscall(SYS_get_robust_list, f->thread->tid, &head, &len))
 		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot read the robust list");
 	m->robust_list = (uint64_t)head;

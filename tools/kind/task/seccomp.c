@@ -40,6 +40,11 @@ static int seccomp_check(struct dump_ctx *d, const struct task_facts *f, struct 
 	return ckpt_remedy(err, "run ckpt outside of the container that confines it");
 }
 
+static bool seccomp_alike(const struct thread_view *a, const struct thread_view *b)
+{
+	return a->seccomp == SECCOMP_MODE_DISABLED && b->seccomp == SECCOMP_MODE_DISABLED;
+}
+
 /* One filter; 1 when there are no more. */
 static int filter_read(int tid, uint64_t at, Ckpt__ThreadSeccomp *m, struct ckpt_err *err)
 {
@@ -135,6 +140,7 @@ const struct task_kind task_kind_seccomp = {
 	.scope = SCOPE_THREAD,
 	.phase = PHASE_CREDS,
 	.check = seccomp_check,
+	.alike = seccomp_alike,
 	.dump = seccomp_dump,
 	.plan = seccomp_plan,
 };

@@ -122,15 +122,25 @@ static int altstack_ask(struct dump_ctx *d, const struct task_facts *f, struct s
 	return 0;
 }
 
+/* The kernel's SS_FLAG_BITS: what it keeps of the flags (SS_AUTODISARM). */
+#define SS_KEPT_FLAGS (1u << 31)
+
 static int altstack_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
 			 const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 			 struct ckpt_err *err)
 {
-	const stack_t *ss = (const stack_t *)priv[0];
+	const struct thread_view *v = f->view;
+	const stack_t seen = {
+		.ss_sp = v ? (void *)v->altstack_sp : NULL,
+		.ss_flags = v ? (int)(v->altstack_flags & SS_KEPT_FLAGS) |
+					    (v->altstack_bytes ? 0 : SS_DISABLE)
+			      : 0,
+		.ss_size = v ? v->altstack_bytes : 0,
+	};
+	const stack_t *ss = v ? &seen : (const stack_t *)priv[0];
 	Ckpt__ThreadAltstack *m = msg;
 
 	(void)d;
-	(void)f;
 	(void)a;
 	(void)slot;
 	(void)err;

@@ -50,6 +50,15 @@ static int thread_ask(struct dump_ctx *d, const struct task_facts *f, struct ste
 	return 0;
 }
 
+/* Which bit of the flags means what is the kernel's; two threads with the same bits have the same
+ * answers. Whether it is dumpable belongs to the memory, which they share. */
+static bool thread_alike(const struct thread_view *a, const struct thread_view *b)
+{
+	return a->flags == b->flags && a->info_flags == b->info_flags &&
+	       a->personality == b->personality && a->timer_slack_ns == b->timer_slack_ns &&
+	       a->pdeathsig == b->pdeathsig;
+}
+
 static int thread_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
 		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 		       struct ckpt_err *err)
@@ -108,6 +117,7 @@ const struct task_kind task_kind_thread_traits = {
 	.scope = SCOPE_THREAD,
 	.phase = PHASE_LAST,
 	.ask = thread_ask,
+	.alike = thread_alike,
 	.dump = thread_dump,
 	.plan = thread_plan,
 };

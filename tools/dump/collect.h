@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Collecting the state of tasks (collect.c): one thread of them (thread.c), and those behind the
+ * first of a process (crowd.c).
+ */
+#ifndef CKPT_DUMP_COLLECT_H
+#define CKPT_DUMP_COLLECT_H
+
+#include "dump/dump.h"
+#include "kern/inject.h"
+
+/* Everything about one thread between asking and answering. */
+struct thread_work {
+	struct task_facts facts;
+	char *status;
+	struct ckpt_slot *slot;
+	uint64_t (*priv)[TASK_KIND_PRIV_WORDS]; /* one row per registered kind */
+	Ckpt__Thread *msg;
+	struct arena room; /* its part of the arena: from there to the room's size */
+	uint64_t from;
+	uint64_t whole;                /* bytes of the whole arena */
+	struct doubtful_fds *doubtful; /* of the first thread */
+	bool running;
+	const Ckpt__Thread *like; /* with facts.view: kinds that find them alike have said this */
+};
+
+/* A process on its way through dump_collect_tasks(). */
+struct passage {
+	struct target_task *task; /* NULL: nobody */
+	Ckpt__Task *msg;
+	struct proc_stat stat;
+	struct doubtful_fds doubtful;
+	struct inject in;
+	struct thread_work first;
+	uint64_t from; /* where threads may use the arena */
+	bool confined; /* by seccomp */
+};
+
+/* Of so many threads two are sent in at a time: for fewer a second way in takes longer than it
+ * saves. */
+#define CROWD_MIN 8u
+
+/* Three processes are on the way at a time: while one does what it was asked, ckpt has to do with
+ * the others. */
+#define PASSAGES 3
+/* And one for a second thread of a process. */
+#define BERTHS (PASSAGES + 1)
+
+/* What is known of a thread without running anything in it, and the list of what it is asked. */
+int thread_prepare(struct dump_ctx *d, struct thread_work *w, struct target_task *task,
+		   const struct proc_stat *stat, size_t at, Ckpt__Task *msg,
+		   struct ckpt_err *err) __must_check;
+int thread_start(struct inject *in, struct thread_work *w, struct ckpt_err *err) __must_check;
+/* It has come back: into the records of its process, @task. */
+int thread_answers(struct dump_ctx *d, const struct inject *in, struct thread_work *w,
+		   Ckpt__Task *task, struct ckpt_err *err) __must_check;
+/* All of that of a thread that need not be asked, for the kernel's record of it is known:
+ * w->facts.view and w->like are. */
+int thread_seen(struct dump_ctx *d, struct thread_work *w, struct target_task *task,
+		const struct proc_stat *stat, size_t at, Ckpt__Task *msg,
+		struct ckpt_err *err) __must_check;
+/* The first thread has ended while others go on: its number stays, and what can be seen of it. */
+int thread_ended(struct dump_ctx *d, struct target_task *task, const struct proc_stat *stat,
+		 Ckpt__Task *msg, struct ckpt_err *err) __must_check;
+void thread_forget(struct thread_work *w);
+
+/* All threads of @p behind the first, which has been asked and is inside still. */
+int dump_collect_crowd(struct dump_ctx *d, struct passage *p, struct ckpt_err *err) __must_check;
+
+#endif
