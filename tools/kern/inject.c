@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "kern/procfs.h"
 #include "kern/tramp.h"
 
@@ -252,13 +253,15 @@ static int drop_stale(struct inject *in, const char *maps, struct ckpt_err *err)
 	int rc = 0;
 
 	steps_init(&s, &in->arena);
-	for (const char *p = maps; p && *p; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
+	for (const char *p = maps; p && (p = strstr(p, " rwxs ")); p++) {
+		const char *line = p;
 		struct ckpt_arena head;
 		uint64_t start, end;
-		char prot[5] = "";
 
-		if (sscanf(p, "%lx-%lx %4s", &start, &end, prot) != 3 ||
-		    strcmp(prot, "rwxs") != 0 || start == in->arena.remote ||
+		while (line > maps && line[-1] != '\n')
+			line--;
+		if (text_scan(line, "%lx-%lx rwxs ", &start, &end) != 2 ||
+		    start == in->arena.remote ||
 		    io_pread_full(in->task->mem_fd, &head, sizeof(head), start))
 			continue;
 		if (head.magic == CKPT_ARENA_MAGIC && head.size == end - start)

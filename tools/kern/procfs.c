@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "base/vec.h"
 
 #define MANY_THREADS 64
@@ -217,17 +218,16 @@ static bool parse_map_line(const char *line, struct proc_vma *v)
 
 const char *proc_map_name(const char *line, size_t *ret_len)
 {
-	int at = 0;
-
 	*ret_len = 0;
-	/* Within the line: blanks of a format match newlines as well. */
-	if (sscanf(line, "%*x-%*x %*4s %*x %*x:%*x %*u%n", &at) < 0 || !at)
+	/* Behind addresses, rights, offset, device and inode. */
+	for (int i = 0; i < 5; i++) {
+		line += strcspn(line, " \n");
+		line += strspn(line, " ");
+	}
+	if (*line != '[')
 		return "";
-	at += (int)strspn(line + at, " ");
-	if (line[at] != '[')
-		return "";
-	*ret_len = strcspn(line + at, "\n");
-	return line + at;
+	*ret_len = strcspn(line, "\n");
+	return line;
 }
 
 bool proc_map_find(const char *maps, const char *name, uint64_t *ret_start, uint64_t *ret_end)
@@ -237,7 +237,7 @@ bool proc_map_find(const char *maps, const char *name, uint64_t *ret_start, uint
 		const char *at = proc_map_name(p, &len);
 
 		if (len == strlen(name) && !memcmp(at, name, len))
-			return sscanf(p, "%" SCNx64 "-%" SCNx64, ret_start, ret_end) == 2;
+			return text_scan(p, "%" SCNx64 "-%" SCNx64, ret_start, ret_end) == 2;
 	}
 	return false;
 }

@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "base/vec.h"
 
 struct sym {
@@ -33,7 +34,7 @@ const unsigned char *vdso_own(size_t *ret_len)
 	if (!base || io_read_file(AT_FDCWD, "/proc/self/maps", &maps) < 0)
 		return NULL;
 	for (const char *l = maps; *l; l += strcspn(l, "\n"), l += *l ? 1 : 0)
-		if (sscanf(l, "%lx-%lx", &start, &end) == 2 && start == (unsigned long)base &&
+		if (text_scan(l, "%lx-%lx", &start, &end) == 2 && start == (unsigned long)base &&
 		    end - start <= VDSO_MAX_BYTES)
 			*ret_len = end - start;
 	return *ret_len ? base : NULL;

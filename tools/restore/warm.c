@@ -25,6 +25,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "base/vec.h"
 #include "kern/pagemap.h"
 #include "restore/mm.h"
@@ -357,7 +358,7 @@ static int read_ends(const struct warm_task *w, struct ends *ret, struct ckpt_er
 		unsigned long start, end;
 		uint64_t *e;
 
-		if (sscanf(p, "%lx-%lx", &start, &end) != 2)
+		if (text_scan(p, "%lx-%lx", &start, &end) != 2)
 			continue;
 		e = vec_push(ret);
 		if (!e)

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/text.h"
 #include "fd_epoll.pb-c.h"
 #include "kern/getfd.h"
 #include "kind/fd/kinds.h"
@@ -111,7 +112,7 @@ static int watch_parse(const struct fd_facts *f, const char *at, struct parsed *
 	unsigned long long data, ino;
 	unsigned int tfd, events, sdev;
 
-	if (sscanf(at, "tfd: %u events: %x data: %llx pos:%*d ino:%llx sdev:%x", &tfd, &events,
+	if (text_scan(at, "tfd: %u events: %x data: %llx pos:%*d ino:%llx sdev:%x", &tfd, &events,
 		   &data, &ino, &sdev) != 5)
 		return ckpt_fail(err, E_KERNEL, -EPROTO,
 				 "fdinfo of an epoll set has another format");

@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "fd_inotify.pb-c.h"
 #include "kern/getfd.h"
 #include "kern/mounts.h"
@@ -97,7 +98,7 @@ static int watch_dump(const struct fd_facts *f, const char *line, Ckpt__FdInotif
 	ssize_t n;
 	dev_t dev;
 
-	if (sscanf(line,
+	if (text_scan(line,
 		   "inotify wd:%x ino:%llx sdev:%x mask:%x ignored_mask:%*x fhandle-bytes:%x "
 		   "fhandle-type:%x f_handle:%n",
 		   &wd, &ino, &sdev, &mask, &bytes, &type, &at) != 6 ||

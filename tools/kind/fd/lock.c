@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 
 #include "base/cleanup.h"
+#include "base/text.h"
 #include "base/vec.h"
 
 static const struct {
@@ -43,7 +44,7 @@ static bool lock_next(const char **at, struct parsed *ret)
 		return false;
 	*at = line + 1;
 	memset(ret, 0, sizeof(*ret));
-	if (sscanf(line, "lock:\t%*d: %15s %15s %15s %*d %*s %llu %31s", ret->type, ret->state,
+	if (text_scan(line, "lock:\t%*d: %15s %15s %15s %*d %*s %llu %31s", ret->type, ret->state,
 		   ret->mode, &ret->start, end) != 5)
 		ret->type[0] = 0;
 	ret->end = !strcmp(end, "EOF") ? ~0ull : strtoull(end, NULL, 10);
@@ -68,7 +69,7 @@ static bool is_mapped(const struct fd_facts *f)
 	if (proc_read(f->pid, "maps", &maps, NULL, &ignore))
 		return true;
 	for (const char *p = maps; *p; p += strcspn(p, "\n"), p += *p == '\n')
-		if (sscanf(p, "%*x-%*x %*4s %*x %*x:%*x %llu", &ino) == 1 && ino == f->st.st_ino)
+		if (text_scan(p, "%*x-%*x %*4s %*x %*x:%*x %llu", &ino) == 1 && ino == f->st.st_ino)
 			return true;
 	return false;
 }

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/text.h"
 #include "kind/task/kinds.h"
 #include "kind/task/pending.h"
 #include "task_timers.pb-c.h"
@@ -142,7 +143,7 @@ static int timer_next(const char **p, struct timer_text *t)
 
 	if (!**p)
 		return 0;
-	if (sscanf(*p, "ID: %d\nsignal: %u/%lx\nnotify: %15[a-z]/%7[a-z].%d\nClockID: %d\n%n",
+	if (text_scan(*p, "ID: %d\nsignal: %u/%lx\nnotify: %15[a-z]/%7[a-z].%d\nClockID: %d\n%n",
 		   &t->id, &t->signo, &t->sigval, t->how, t->whom, &t->target, &t->clock,
 		   &n) != 7 ||
 	    !n)
