@@ -45,7 +45,7 @@ static bool lock_next(const char **at, struct parsed *ret)
 	*at = line + 1;
 	memset(ret, 0, sizeof(*ret));
 	if (text_scan(line, "lock:\t%*d: %15s %15s %15s %*d %*s %llu %31s", ret->type, ret->state,
-		   ret->mode, &ret->start, end) != 5)
+		      ret->mode, &ret->start, end) != 5)
 		ret->type[0] = 0;
 	ret->end = !strcmp(end, "EOF") ? ~0ull : strtoull(end, NULL, 10);
 	return true;

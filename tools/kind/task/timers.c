@@ -144,8 +144,8 @@ static int timer_next(const char **p, struct timer_text *t)
 	if (!**p)
 		return 0;
 	if (text_scan(*p, "ID: %d\nsignal: %u/%lx\nnotify: %15[a-z]/%7[a-z].%d\nClockID: %d\n%n",
-		   &t->id, &t->signo, &t->sigval, t->how, t->whom, &t->target, &t->clock,
-		   &n) != 7 ||
+		      &t->id, &t->signo, &t->sigval, t->how, t->whom, &t->target, &t->clock,
+		      &n) != 7 ||
 	    !n)
 		return -EPROTO;
 	*p += n;
