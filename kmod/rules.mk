@@ -6,7 +6,7 @@
 #	make modules_install	for the running kernel (or KDIR), below INSTALL_MOD_PATH or DESTDIR
 #	make dkms_install	the sources as DKMS wants them, below DESTDIR
 #	make check-dkms		both of these tried in a temporary tree, for every kernel
-#	make modules-lint	W=1, sparse, clang
+#	make modules-lint	W=1, sparse, clang, Kconfig
 
 KMOD_KERNELS = $(shell awk '!/^ *(\#|$$)/ {print $$1}' tests/vm/versions.list)
 KMOD_SRCS := $(wildcard kmod/*.[ch] kmod/compat/*.[ch] kmod/tests/*.c kmod/Kbuild include/uapi/linux/ckpt.h)
@@ -62,5 +62,6 @@ modules-lint: deps-vm
 		out=$$(echo "$$out" | grep -v 'Skipping BTF'); \
 		if [ -n "$$out" ]; then echo "$$out"; exit 1; fi; \
 		scripts/kmod-clang $$d/src/kmod build/vm/kernels/$$k/build || exit 1; \
-		echo "  LINT    kmod for $$k: clean with W=1, sparse and clang"; \
+		tests/vm/kconfig build/vm/kernels/$$k/build || exit 1; \
+		echo "  LINT    kmod for $$k: clean with W=1, sparse and clang; Kconfig offers it"; \
 	done

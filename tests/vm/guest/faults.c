@@ -305,17 +305,20 @@ static void in_target(const void *unused)
 /* counters[] of struct shared: the child, whether an allocation failed, which one it was to be */
 enum { CHILD, FAILED, NTH };
 
+enum { STEP_FORK, STEP_END };
+
 static void step_fork(struct env *e, int nr)
 {
 	static pid_t pid;
-	int fd = fail_fd();
+	int fd;
 
-	(void)nr;
-	/* The last one lives until it has been told of. */
-	if (pid > 0) {
+	/* It lives until it has been told of. */
+	if (nr == STEP_END) {
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
+		return;
 	}
+	fd = fail_fd();
 	fail_next(fd, e->sh->counters[NTH]);
 	pid = fork();
 	if (!pid)
@@ -348,81 +351,104 @@ static uint32_t next_event(struct nl *nl, uint32_t track, int32_t *ret_child)
 	}
 }
 
-/* Let the next @times allocations of the kernel's unbound workers fail, where no other ends first; 0: none. */
+#define KNOB(name, value) CHECK(!write_file("/sys/kernel/debug/failslab/" name, value))
+
+/* From here on that many allocations of the kernel's unbound workers fail. */
 static void fail_workers(const char *times)
 {
-	static const char *const knobs[] = { "task-filter", "probability", "times" };
-	const char *values[] = { "Y", "100", times };
 	char path[96], comm[64];
 
-	if (!times)
-		values[0] = "N", values[1] = "0", values[2] = "1";
-	for (int pid = 1; times && pid < 4096; pid++) {
+	for (int pid = 1; pid < 4096; pid++) {
 		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
 		if (read_file(path, comm, sizeof(comm)) < 0 || strncmp(comm, "kworker/u", 9))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/make-it-fail", pid);
 		(void)write_file(path, "1");
 	}
-	for (int i = 0; i < 3; i++) {
-		snprintf(path, sizeof(path), "/sys/kernel/debug/failslab/%s", knobs[i]);
-		CHECK(!write_file(path, values[i]));
+	KNOB("times", times);
+	KNOB("task-filter", "Y");
+	KNOB("probability", "100");
+}
+
+struct forks {
+	struct target t;
+	struct nl events;
+	uint32_t track;
+	int32_t child; /* named by the last event, 0 where none is */
+};
+
+/* A child, and what is told of it; 0: events were missed. */
+static uint32_t one_fork(struct forks *f, const char *times)
+{
+	uint32_t type = 0;
+
+	if (times)
+		fail_workers(times);
+	target_step(&f->t, STEP_FORK);
+	if (f->t.sh->counters[CHILD])
+		type = next_event(&f->events, f->track, &f->child);
+	if (times) {
+		KNOB("probability", "0");
+		KNOB("task-filter", "N");
+		KNOB("times", "1");
 	}
+	if (!f->t.sh->counters[CHILD]) {
+		CHECK(!times);
+		return 0;
+	}
+	target_step(&f->t, STEP_END);
+	/* One that was attached is told to be gone, and that is no later child's event. */
+	if (type == CKPT_EVENT_FORK)
+		expect_event(&f->events, CKPT_EVENT_GONE, NULL);
+	return type;
 }
 
 static void fork_lost(const void *unused)
 {
 	static const struct path p = { "forks", setup_small, step_fork, 0, 0, 0 };
 	int fd = prepare(), lost = 0, tries = 0;
-	uint32_t session, track, type;
-	struct nl events, nl;
-	int32_t child = 0;
-	struct target t;
+	struct forks f = {};
+	uint32_t session, type;
+	uint64_t *nth;
+	struct nl nl;
 
 	(void)unused;
 	close(fd);
-	target_start(&t, &p);
-	events_open(&events);
+	target_start(&f.t, &p);
+	nth = (uint64_t *)&f.t.sh->counters[NTH];
+	events_open(&f.events);
 	CHECK(!vnl_open(&nl) && !vnl_session(&nl, CKPT_SESSION_FOLLOW_FORKS, &session));
-	CHECK(!vnl_attach(&nl, session, t.pid, &track));
+	CHECK(!vnl_attach(&nl, session, f.t.pid, &f.track));
 	/* What the module remembers of a fork cannot be remembered: the event names the parent. */
 	do {
-		t.sh->counters[NTH]++;
-		target_step(&t, 0);
-		if (!t.sh->counters[CHILD])
+		++*nth;
+		type = one_fork(&f, NULL);
+		if (!f.t.sh->counters[CHILD])
 			continue;
-		type = next_event(&events, track, &child);
-		if (type == CKPT_EVENT_FORK_LOST && !child)
+		if (type == CKPT_EVENT_FORK_LOST && !f.child)
 			lost++;
-		else if (type != CKPT_EVENT_FORK || child != (int32_t)t.sh->counters[CHILD])
-			FAIL("allocation %d: event %u of child %d", (int)t.sh->counters[NTH], type, child);
-	} while (t.sh->counters[FAILED] && t.sh->counters[NTH] < 5000);
-	CHECK(!t.sh->counters[FAILED]);
+		else if (type != CKPT_EVENT_FORK || f.child != (int32_t)f.t.sh->counters[CHILD])
+			FAIL("allocation %d: event %u of child %d", (int)*nth, type, f.child);
+	} while (f.t.sh->counters[FAILED] && *nth < 5000);
+	CHECK(!f.t.sh->counters[FAILED]);
 	if (!lost)
-		FAIL("%d allocations of fork() failed, and no child was lost", (int)t.sh->counters[NTH]);
-	t.sh->counters[NTH] = 0;
+		FAIL("%d allocations of fork() failed, and no child was lost", (int)*nth);
+	*nth = 0;
 	/* What attaches the child finds no memory: the event names the child. Another worker may be hit instead. */
 	do {
-		fail_workers("1");
-		target_step(&t, 0);
-		type = next_event(&events, track, &child);
-		fail_workers(NULL);
-		CHECK(!type || child == (int32_t)t.sh->counters[CHILD]);
+		type = one_fork(&f, "1");
+		CHECK(!type || f.child == (int32_t)f.t.sh->counters[CHILD]);
 	} while (type != CKPT_EVENT_FORK_LOST && ++tries < 200);
 	CHECK(type == CKPT_EVENT_FORK_LOST);
 	/* Nor is there any for the event: who listens is told that he missed something. */
-	do {
-		fail_workers("-1");
-		target_step(&t, 0);
-		type = next_event(&events, track, &child);
-		fail_workers(NULL);
-	} while (type && ++tries < 400);
+	do
+		type = one_fork(&f, "2");
+	while (type && ++tries < 400);
 	CHECK(!type);
-	target_step(&t, 0);
-	CHECK(next_event(&events, track, &child) == CKPT_EVENT_FORK && child == (int32_t)t.sh->counters[CHILD]);
-	test_note("%d children lost", lost);
+	CHECK(one_fork(&f, NULL) == CKPT_EVENT_FORK && f.child == (int32_t)f.t.sh->counters[CHILD]);
+	test_note("%d children lost for want of memory", lost);
 	vnl_close(&nl);
-	target_stop(&t);
+	target_stop(&f.t);
 }
 
 static int (*const ops[])(struct owner *) = { op_session, op_attach, op_arm, op_collect, op_snapshot };

@@ -261,12 +261,22 @@ static void setup_io_uring(struct env *e)
 	struct ring *r = malloc(sizeof(*r));
 	struct iovec iov;
 
-	setup_filled(e);
+	if (!e->base)
+		setup_filled(e);
 	ring_open(e, r);
 	e->priv = r;
 	iov = (struct iovec){ page_at(e, 500), 16 * PAGE };
 	if (syscall(SYS_io_uring_register, r->fd, IORING_REGISTER_BUFFERS, &iov, 1))
 		TSKIP(e, "IORING_REGISTER_BUFFERS: %m");
+}
+
+/* Soft-dirty bits alone miss what a device writes to a shared mapping. */
+static void setup_io_uring_shared(struct env *e)
+{
+	e->pages = 1024;
+	e->base = (uintptr_t)map_at(e->pages * PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+	fill(e);
+	setup_io_uring(e);
 }
 
 /* The kernel writes to a buffer that was pinned before the target was armed. */
@@ -301,5 +311,6 @@ const struct path path_pages[] = {
 	{ "uffd-wp", setup_filled, step_uffd_wp, 3, 0, 0 },
 	{ "uffd-move", setup_empty, step_uffd_move, 3, 0, 0 },
 	{ "io-uring-fixed", setup_io_uring, step_io_uring, 5, 16, 0 },
+	{ "io-uring-fixed-shared", setup_io_uring_shared, step_io_uring, 3, 1024, 0 },
 	{}
 };

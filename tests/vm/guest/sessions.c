@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -58,6 +59,81 @@ static void peek(const void *unused)
 	collect(&a, CKPT_COLLECT_REARM, &r);
 	CHECK(r.epoch == 3 && !arena_pages(&a, &r));
 	disarm(&a);
+}
+
+struct status {
+	int n;
+	uint32_t owner, track, flags;
+	int32_t pid;
+	uint64_t epoch;
+};
+
+static void got_status(const struct nlmsghdr *h, void *arg)
+{
+	struct status *s = arg;
+
+	s->n++;
+	s->owner = vnl_u32(vnl_attr(h, CKPT_A_OWNER));
+	s->track = vnl_u32(vnl_attr(h, CKPT_A_TRACK));
+	s->flags = vnl_u32(vnl_attr(h, CKPT_A_RESULT_FLAGS));
+	s->pid = (int32_t)vnl_u32(vnl_attr(h, CKPT_A_PID));
+	s->epoch = vnl_u64(vnl_attr(h, CKPT_A_EPOCH));
+}
+
+static struct status status_of(struct nl *nl, uint32_t session)
+{
+	struct status s = {};
+	struct vnl_msg m;
+
+	vnl_begin(nl, &m, CKPT_CMD_STATUS, NLM_F_DUMP);
+	vnl_put_u32(&m, CKPT_A_SESSION, session);
+	CHECK(!vnl_talk(nl, &m, got_status, &s));
+	return s;
+}
+
+/* What a session says of itself, in sysfs and to everybody who asks. */
+static void counters(const void *unused)
+{
+	static const char *const grow[] = { "arms", "arm_ns", "collects", "collect_ns", "chunks", "pages", "faults" };
+	uint64_t before[7], pages = 0;
+	struct vnl_result r;
+	struct status s;
+	struct armed a;
+	struct nl other;
+
+	(void)unused;
+#define FILE_OF(name) read_number("/sys/kernel/ckpt/sessions/%u/%s", a.session, name)
+	arm_target(&a, &small, CKPT_SESSION_COW);
+	CHECK(FILE_OF("arms") == 1 && FILE_OF("arm_ns") && !FILE_OF("collects") && !FILE_OF("collect_ns"));
+	CHECK(FILE_OF("owner_port") == a.nl.port && FILE_OF("flags") == CKPT_SESSION_COW);
+	CHECK(FILE_OF("cow_pool_free_pages") == read_number("/sys/kernel/ckpt/cow_pool_pages"));
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < 7; i++)
+			before[i] = FILE_OF(grow[i]);
+		target_step(&a.t, round);
+		CHECK(FILE_OF("faults") >= before[6] + 2);
+		collect(&a, CKPT_COLLECT_REARM, &r);
+		pages += r.pages;
+		free(r.runs);
+		CHECK(FILE_OF("arms") == 1 && FILE_OF("arm_ns") == before[1]);
+		CHECK(FILE_OF("collects") == round + 1UL && FILE_OF("collect_ns") == before[3] + r.wall_ns);
+		CHECK(FILE_OF("chunks") > before[4] && FILE_OF("pages") == pages);
+		CHECK(!FILE_OF("widened_pages") && !FILE_OF("widened_clean_pages") && !FILE_OF("overflows"));
+		CHECK(!FILE_OF("cow_pages") && !FILE_OF("cow_lost_pages"));
+	}
+#undef FILE_OF
+	/* Not its owner alone may ask. */
+	CHECK(!vnl_open(&other));
+	s = status_of(&other, a.session);
+	CHECK(s.n == 1 && s.owner == a.nl.port && s.track == a.track && s.pid == a.t.pid && s.epoch == 4 && !s.flags);
+	CHECK(status_of(&other, 0xffffff).n == 0);
+	kill(a.t.pid, SIGKILL);
+	SYS(waitid(P_PID, a.t.pid, &(siginfo_t){}, WEXITED | WNOWAIT));
+	s = status_of(&other, a.session);
+	CHECK(s.n == 1 && s.flags == CKPT_RESULT_GONE);
+	disarm(&a);
+	CHECK(status_of(&other, a.session).n == 0);
+	vnl_close(&other);
 }
 
 /* What happened to pages that are gone, told by the runs alone. */
@@ -534,6 +610,7 @@ static void forks_for_days(const void *unused)
 const struct test session_tests[] = {
 	{ "session/info", info, NULL, 0 },
 	{ "session/peek", peek, NULL, 0 },
+	{ "session/counters", counters, NULL, 0 },
 	{ "session/unmapped", unmapped, NULL, 0 },
 	{ "session/unarmed", unarmed, NULL, 0 },
 	{ "session/two-owners", two_owners, NULL, 0 },
