@@ -113,7 +113,7 @@ static int watch_parse(const struct fd_facts *f, const char *at, struct parsed *
 	unsigned int tfd, events, sdev;
 
 	if (text_scan(at, "tfd: %u events: %x data: %llx pos:%*d ino:%llx sdev:%x", &tfd, &events,
-		   &data, &ino, &sdev) != 5)
+		      &data, &ino, &sdev) != 5)
 		return ckpt_fail(err, E_KERNEL, -EPROTO,
 				 "fdinfo of an epoll set has another format");
 	p->w->fd = p->slot.tfd = tfd;

@@ -99,9 +99,9 @@ static int watch_dump(const struct fd_facts *f, const char *line, Ckpt__FdInotif
 	dev_t dev;
 
 	if (text_scan(line,
-		   "inotify wd:%x ino:%llx sdev:%x mask:%x ignored_mask:%*x fhandle-bytes:%x "
-		   "fhandle-type:%x f_handle:%n",
-		   &wd, &ino, &sdev, &mask, &bytes, &type, &at) != 6 ||
+		      "inotify wd:%x ino:%llx sdev:%x mask:%x ignored_mask:%*x fhandle-bytes:%x "
+		      "fhandle-type:%x f_handle:%n",
+		      &wd, &ino, &sdev, &mask, &bytes, &type, &at) != 6 ||
 	    !at)
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "the kernel does not tell what a watch looks at");
