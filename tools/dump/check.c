@@ -54,6 +54,7 @@ struct checker {
 	struct family *family;    /* what is seen of all */
 	struct dump_iters *iters; /* the caller's */
 	struct task_kins kins;    /* while the tree is looked through */
+	bool again;               /* opts->series->made */
 	bool clean_ns;            /* nothing is to be said of the root's namespaces */
 	size_t mappings;          /* read from smaps */
 };
@@ -468,16 +469,38 @@ static void check_headless(struct checker *c, int pid, int live)
 	report(c, &e);
 }
 
+/* What a process has. Descriptors of which nothing else is to be said go to *ret_clean. */
+static void check_task(struct checker *c, int pid, int live, const struct proc_stat *of_live,
+		       const struct clean_fds *of_parent, struct clean_fds *ret_clean,
+		       char **ret_status)
+{
+	struct thread_views views = { 0 };
+	struct status_ahead *ahead = NULL;
+	struct ckpt_err gone = { 0 };
+	struct proc_pids tids;
+
+	if (proc_threads(live, &tids, &gone))
+		tids = (struct proc_pids) { 0 };
+	if (!dump_iters_threads(c->iters, tids.n, c->d.opts->series != NULL))
+		ahead = status_ahead_begin(live, tids.v, tids.n);
+	else if (thread_iter_read(&c->iters->threads, pid, tids.n, &views))
+		views.n = 0;
+	check_fds(c, live, of_parent, ret_clean);
+	check_vmas(c, live, tids.n);
+	check_threads(c, live, of_live, &tids, ahead, &views, ret_status);
+	status_ahead_end(ahead);
+	free(views.v);
+	vec_free(&tids);
+}
+
 /* @ppid: its parent, as dump_family_see() calls it. */
 static void check_tree(struct checker *c, int pid, int ppid, const struct clean_fds *of_parent)
 {
 	auto_free char *status = NULL;
-	struct clean_fds clean;
+	struct clean_fds clean = { 0 };
 	struct ckpt_err gone = { 0 };
-	struct proc_pids kids, tids;
-	struct thread_views views = { 0 };
-	struct status_ahead *ahead = NULL;
 	struct proc_stat st, of_live;
+	struct proc_pids kids;
 	int live = pid, vpid = 0, *slot;
 	char name[16];
 
@@ -507,18 +530,8 @@ static void check_tree(struct checker *c, int pid, int ppid, const struct clean_
 		check_same_as_root(c, name);
 		c->clean_ns |= live == c->root && c->found.n == found && !c->found.incomplete;
 	}
-	if (proc_threads(live, &tids, &gone))
-		tids = (struct proc_pids) { 0 };
-	if (!dump_iters_threads(c->iters, tids.n))
-		ahead = status_ahead_begin(live, tids.v, tids.n);
-	else if (thread_iter_read(c->iters->thread_fd, pid, tids.n, &views))
-		views.n = 0;
-	check_fds(c, live, of_parent, &clean);
-	check_vmas(c, live, tids.n);
-	check_threads(c, live, &of_live, &tids, ahead, &views, &status);
-	status_ahead_end(ahead);
-	free(views.v);
-	vec_free(&tids);
+	if (!c->again)
+		check_task(c, pid, live, &of_live, of_parent, &clean, &status);
 	if (live == pid)
 		vpid = dump_family_see(c->family, pid, live, ppid, &st, status);
 	if (!proc_children(pid, &kids, &gone)) {
@@ -605,6 +618,7 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct du
 
 	*c = (struct checker) { .d = { .opts = opts, .ui = ui },
 				.iters = iters,
+				.again = opts->series && opts->series->made,
 				.family = dump_family_new() };
 	if (!c->family) {
 		c->found.incomplete = true;
@@ -618,12 +632,14 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct du
 	check_tree(c, opts->pid, 0, NULL);
 	if (c->live.n >= KIN_TASKS)
 		look_at_kins(c);
-	check_vm(c);
+	if (!c->again) {
+		check_vm(c);
+		check_external(c);
+	}
 	vec_free(&c->live);
-	check_external(c);
 	if (dump_ns_check(opts, &own_ns))
 		report(c, &own_ns);
-	if (dump_family_check(c->family, &c->kins, &family))
+	if (!c->again && dump_family_check(c->family, &c->kins, &family))
 		report(c, &family);
 	dump_family_free(c->family);
 	free(c->kins.v);

@@ -98,8 +98,8 @@ static int crowd_begin(struct dump_ctx *d, struct crowd *c, struct passage *p, s
 		c->tids[i] = p->task->threads.v[i].tid;
 	c->lane[0].in = &p->in;
 	c->lane[0].from = p->from;
-	if (d->iters.thread_fd >= 0 && n >= CROWD_MIN &&
-	    !thread_iter_read(d->iters.thread_fd, p->task->tgid, n, &c->views)) {
+	if (d->iters.threads.prog_fd >= 0 &&
+	    !thread_iter_read(&d->iters.threads, p->task->tgid, n, &c->views)) {
 		crowd_has_asked(c, c->tids[0], p->first.msg);
 		return 0;
 	}

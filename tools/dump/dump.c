@@ -87,6 +87,9 @@ static void fill_inventory(struct dump_ctx *d, struct utsname *un, char *boot_id
 
 void dump_end(struct dump_ctx *d)
 {
+	/* It was not begun. */
+	if (!d->opts)
+		return;
 	image_abort(&d->writer);
 	dump_objects_free(d);
 	for (size_t i = 0; i < d->tasks.n; i++)
@@ -115,7 +118,11 @@ void dump_end(struct dump_ctx *d)
 	sockopts_forget(d->sockopts);
 	ipc_free(&d->namespaces);
 	target_free(&d->target);
-	dump_iters_close(&d->iters);
+	if (d->opts->series)
+		d->opts->series->iters = d->iters;
+	else
+		dump_iters_close(&d->iters);
+	d->iters = DUMP_ITERS_NONE;
 	free(d->boot_id);
 	d->boot_id = NULL;
 }
@@ -188,6 +195,8 @@ static void find_iter(struct dump_ctx *d)
 	struct ckpt_err ignore = { 0 };
 	unsigned long long size, resident;
 
+	if (d->iters.vma.prog_fd >= 0)
+		return;
 	if (d->opts->track || d->opts->parent)
 		dump_session_iter(d->opts, &d->iters);
 	else if (!proc_read(d->opts->pid, "statm", &text, NULL, &ignore) &&
@@ -197,14 +206,15 @@ static void find_iter(struct dump_ctx *d)
 
 /* For fewer, asking each takes less than loading what sees them all. */
 #define THREADS_SEEN 32u
+#define THREADS_SEEN_LASTING 2u
 
-bool dump_iters_threads(struct dump_iters *iters, size_t n)
+bool dump_iters_threads(struct dump_iters *iters, size_t n, bool lasting)
 {
-	if (n < THREADS_SEEN)
+	if (n < (lasting ? THREADS_SEEN_LASTING : THREADS_SEEN))
 		return false;
-	if (iters->thread_fd < 0)
-		iters->thread_fd = thread_iter_open(&iters->types);
-	return iters->thread_fd >= 0;
+	if (iters->threads.prog_fd < 0)
+		(void)thread_iter_open(&iters->threads, &iters->types);
+	return iters->threads.prog_fd >= 0;
 }
 
 void dump_iters_close(struct dump_iters *iters)
@@ -212,8 +222,7 @@ void dump_iters_close(struct dump_iters *iters)
 	vma_iter_close(&iters->vma);
 	if (iters->kin_fd >= 0)
 		(void)close(iters->kin_fd);
-	if (iters->thread_fd >= 0)
-		(void)close(iters->thread_fd);
+	thread_iter_close(&iters->threads);
 	btf_free(&iters->types);
 	*iters = DUMP_ITERS_NONE;
 }
@@ -229,7 +238,7 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	ckpt__stats__init(&d->stats);
 	d->writer.dir_fd = d->writer.pages_fd = d->writer.records_fd = -1;
 	d->target.ui = ui;
-	d->iters = DUMP_ITERS_NONE;
+	d->iters = opts->series ? opts->series->iters : DUMP_ITERS_NONE;
 	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &d->boot_id) < 0)
 		return ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read the boot id");
 	find_iter(d);

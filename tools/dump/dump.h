@@ -66,10 +66,25 @@ struct dump_iters {
 	struct btf types;    /* before the freeze */
 	struct vma_iter vma; /* tells flags of mappings, or says that smaps must */
 	int kin_fd;          /* task_iter_open(), or -1 */
-	int thread_fd;       /* thread_iter_open(), or -1 */
+	struct thread_iter threads;
 };
 #define DUMP_ITERS_NONE                                                                            \
-	((struct dump_iters) { .vma = { .prog_fd = -1 }, .kin_fd = -1, .thread_fd = -1 })
+	((struct dump_iters) {                                                                     \
+		.vma = { .prog_fd = -1 }, .kin_fd = -1, .threads = { .prog_fd = -1 } })
+
+struct dump_stage {
+	void *room; /* NULL: none */
+	uint64_t bytes;
+};
+
+/* What stays from one checkpoint of a series to the next. */
+struct dump_series {
+	struct dump_iters iters;
+	struct dump_stage stage;
+	/* The one before was made: whatever is looked at again while all stand still is not looked
+	 * at before. */
+	bool made;
+};
 
 struct dump_session;
 struct dump_net; /* net.c */
@@ -114,11 +129,8 @@ struct dump_ctx {
 		struct snapshot *v;
 		size_t n, cap;
 	} snapshots;
-	struct {
-		void *room; /* NULL: none */
-		uint64_t bytes;
-		bool used;
-	} stage; /* stage.c */
+	struct dump_stage stage; /* stage.c */
+	bool staged;             /* there are pages in it */
 	struct {
 		uint64_t base; /* place of the first page in the page file */
 		unsigned char *zero;
@@ -253,6 +265,7 @@ int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err) __must_chec
 void dump_stage_begin(struct dump_ctx *d);
 int dump_stage_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 void dump_stage_end(struct dump_ctx *d);
+void dump_stage_free(struct dump_stage *s);
 /* snapshot.c */
 int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 void dump_drop_snapshots(struct dump_ctx *d);
@@ -287,8 +300,8 @@ int dump_pre_resolve(const struct dump_pre *p, int pid, uint64_t addr, uint64_t 
 int dump_in_time(const struct dump_ctx *d, uint64_t more_us, struct ckpt_err *err) __must_check;
 void dump_iters_close(struct dump_iters *iters);
 /* Of a process of @n threads: is it worth while to have them seen? Then see to it that it can be.
- */
-bool dump_iters_threads(struct dump_iters *iters, size_t n);
+ * @lasting: not for this time alone. */
+bool dump_iters_threads(struct dump_iters *iters, size_t n, bool lasting);
 /* net.c. Lock the tree's connections; d->target is frozen. Nothing to do unless --tcp keep. */
 int dump_net_lock(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* End the tree so that its peers hear nothing of it: the lock goes on under the name that belongs

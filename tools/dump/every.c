@@ -38,6 +38,7 @@ struct member {
 
 struct series {
 	const struct every_opts *o;
+	struct dump_series stays;
 	struct ckpt_ui *ui;
 	int dir_fd;
 	bool made_dir;
@@ -314,7 +315,15 @@ static int one(struct series *s, struct ckpt_err *err)
 	o.dir = path;
 	o.track = true;
 	o.parent = last ? parent : NULL;
+	o.series = &s->stays;
 	rc = ckpt_dump(&o, s->ui, &st, &why);
+	/* What is seen while all stand still may be there for a moment: look whether it stays. */
+	if (rc && s->stays.made && why.id == E_UNSUPPORTED) {
+		s->stays.made = false;
+		ckpt_err_clear(&why);
+		rc = ckpt_dump(&o, s->ui, &st, &why);
+	}
+	s->stays.made = !rc;
 	/* Another checkpoint was made meanwhile, or the newest is damaged. */
 	if (rc && o.parent && why.id == E_PARENT) {
 		ui_warn(s->ui, "this is a full checkpoint: %s", why.msg);
@@ -359,7 +368,7 @@ static bool pause_until(uint64_t at_us, const sigset_t *ends)
 int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int *ret_made,
 		    struct ckpt_err *err)
 {
-	struct series s = { .o = o, .ui = ui, .dir_fd = -1 };
+	struct series s = { .o = o, .ui = ui, .dir_fd = -1, .stays = { .iters = DUMP_ITERS_NONE } };
 	sigset_t ends, old;
 	unsigned int made = 0;
 	int rc;
@@ -386,6 +395,8 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 	/* Nothing came of it. */
 	if (rc && s.made_dir)
 		(void)rmdir(o->dump.dir);
+	dump_iters_close(&s.stays.iters);
+	dump_stage_free(&s.stays.stage);
 	series_close(&s);
 	(void)sigprocmask(SIG_SETMASK, &old, NULL);
 	/* The program ended, and may wait for its parent: so do we. Its keeper may know first. */

@@ -536,7 +536,7 @@ int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err)
 {
 	int rc = 0;
 
-	if (d->snapshots.n || d->stage.used)
+	if (d->snapshots.n || d->staged)
 		rc = write_part(d, true, err);
 	/* They end while the image is completed; dump_end() waits for them. */
 	for (size_t i = 0; i < d->snapshots.n; i++)

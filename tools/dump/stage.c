@@ -14,12 +14,21 @@
 #include "dump/dump.h"
 
 #define STAGE_MIN (1ull << 20)
-#define STAGE_MAX (64ull << 20)
+#define STAGE_MAX (48ull << 20)
+#define STAGE_KEPT (8ull << 20) /* in a series, between its checkpoints */
 #define BATCH 512u
 #define HUGE_BYTES (2ull << 20)
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
+
+static struct dump_stage take_stage(struct dump_series *s)
+{
+	struct dump_stage ret = s->stage;
+
+	s->stage = (struct dump_stage) { 0 };
+	return ret;
+}
 
 void dump_stage_begin(struct dump_ctx *d)
 {
@@ -37,6 +46,10 @@ void dump_stage_begin(struct dump_ctx *d)
 	bytes = (bytes + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
 	if (bytes > STAGE_MAX)
 		bytes = STAGE_MAX;
+	if (d->opts->series && d->opts->series->stage.bytes >= bytes) {
+		d->stage = take_stage(d->opts->series);
+		return;
+	}
 	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p == MAP_FAILED)
 		return;
@@ -129,13 +142,25 @@ int dump_stage_pages(struct dump_ctx *d, struct ckpt_err *err)
 	if (rc)
 		return ckpt_fail_errno(err, E_MEMORY, rc, "cannot read the memory of task %d",
 				       b.pid);
-	d->stage.used = true;
+	d->staged = true;
 	return 0;
+}
+
+void dump_stage_free(struct dump_stage *s)
+{
+	if (s->room)
+		(void)munmap(s->room, s->bytes);
+	*s = (struct dump_stage) { 0 };
 }
 
 void dump_stage_end(struct dump_ctx *d)
 {
-	if (d->stage.room)
-		(void)munmap(d->stage.room, d->stage.bytes);
-	d->stage.room = NULL;
+	struct dump_series *series = d->opts->series;
+
+	if (series && d->stage.room && d->stage.bytes <= STAGE_KEPT) {
+		dump_stage_free(&series->stage);
+		series->stage = d->stage;
+		d->stage = (struct dump_stage) { 0 };
+	}
+	dump_stage_free(&d->stage);
 }

@@ -2,7 +2,13 @@
 #include "kern/taskiter.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
@@ -170,7 +176,7 @@ static const char *const of_thread[OF_ALL] = {
 	[OF_PENDING] = "pending",
 };
 
-int thread_iter_open(struct btf *types)
+static int thread_program(struct btf *types)
 {
 	struct pid_layout p;
 	uint32_t func = find_func(types, &p), task = func ? find_struct(types, "task_struct") : 0;
@@ -214,19 +220,94 @@ int thread_iter_open(struct btf *types)
 	return bpf_iter_program("ckpt_threads", func, insns, ARRAY_SIZE(insns));
 }
 
+/* What two settings of a thread do to its words. */
+static bool view_self(int prog_fd, struct thread_view *ret)
+{
+	void *v = NULL;
+	size_t n = 0;
+	bool ok = !bpf_iter_read(prog_fd, BPF_ITER_THREAD, gettid(), sizeof(*ret), 1, &v, &n);
+
+	if (ok)
+		memcpy(ret, v, sizeof(*ret));
+	free(v);
+	return ok;
+}
+
+/* Nothing here may ask for the time: it is read from what is forbidden for a moment. */
+static void *learn(void *arg)
+{
+	static const unsigned long mce[] = { PR_MCE_KILL_DEFAULT, PR_MCE_KILL_EARLY,
+					     PR_MCE_KILL_LATE, PR_MCE_KILL_DEFAULT };
+	static const unsigned long tsc[] = { PR_TSC_ENABLE, PR_TSC_SIGSEGV, PR_TSC_ENABLE };
+	struct thread_iter *it = arg;
+	struct thread_view v[ARRAY_SIZE(mce)], w[ARRAY_SIZE(tsc)];
+	uint64_t flags = 0, info_flags = 0;
+	bool ok = true;
+
+	for (size_t i = 0; ok && i < ARRAY_SIZE(mce); i++)
+		ok = !prctl(PR_MCE_KILL, PR_MCE_KILL_SET, mce[i], 0, 0) &&
+		     view_self(it->prog_fd, &v[i]);
+	for (size_t i = 0; ok && i < ARRAY_SIZE(tsc); i++)
+		ok = !prctl(PR_SET_TSC, tsc[i]) && view_self(it->prog_fd, &w[i]);
+	(void)prctl(PR_SET_TSC, PR_TSC_ENABLE);
+	/* Other bits may have changed in between: then these count as well. */
+	for (size_t i = 0; ok && i + 1 < ARRAY_SIZE(mce); i++)
+		flags |= v[i].flags ^ v[i + 1].flags;
+	for (size_t i = 0; ok && i + 1 < ARRAY_SIZE(tsc); i++)
+		info_flags |= w[i].info_flags ^ w[i + 1].info_flags;
+	/* Early, late and by default are three: at least two bits. */
+	if (flags & (flags - 1))
+		it->flags = flags;
+	if (info_flags)
+		it->info_flags = info_flags;
+	return NULL;
+}
+
+int thread_iter_open(struct thread_iter *ret, struct btf *types)
+{
+	struct thread_iter it = { .prog_fd = thread_program(types),
+				  .flags = ~0ull,
+				  .info_flags = ~0ull };
+	sigset_t all, old;
+	pthread_t learner;
+
+	*ret = (struct thread_iter) { .prog_fd = -1 };
+	if (it.prog_fd < 0)
+		return it.prog_fd;
+	/* Signals are for who waits for them. */
+	sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (!pthread_create(&learner, NULL, learn, &it))
+		(void)pthread_join(learner, NULL);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	*ret = it;
+	return 0;
+}
+
+void thread_iter_close(struct thread_iter *it)
+{
+	if (it->prog_fd >= 0)
+		(void)close(it->prog_fd);
+	*it = (struct thread_iter) { .prog_fd = -1 };
+}
+
 /* Should the iterator begin again, it is not followed for ever; who is seen twice was so both
  * times. */
 #define MORE_THREADS 4096u
 
-int thread_iter_read(int prog_fd, int pid, size_t n, struct thread_views *ret)
+int thread_iter_read(const struct thread_iter *it, int pid, size_t n, struct thread_views *ret)
 {
 	void *v = NULL;
-	int rc = bpf_iter_read(prog_fd, BPF_ITER_PROCESS, pid, sizeof(*ret->v), n + MORE_THREADS,
-			       &v, &ret->n);
+	int rc = bpf_iter_read(it->prog_fd, BPF_ITER_PROCESS, pid, sizeof(*ret->v),
+			       n + MORE_THREADS, &v, &ret->n);
 
 	if (rc)
 		return rc;
 	ret->v = v;
+	for (size_t i = 0; i < ret->n; i++) {
+		ret->v[i].flags &= it->flags;
+		ret->v[i].info_flags &= it->info_flags;
+	}
 	qsort(ret->v, ret->n, sizeof(*ret->v), pid_compare);
 	return 0;
 }

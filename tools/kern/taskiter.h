@@ -35,8 +35,8 @@ struct thread_view {
 	uint64_t pid;          /* as ckpt sees it */
 	uint64_t cred;         /* the object with its ids and capabilities */
 	uint64_t atomic_flags; /* no_new_privs, speculation, … */
-	uint64_t flags;        /* PF_*: among them what to do on machine checks */
-	uint64_t info_flags;   /* TIF_*: among them whether it may read the time-stamp counter */
+	uint64_t flags;        /* of PF_* what to do on machine checks */
+	uint64_t info_flags;   /* of TIF_* whether it may read the time-stamp counter */
 	uint64_t ptrace;       /* 0: nobody traces it */
 	uint64_t exit_state;   /* 0: it has not ended */
 	uint64_t seccomp;      /* SECCOMP_MODE_* */
@@ -67,9 +67,19 @@ int task_iter_open(struct btf *types);
 int task_iter_read(int prog_fd, struct task_kins *ret);
 const struct task_kin *task_kin_find(const struct task_kins *k, int pid);
 
-/* The same for threads; of process @pid, which has about @n. */
-int thread_iter_open(struct btf *types);
-int thread_iter_read(int prog_fd, int pid, size_t n, struct thread_views *ret);
+struct thread_iter {
+	int prog_fd; /* -1: none */
+	/* Which bits of these two mean anything to a thread: those that change when it sets what
+	 * they hold. */
+	uint64_t flags, info_flags;
+};
+
+/* The same for threads. Finds out on a thread made for that what this kernel's bits mean; those
+ * that it does not find out remain. 0 or -errno, then @ret says "none". */
+int thread_iter_open(struct thread_iter *ret, struct btf *types);
+void thread_iter_close(struct thread_iter *it);
+/* Of process @pid, which has about @n. */
+int thread_iter_read(const struct thread_iter *it, int pid, size_t n, struct thread_views *ret);
 /* NULL: it was not seen. */
 const struct thread_view *thread_view_find(const struct thread_views *v, int tid);
 

@@ -270,7 +270,8 @@ struct ckpt_dump_opts {
 	/* Descriptors that are not saved, by their names in /proc/PID/fd */
 	const char *const *external;
 	size_t n_external;
-	const struct dump_ns *ns; /* dump_ns_enter()'s; NULL: the tree must be where ckpt is */
+	const struct dump_ns *ns;   /* dump_ns_enter()'s; NULL: the tree must be where ckpt is */
+	struct dump_series *series; /* dump/dump.h: of a series of checkpoints; NULL */
 };
 
 /* ---- what kinds may ask of a restore (tools/restore) --------------------------------------- */
