@@ -248,6 +248,32 @@ static void two_owners(const void *unused)
 	target_stop(&a.t);
 }
 
+/* Nobody is better placed to see that nothing is lost than who tracks himself. */
+static void itself(const void *unused)
+{
+	volatile char *mem = map_at(64 * PAGE, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	uint32_t session, track;
+	struct vnl_result r;
+	struct nl nl;
+
+	(void)unused;
+	CHECK(mem);
+	madvise((void *)mem, 64 * PAGE, MADV_NOHUGEPAGE);
+	for (size_t i = 0; i < 64; i++)
+		mem[i * PAGE] = 1;
+	CHECK(!vnl_open(&nl) && !vnl_session(&nl, CKPT_SESSION_COW, &session));
+	CHECK(!vnl_attach(&nl, session, getpid(), &track) && vnl_arm(&nl, session, &r, 1) == 1);
+	for (int round = 0; round < 20; round++) {
+		mem[round * PAGE] = round;
+		CHECK(vnl_collect(&nl, session, CKPT_COLLECT_REARM | CKPT_COLLECT_SNAPSHOT, &r, 1) == 1);
+		CHECK(!vnl_runs(&nl, session, &r) && !(r.flags & CKPT_RESULT_ALL));
+		for (int i = 0; i < 64; i++)
+			CHECK(run_covers(&r, (uintptr_t)mem + i * PAGE, NULL) == (i == round));
+		free(r.runs);
+	}
+	vnl_close(&nl);
+}
+
 static void drop_caps(uint64_t keep)
 {
 	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -614,6 +640,7 @@ const struct test session_tests[] = {
 	{ "session/unmapped", unmapped, NULL, 0 },
 	{ "session/unarmed", unarmed, NULL, 0 },
 	{ "session/two-owners", two_owners, NULL, 0 },
+	{ "session/itself", itself, NULL, 0 },
 	{ "session/access", access_check, NULL, 0 },
 	{ "session/access-inherited-socket", access_inherited, NULL, 0 },
 	{ "session/target-exits", target_exits, NULL, 0 },
