@@ -2,11 +2,11 @@
 #include "kern/ahead.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "base/quiet.h"
 #include "kern/procfs.h"
 
 /* Fewer are read before a thread has started. */
@@ -86,8 +86,6 @@ static void status_ahead_free(struct status_ahead *a)
 struct status_ahead *status_ahead_begin(int pid, const int *tids, size_t n)
 {
 	struct status_ahead *a;
-	sigset_t all, old;
-	int rc;
 
 	if (n < WORTH_A_THREAD)
 		return NULL;
@@ -99,12 +97,7 @@ struct status_ahead *status_ahead_begin(int pid, const int *tids, size_t n)
 	a->n = n;
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->nearer, NULL);
-	/* Signals are for who waits for them. */
-	sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&a->reader, NULL, read_ahead, a);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (!rc)
+	if (!quiet_thread(&a->reader, read_ahead, a))
 		return a;
 	status_ahead_free(a);
 	return NULL;

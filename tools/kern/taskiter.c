@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/fault.h"
+#include "base/quiet.h"
 #include "base/vec.h"
 
 /* Their argument: { struct bpf_iter_meta { seq, … } *, task * }, the last NULL at the end. A record
@@ -268,18 +268,13 @@ int thread_iter_open(struct thread_iter *ret, struct btf *types)
 	struct thread_iter it = { .prog_fd = thread_program(types),
 				  .flags = ~0ull,
 				  .info_flags = ~0ull };
-	sigset_t all, old;
 	pthread_t learner;
 
 	*ret = (struct thread_iter) { .prog_fd = -1 };
 	if (it.prog_fd < 0)
 		return it.prog_fd;
-	/* Signals are for who waits for them. */
-	sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	if (!pthread_create(&learner, NULL, learn, &it))
+	if (!quiet_thread(&learner, learn, &it))
 		(void)pthread_join(learner, NULL);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	*ret = it;
 	return 0;
 }

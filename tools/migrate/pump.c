@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "migrate/pump.h"
 
-#include <signal.h>
 #include <string.h>
+
+#include "base/quiet.h"
 
 static void *pump_main(void *arg)
 {
@@ -33,19 +34,13 @@ static void *pump_main(void *arg)
 void pump_start(struct pump *p, void *const *parcels, bool threaded,
 		int (*work)(void *arg, void *parcel), void *arg)
 {
-	sigset_t all, old;
-
 	memset(p, 0, sizeof(*p));
 	memcpy(p->parcel, parcels, sizeof(p->parcel));
 	p->work = work;
 	p->arg = arg;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->changed, NULL);
-	/* Signals are for who waits for them. */
-	sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	p->runs = threaded && !pthread_create(&p->thread, NULL, pump_main, p);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	p->runs = threaded && !quiet_thread(&p->thread, pump_main, p);
 }
 
 void *pump_next(struct pump *p)

@@ -2,11 +2,11 @@
 #include "migrate/throttle.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/quiet.h"
 #include "kern/target.h"
 
 #define PERIOD_MS 100u
@@ -68,8 +68,6 @@ struct throttle *throttle_start(int pid, struct ckpt_ui *ui)
 {
 	struct throttle *t = calloc(1, sizeof(*t));
 	pthread_condattr_t attr;
-	sigset_t all, old;
-	int rc;
 
 	if (!t)
 		return NULL;
@@ -80,12 +78,7 @@ struct throttle *throttle_start(int pid, struct ckpt_ui *ui)
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&t->wake, &attr);
 	(void)pthread_condattr_destroy(&attr);
-	/* Signals are the main thread's. */
-	sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&t->thread, NULL, work, t);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (!rc)
+	if (!quiet_thread(&t->thread, work, t))
 		return t;
 	free(t);
 	return NULL;
