@@ -3,7 +3,6 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <linux/kcmp.h>
-#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -382,10 +381,35 @@ static void check_vmas(struct checker *c, int pid, size_t threads)
 	proc_vmas_free(&vmas);
 }
 
-/* Is nothing to be said of this thread, by what the kernel's record of it holds? */
-static bool is_plain(const struct thread_view *v)
+/* A thread that runs and that nobody traces: the kernel's record tells the rest. */
+static const struct thread_view *plain_view(const struct thread_views *views, int tid)
 {
-	return v && !v->ptrace && !v->exit_state && v->seccomp == SECCOMP_MODE_DISABLED;
+	const struct thread_view *v = thread_view_find(views, tid);
+
+	return v && !v->ptrace && !v->exit_state ? v : NULL;
+}
+
+/* The same by /proc. False: there is nothing to be said of it. */
+static bool read_status(struct checker *c, struct task_facts *f, size_t at,
+			struct status_ahead *ahead, char **ret_status)
+{
+	struct ckpt_err err = { 0 };
+	const char *state;
+	uint64_t tracer = 0;
+
+	if (status_ahead_take(ahead, f->task->pid, at, f->thread->tid, ret_status, &err))
+		return false;
+	f->status = *ret_status;
+	state = proc_field(f->status, "State");
+	if (state && *state == 'Z')
+		return false; /* a first thread before others */
+	if (proc_field_num(f->status, "TracerPid", 0, 10, &tracer) && tracer &&
+	    (int)tracer != getpid()) {
+		(void)ckpt_fail(&err, E_ALREADY_TRACED, -EPERM, "task %d is traced by process %d",
+				f->thread->tid, (int)tracer);
+		report(c, &err);
+	}
+	return true;
 }
 
 /* *ret_status: what /proc says of thread @pid, for the caller to free. */
@@ -400,22 +424,11 @@ static void check_threads(struct checker *c, int pid, const struct proc_stat *st
 		struct task_facts f = {
 			.task = &task, .thread = &th, .stat = stat, .main = th.tid == pid
 		};
-		struct ckpt_err err = { 0 };
-		uint64_t tracer = 0;
 
-		if (!f.main && is_plain(thread_view_find(views, th.tid)))
+		if (!f.main)
+			f.view = plain_view(views, th.tid);
+		if (!f.view && !read_status(c, &f, i, ahead, &status))
 			continue;
-		if (status_ahead_take(ahead, pid, i, th.tid, &status, &err))
-			continue;
-		f.status = status;
-		if (proc_field(status, "State") && *proc_field(status, "State") == 'Z')
-			continue; /* a first thread before others */
-		if (proc_field_num(status, "TracerPid", 0, 10, &tracer) && tracer &&
-		    (int)tracer != getpid()) {
-			(void)ckpt_fail(&err, E_ALREADY_TRACED, -EPERM,
-					"task %d is traced by process %d", th.tid, (int)tracer);
-			report(c, &err);
-		}
 		for (size_t k = 0; task_kinds[k]; k++) {
 			struct ckpt_err kerr = { 0 };
 

@@ -22,6 +22,13 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
 
+void dump_stage_free(struct dump_stage *s)
+{
+	if (s->room)
+		(void)munmap(s->room, s->bytes);
+	*s = (struct dump_stage) { 0 };
+}
+
 static struct dump_stage take_stage(struct dump_series *s)
 {
 	struct dump_stage ret = s->stage;
@@ -46,10 +53,11 @@ void dump_stage_begin(struct dump_ctx *d)
 	bytes = (bytes + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
 	if (bytes > STAGE_MAX)
 		bytes = STAGE_MAX;
-	if (d->opts->series && d->opts->series->stage.bytes >= bytes) {
+	if (d->opts->series)
 		d->stage = take_stage(d->opts->series);
+	if (d->stage.bytes >= bytes)
 		return;
-	}
+	dump_stage_free(&d->stage);
 	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p == MAP_FAILED)
 		return;
@@ -146,19 +154,11 @@ int dump_stage_pages(struct dump_ctx *d, struct ckpt_err *err)
 	return 0;
 }
 
-void dump_stage_free(struct dump_stage *s)
-{
-	if (s->room)
-		(void)munmap(s->room, s->bytes);
-	*s = (struct dump_stage) { 0 };
-}
-
 void dump_stage_end(struct dump_ctx *d)
 {
 	struct dump_series *series = d->opts->series;
 
 	if (series && d->stage.room && d->stage.bytes <= STAGE_KEPT) {
-		dump_stage_free(&series->stage);
 		series->stage = d->stage;
 		d->stage = (struct dump_stage) { 0 };
 	}

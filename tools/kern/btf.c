@@ -208,8 +208,8 @@ int bpf_iter_open(int prog_fd, enum bpf_iter_of of, int pid)
 	return bpf_call(BPF_ITER_CREATE, &a);
 }
 
-int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, size_t bytes, size_t max, void **ret,
-		  size_t *ret_n)
+int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, const struct bpf_iter_records *as,
+		  void **ret, size_t *ret_n)
 {
 	auto_fd fd = bpf_iter_open(prog_fd, of, pid);
 	auto_free char *buf = NULL;
@@ -217,7 +217,10 @@ int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, size_t bytes, size_
 
 	if (fd < 0)
 		return fd;
-	for (ssize_t n = 1; n && len / bytes < max;) {
+	while (len / as->bytes < as->max) {
+		ssize_t n;
+
+		/* Room for all that one read gives, so that none ends amid a record. */
 		if (cap - len < READ_BYTES) {
 			char *larger = realloc(buf, cap = cap ? cap * 2 : 2 * READ_BYTES);
 
@@ -226,13 +229,17 @@ int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, size_t bytes, size_
 			buf = larger;
 		}
 		n = read(fd, buf + len, cap - len);
-		if (n < 0 && errno != EINTR)
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
 			return -errno;
-		len += n > 0 ? (size_t)n : 0;
+		if (!n || (as->more && !as->more(buf, len, (size_t)n)))
+			break;
+		len += (size_t)n;
 	}
-	if (!len || len % bytes)
+	if (!len || len % as->bytes)
 		return -ENODATA;
 	*ret = take_ptr(buf);
-	*ret_n = len / bytes;
+	*ret_n = len / as->bytes;
 	return 0;
 }

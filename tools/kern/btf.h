@@ -5,6 +5,7 @@
 
 #include <linux/bpf.h>
 #include <linux/btf.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,10 +38,15 @@ int bpf_iter_program(const char *name, uint32_t func, const struct bpf_insn *ins
  * descriptor to read or -errno. */
 enum bpf_iter_of { BPF_ITER_THREAD, BPF_ITER_PROCESS, BPF_ITER_ALL };
 int bpf_iter_open(int prog_fd, enum bpf_iter_of of, int pid);
-/* The same for a program that writes a record of @bytes for each thread: all of them, at most @max;
- * the caller frees *ret. 0 or -errno. */
-int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, size_t bytes, size_t max, void **ret,
-		  size_t *ret_n);
+/* What a program writes is records of @bytes: all of them, at most @max or some more, as long as
+ * @more (or NULL) says that the @n bytes behind the first @len go on where these end. */
+struct bpf_iter_records {
+	size_t bytes, max;
+	bool (*more)(const void *buf, size_t len, size_t n);
+};
+/* *ret_n records; the caller frees *ret. 0 or -errno. */
+int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, const struct bpf_iter_records *as,
+		  void **ret, size_t *ret_n);
 
 #define INSN(op, d, s, o, i)                                                                       \
 	{                                                                                          \

@@ -257,10 +257,11 @@ static int drop_stale(struct inject *in, const char *maps, struct ckpt_err *err)
 		const char *line = p;
 		struct ckpt_arena head;
 		uint64_t start, end;
+		int at = 0;
 
 		while (line > maps && line[-1] != '\n')
 			line--;
-		if (text_scan(line, "%lx-%lx rwxs ", &start, &end) != 2 ||
+		if (text_scan(line, "%lx-%lx%n", &start, &end, &at) != 2 || line + at != p ||
 		    start == in->arena.remote ||
 		    io_pread_full(in->task->mem_fd, &head, sizeof(head), start))
 			continue;

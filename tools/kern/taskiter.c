@@ -72,6 +72,18 @@ static int pid_compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* Records that begin with a pid, ascending. The caller frees *ret. */
+static int read_by_pid(int prog_fd, enum bpf_iter_of of, int pid, size_t bytes, size_t max,
+		       void **ret, size_t *ret_n)
+{
+	const struct bpf_iter_records as = { .bytes = bytes, .max = max };
+	int rc = bpf_iter_read(prog_fd, of, pid, &as, ret, ret_n);
+
+	if (!rc)
+		qsort(*ret, *ret_n, bytes, pid_compare);
+	return rc;
+}
+
 /* ---- whom a task shares with ---------------------------------------------------------------- */
 
 #define KIN(member) ((int)offsetof(struct task_kin, member) - (int)sizeof(struct task_kin))
@@ -115,13 +127,11 @@ int task_iter_open(struct btf *types)
 int task_iter_read(int prog_fd, struct task_kins *ret)
 {
 	void *v = NULL;
-	int rc = bpf_iter_read(prog_fd, BPF_ITER_ALL, 0, sizeof(*ret->v), SIZE_MAX, &v, &ret->n);
+	int rc = read_by_pid(prog_fd, BPF_ITER_ALL, 0, sizeof(*ret->v), SIZE_MAX, &v, &ret->n);
 
-	if (rc)
-		return rc;
-	ret->v = v;
-	qsort(ret->v, ret->n, sizeof(*ret->v), pid_compare);
-	return 0;
+	if (!rc)
+		ret->v = v;
+	return rc;
 }
 
 const struct task_kin *task_kin_find(const struct task_kins *k, int pid)
@@ -225,7 +235,7 @@ static bool view_self(int prog_fd, struct thread_view *ret)
 {
 	void *v = NULL;
 	size_t n = 0;
-	bool ok = !bpf_iter_read(prog_fd, BPF_ITER_THREAD, gettid(), sizeof(*ret), 1, &v, &n);
+	bool ok = !read_by_pid(prog_fd, BPF_ITER_THREAD, gettid(), sizeof(*ret), 1, &v, &n);
 
 	if (ok)
 		memcpy(ret, v, sizeof(*ret));
@@ -293,8 +303,8 @@ void thread_iter_close(struct thread_iter *it)
 int thread_iter_read(const struct thread_iter *it, int pid, size_t n, struct thread_views *ret)
 {
 	void *v = NULL;
-	int rc = bpf_iter_read(it->prog_fd, BPF_ITER_PROCESS, pid, sizeof(*ret->v),
-			       n + MORE_THREADS, &v, &ret->n);
+	int rc = read_by_pid(it->prog_fd, BPF_ITER_PROCESS, pid, sizeof(*ret->v), n + MORE_THREADS,
+			     &v, &ret->n);
 
 	if (rc)
 		return rc;
@@ -303,7 +313,6 @@ int thread_iter_read(const struct thread_iter *it, int pid, size_t n, struct thr
 		ret->v[i].flags &= it->flags;
 		ret->v[i].info_flags &= it->info_flags;
 	}
-	qsort(ret->v, ret->n, sizeof(*ret->v), pid_compare);
 	return 0;
 }
 

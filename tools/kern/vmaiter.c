@@ -22,7 +22,6 @@
 #include "kern/procfs.h"
 
 #define PAGE 4096u
-#define KERNEL_BUF (8 * PAGE)
 
 /* ---- the program ---------------------------------------------------------------------------- */
 
@@ -77,45 +76,27 @@ static int program_load(const struct layout *l)
 
 /* When the mappings do not fit into the kernel's buffer of 32 KiB, the iterator does not end (seen
  * up to 6.18): behind the last it begins again, somewhere. */
-static bool ascends(const char *buf, size_t len, size_t n)
+static bool ascends(const void *buf, size_t len, size_t n)
 {
-	const struct vma_iter_entry *e = (const struct vma_iter_entry *)(const void *)(buf + len);
+	const struct vma_iter_entry *e =
+		(const struct vma_iter_entry *)(const void *)((const char *)buf + len);
 
 	return n >= sizeof(*e) && (!len || e[0].start >= e[-1].end);
 }
 
 int vma_iter_read(const struct vma_iter *it, int tid, struct vma_iter_entry **ret, uint64_t *ret_n)
 {
-	auto_fd fd = bpf_iter_open(it->prog_fd, BPF_ITER_THREAD, tid);
-	auto_free char *buf = NULL;
-	size_t len = 0, cap = 0;
+	static const struct bpf_iter_records as = { .bytes = sizeof(**ret),
+						    .max = SIZE_MAX,
+						    .more = ascends };
+	void *v = NULL;
+	size_t n = 0;
+	int rc = bpf_iter_read(it->prog_fd, BPF_ITER_THREAD, tid, &as, &v, &n);
 
-	if (fd < 0)
-		return fd;
-	for (bool more = true; more;) {
-		ssize_t n;
-
-		/* Room for all that one read gives, so that none ends amid an entry. */
-		if (cap - len < KERNEL_BUF) {
-			char *larger = realloc(buf, cap = cap ? cap * 2 : 2 * KERNEL_BUF);
-
-			if (!larger)
-				return -ENOMEM;
-			buf = larger;
-		}
-		n = read(fd, buf + len, cap - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		more = n && ascends(buf, len, (size_t)n);
-		len += more ? (size_t)n : 0;
-	}
-	if (!len || len % sizeof(struct vma_iter_entry))
-		return -ENODATA;
-	*ret = (struct vma_iter_entry *)(void *)buf;
-	*ret_n = len / sizeof(struct vma_iter_entry);
-	buf = NULL;
+	if (rc)
+		return rc;
+	*ret = v;
+	*ret_n = n;
 	return 0;
 }
 

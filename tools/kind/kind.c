@@ -14,10 +14,9 @@ void *kind_msg_new(const ProtobufCMessageDescriptor *desc)
 	return m;
 }
 
-Ckpt__State *kind_state_new(const char *kind, const ProtobufCMessage *msg)
+static Ckpt__State *state_new(const char *kind, size_t len)
 {
 	Ckpt__State *s = kind_msg_new(&ckpt__state__descriptor);
-	size_t len = msg ? protobuf_c_message_get_packed_size(msg) : 0;
 
 	if (!s)
 		return NULL;
@@ -28,25 +27,24 @@ Ckpt__State *kind_state_new(const char *kind, const ProtobufCMessage *msg)
 		protobuf_c_message_free_unpacked(&s->base, NULL);
 		return NULL;
 	}
-	if (msg)
+	return s;
+}
+
+Ckpt__State *kind_state_new(const char *kind, const ProtobufCMessage *msg)
+{
+	Ckpt__State *s = state_new(kind, msg ? protobuf_c_message_get_packed_size(msg) : 0);
+
+	if (s && msg)
 		protobuf_c_message_pack(msg, s->body.data);
 	return s;
 }
 
 Ckpt__State *kind_state_copy(const Ckpt__State *from)
 {
-	Ckpt__State *s = kind_state_new(from->kind, NULL);
-	uint8_t *data = s ? realloc(s->body.data, from->body.len + 1) : NULL;
+	Ckpt__State *s = state_new(from->kind, from->body.len);
 
-	if (!data) {
-		if (s)
-			protobuf_c_message_free_unpacked(&s->base, NULL);
-		return NULL;
-	}
-	if (from->body.len)
-		memcpy(data, from->body.data, from->body.len);
-	s->body.data = data;
-	s->body.len = from->body.len;
+	if (s && from->body.len)
+		memcpy(s->body.data, from->body.data, from->body.len);
 	return s;
 }
 

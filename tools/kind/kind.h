@@ -146,7 +146,7 @@ struct task_kind {
 	const ProtobufCMessageDescriptor *desc;
 	enum task_scope scope;
 	enum task_phase phase;
-	/* Refuse before a freeze; may be NULL. */
+	/* Refuse before a freeze, by f->status or f->view; may be NULL. */
 	int (*check)(struct dump_ctx *d, const struct task_facts *f, struct ckpt_err *err);
 	/* Add steps whose answers dump wants; *priv (PRIV_WORDS words, zeroed) keeps their
 	 * numbers or the room given by steps_room() until then. May be NULL. */

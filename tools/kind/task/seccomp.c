@@ -20,11 +20,13 @@
 #define FILTERS_MAX 4096u
 #define FLAG_LOG 2u
 
-static uint64_t seccomp_mode(const char *status)
+static uint64_t seccomp_mode(const struct task_facts *f)
 {
 	uint64_t mode = 0;
 
-	(void)proc_field_num(status, "Seccomp", 0, 10, &mode);
+	if (f->view)
+		return f->view->seccomp;
+	(void)proc_field_num(f->status, "Seccomp", 0, 10, &mode);
 	return mode;
 }
 
@@ -32,7 +34,7 @@ static uint64_t seccomp_mode(const char *status)
 static int seccomp_check(struct dump_ctx *d, const struct task_facts *f, struct ckpt_err *err)
 {
 	(void)d;
-	if (seccomp_mode(f->status) == SECCOMP_MODE_DISABLED ||
+	if (seccomp_mode(f) == SECCOMP_MODE_DISABLED ||
 	    prctl(PR_GET_SECCOMP) == SECCOMP_MODE_DISABLED)
 		return 0;
 	(void)ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
@@ -83,7 +85,7 @@ static int seccomp_dump(struct dump_ctx *d, const struct task_facts *f, const st
 			struct ckpt_err *err)
 {
 	Ckpt__ThreadSeccomp *m = msg;
-	uint64_t mode = seccomp_mode(f->status);
+	uint64_t mode = seccomp_mode(f);
 	int rc = 0;
 
 	(void)d;
