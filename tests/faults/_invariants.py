@@ -136,9 +136,28 @@ KEPT = ("Umask", "TracerPid", "Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "
         "SigBlk", "SigIgn", "SigCgt")
 
 
+def awaited(pid, tid):
+    """The signals that a thread waits for in rt_sigtimedwait(2), by number minus one; 0 when it waits for none."""
+    call = read(f"/proc/{pid}/task/{tid}/syscall").split()
+    if not call or call[0] != "128":
+        return 0
+    try:
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
+            mem.seek(int(call[1], 16))
+            return int.from_bytes(mem.read(8), "little")
+    except OSError:
+        return 0
+
+
 def status_of(pid, tid):
+    """While a thread waits for signals, the kernel shows a mask without them; here it counts with them, so that one
+    about to wait, or stopped as it waited, is the same."""
+    waited = awaited(pid, tid)
     text = read(f"/proc/{pid}/task/{tid}/status")
+    waited |= awaited(pid, tid)
     out = {k: m.group(1).strip() for k in KEPT if (m := re.search(rf"^{k}:(.*)$", text, re.M))}
+    if "SigBlk" in out:
+        out["SigBlk"] = f"{int(out['SigBlk'], 16) | waited:016x}"
     out["stands still"] = "T" if state(pid, tid) in ("T", "t") else ""
     return out
 
