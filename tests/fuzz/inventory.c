@@ -29,8 +29,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	put_file(dir, CKPT_FILE_INVENTORY, buf, len);
 	put_file(dir, CKPT_FILE_RECORDS, "", 0);
 	put_file(dir, CKPT_FILE_PAGES, "", 0);
-	if (!image_read_inventory(&img, dir, &err))
-		(void)image_is_packed(img.inv);
+	if (!image_read_inventory(&img, dir, &err)) {
+		struct page_file pages;
+
+		(void)!page_file_open(&pages, img.dir_fd, img.inv, len << (data[0] >> 1));
+		page_file_close(&pages);
+	}
 	image_free(&img);
 	if (image_read(&img, dir, &err))
 		image_free(&img);

@@ -34,7 +34,7 @@ int restore_begin(struct restore_ctx *r, const struct ckpt_restore_opts *opts, s
 	r->opts = opts;
 	r->ui = ui;
 	r->img = calloc(1, sizeof(*r->img));
-	r->img->dir_fd = r->img->pages_fd = -1;
+	r->img->dir_fd = -1;
 	return 0;
 }
 

@@ -26,7 +26,7 @@ static void write_all(enum way way)
 	unsigned char *back = malloc(BYTES);
 	struct aio q;
 
-	assert_int_equal(aio_open(&q, fd, BYTES), 0);
+	assert_int_equal(aio_open(&q, BYTES), 0);
 	if (way != FIXED)
 		q.fixed = false;
 	if (way == PLAIN && q.uring) {
@@ -41,9 +41,9 @@ static void write_all(enum way way)
 
 		assert_true(nr >= 0);
 		memset(buf, (int)(off / BYTES + 1), BYTES);
-		assert_int_equal(aio_write(&q, nr, buf, 4096, off), 0);
-		assert_int_equal(aio_write(&q, nr, buf + 8192, 4096, off + 8192), 0);
-		assert_int_equal(aio_write(&q, nr, buf + BYTES - 100, 100, off + BYTES - 100), 0);
+		assert_int_equal(aio_write(&q, fd, nr, buf, 4096, off), 0);
+		assert_int_equal(aio_write(&q, fd, nr, buf + 8192, 4096, off + 8192), 0);
+		assert_int_equal(aio_write(&q, fd, nr, buf + BYTES - 100, 100, off + BYTES - 100), 0);
 		assert_int_equal(aio_submit(&q), 0);
 	}
 	assert_int_equal(aio_flush(&q), 0);
@@ -87,10 +87,10 @@ static void a_failed_write_is_reported(void **state)
 	int nr;
 
 	(void)state;
-	assert_int_equal(aio_open(&q, fd, BYTES), 0);
+	assert_int_equal(aio_open(&q, BYTES), 0);
 	nr = aio_buffer(&q, &buf);
 	assert_true(nr >= 0);
-	(void)aio_write(&q, nr, buf, 4096, 0);
+	(void)aio_write(&q, fd, nr, buf, 4096, 0);
 	assert_int_equal(aio_flush(&q), -ENOSPC);
 	assert_int_equal(aio_buffer(&q, &buf), -ENOSPC);
 	aio_close(&q);

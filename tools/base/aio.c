@@ -25,13 +25,12 @@ static int buffers_make(struct aio *q, size_t bytes, unsigned int n, struct iove
 	return 0;
 }
 
-int aio_open(struct aio *q, int fd, size_t bytes)
+int aio_open(struct aio *q, size_t bytes)
 {
 	struct iovec iov[AIO_DEPTH];
 	int rc;
 
 	memset(q, 0, sizeof(*q));
-	q->fd = fd;
 	rc = buffers_make(q, bytes, AIO_DEPTH, iov);
 	if (rc)
 		return rc;
@@ -40,12 +39,11 @@ int aio_open(struct aio *q, int fd, size_t bytes)
 	return 0;
 }
 
-int aio_open_plain(struct aio *q, int fd, size_t bytes)
+int aio_open_plain(struct aio *q, size_t bytes)
 {
 	struct iovec iov;
 
 	memset(q, 0, sizeof(*q));
-	q->fd = fd;
 	return buffers_make(q, bytes, 1, &iov);
 }
 
@@ -66,7 +64,7 @@ static void reap(struct aio *q, struct io_uring_cqe *cqe)
 	if (res == -EINTR || res == -EAGAIN)
 		res = 0;
 	if (res >= 0 && (uint32_t)res < op->len)
-		res = io_pwrite_full(q->fd, op->data + res, op->len - (uint32_t)res,
+		res = io_pwrite_full(op->fd, op->data + res, op->len - (uint32_t)res,
 				     op->off + (uint64_t)res);
 	if (res < 0)
 		fail(q, res);
@@ -138,7 +136,7 @@ static struct aio_op *free_op(struct aio *q)
 	}
 }
 
-int aio_write(struct aio *q, int buf, unsigned char *data, size_t len, uint64_t off)
+int aio_write(struct aio *q, int fd, int buf, unsigned char *data, size_t len, uint64_t off)
 {
 	struct io_uring_sqe *sqe;
 	struct aio_op *op;
@@ -146,19 +144,19 @@ int aio_write(struct aio *q, int buf, unsigned char *data, size_t len, uint64_t 
 	if (q->rc)
 		return q->rc;
 	if (!q->uring) {
-		q->rc = io_pwrite_full(q->fd, data, len, off);
+		q->rc = io_pwrite_full(fd, data, len, off);
 		return q->rc;
 	}
 	op = free_op(q);
 	if (!op)
 		return q->rc;
-	*op = (struct aio_op) { (uint32_t)len, (uint32_t)buf, off, data, true };
+	*op = (struct aio_op) { fd, (uint32_t)len, (uint32_t)buf, off, data, true };
 	/* As many entries as operations: there is always one. */
 	sqe = io_uring_get_sqe(&q->ring);
 	if (q->fixed)
-		io_uring_prep_write_fixed(sqe, q->fd, data, (unsigned int)len, off, buf);
+		io_uring_prep_write_fixed(sqe, fd, data, (unsigned int)len, off, buf);
 	else
-		io_uring_prep_write(sqe, q->fd, data, (unsigned int)len, off);
+		io_uring_prep_write(sqe, fd, data, (unsigned int)len, off);
 	io_uring_sqe_set_data(sqe, op);
 	q->buf[buf].writes++;
 	q->queued++;

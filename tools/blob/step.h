@@ -63,7 +63,7 @@ struct ckpt_step {
 _Static_assert(sizeof(struct ckpt_step) == 80, "step layout");
 
 /* Memory to be read from files by any number of threads that share it. The upper 16 bits of off
- * are an index into fds: the page files of a chain (CKPT_RUN_SOURCE_SHIFT). */
+ * are an index into fds: the files of all page files of a chain. */
 struct ckpt_fill_part {
 	uint64_t addr, len, off;
 };

@@ -233,7 +233,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 {
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
-	struct image a = { .dir_fd = -1, .pages_fd = -1 }, b = { .dir_fd = -1, .pages_fd = -1 };
+	struct image a = { .dir_fd = -1 }, b = { .dir_fd = -1 };
 	struct report r = { .c = &c, .a = &a, .b = &b };
 	int rc, threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
 

@@ -262,7 +262,7 @@ static int run_verify(const struct cmd *cmd, int argc, char **argv)
 		cmd_print_json(o);
 	} else if (!rc && !c.quiet) {
 		printf("%s is whole: %zu task%s, %s of pages\n", dir, img.tasks.n,
-		       img.tasks.n == 1 ? "" : "s", cmd_human(img.pages_bytes, size));
+		       img.tasks.n == 1 ? "" : "s", cmd_human(img.pages.bytes, size));
 	}
 	image_free(&img);
 	return rc ? cmd_fail(&c, &err) : 0;

@@ -236,7 +236,7 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	raise_nofile();
 	ckpt__inventory__init(&d->inv);
 	ckpt__stats__init(&d->stats);
-	d->writer.dir_fd = d->writer.pages_fd = d->writer.records_fd = -1;
+	image_writer_init(&d->writer);
 	d->target.ui = ui;
 	d->iters = opts->series ? opts->series->iters : DUMP_ITERS_NONE;
 	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &d->boot_id) < 0)
@@ -316,6 +316,7 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 	d.stats.check_us = io_now_us() - begin;
 	if (!rc)
 		rc = image_create(&d.writer, opts->dir, ui, err);
+	image_stripe(&d.writer, opts->threads);
 	image_pack(&d.writer, opts->compress);
 	if (!rc)
 		rc = ckpt_fault_fail("dump.created", E_IMAGE_DIR, err);

@@ -65,7 +65,8 @@ static int path_of(const struct series *s, const char *name, char *ret, struct c
 static void remove_dir(const struct series *s, const char *name)
 {
 	static const char *const files[] = { CKPT_FILE_INVENTORY, CKPT_FILE_INVENTORY ".tmp",
-					     CKPT_FILE_RECORDS, CKPT_FILE_PAGES };
+					     CKPT_FILE_RECORDS };
+	char file[PAGE_FILE_NAME_BYTES];
 	auto_fd fd = openat(s->dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0)
@@ -73,6 +74,8 @@ static void remove_dir(const struct series *s, const char *name)
 	/* Without its inventory it is no checkpoint any more, whatever happens next. */
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		(void)unlinkat(fd, files[i], 0);
+	for (uint32_t i = 0; i < CKPT_STRIPES_MAX; i++)
+		(void)unlinkat(fd, page_file_name(i, file), 0);
 	(void)unlinkat(s->dir_fd, name, AT_REMOVEDIR);
 }
 

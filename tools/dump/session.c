@@ -321,7 +321,7 @@ int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err)
 	if (!s)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	s->sock = -1;
-	s->parent.dir_fd = s->parent.pages_fd = -1;
+	s->parent.dir_fd = -1;
 	d->session = s;
 	rc = session_open(d, s, err);
 	if (rc)

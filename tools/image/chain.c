@@ -36,12 +36,10 @@ static int open_ancestor(struct image *img, const Ckpt__Ancestor *a, struct ckpt
 
 	if (!s)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	s->pages_fd = -1;
 	if (a->content_id.len != sizeof(s->id) || !a->path || !a->path[0])
 		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
 				 "the checkpoint in %s is damaged: a nameless ancestor", img->path);
 	memcpy(s->id, a->content_id.data, sizeof(s->id));
-	s->pages_bytes = a->pages_bytes;
 	if (a->path[0] == '/')
 		s->path = strdup(a->path);
 	else if (asprintf(&s->path, "%s/%s", img->path, a->path) < 0)
@@ -56,8 +54,7 @@ static int open_ancestor(struct image *img, const Ckpt__Ancestor *a, struct ckpt
 	else if (other.inv->content_id.len != sizeof(s->id) ||
 		 memcmp(other.inv->content_id.data, s->id, sizeof(s->id)) != 0)
 		rc = missing(img, s->path, err, "is another checkpoint now");
-	if (!rc && image_open_page_file(other.dir_fd, s->pages_bytes, image_is_packed(other.inv),
-					&s->pages_fd, &s->pack))
+	if (!rc && page_file_open(&s->pages, other.dir_fd, other.inv, a->pages_bytes))
 		bad = true;
 	image_free(&other);
 	if (bad)
@@ -73,9 +70,7 @@ int image_open_chain(struct image *img, struct ckpt_err *err)
 
 	if (!own || !(own->path = strdup(img->path)))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	own->pages_fd = img->pages_fd;
-	own->pages_bytes = img->pages_bytes;
-	own->pack = img->pack;
+	own->pages = img->pages;
 	if (img->inv->content_id.len == sizeof(own->id))
 		memcpy(own->id, img->inv->content_id.data, sizeof(own->id));
 	if (n > CKPT_CHAIN_MAX)
@@ -283,7 +278,7 @@ int chain_put(struct image_writer *w, const struct image *parent, struct run_lis
 		ckpt__ancestor__init(&a[i]);
 		a[i].content_id = (ProtobufCBinaryData) { sizeof(s->id), s->id };
 		a[i].path = image_relative_path(w->path, s->path);
-		a[i].pages_bytes = s->pages_bytes;
+		a[i].pages_bytes = s->pages.bytes;
 		if (!a[i].path)
 			rc = ckpt_fail_errno(err, E_PARENT, -errno, "cannot name %s", s->path);
 		p[chain.n_ancestors++] = &a[i];

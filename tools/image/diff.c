@@ -75,8 +75,8 @@ static int side_read(struct side *s, const struct ckpt_page_run *r, uint64_t add
 		memset(s->buf, 0, bytes);
 		return 0;
 	}
-	return io_pread_full(s->img->sources.v[ckpt_run_source(off)].pages_fd, s->buf, bytes,
-			     ckpt_run_off(off));
+	return page_file_read(&s->img->sources.v[ckpt_run_source(off)].pages, s->buf, bytes,
+			      ckpt_run_off(off));
 }
 
 static bool same_place(const struct side *a, const struct ckpt_page_run *x, const struct side *b,

@@ -3,7 +3,8 @@
  * The files of a checkpoint directory. docs/image-format.md is the reference.
  *
  *   records    magic, then frames: { type, len, xxh3 } payload, padded to 8
- *   pages      raw pages, in the order of the page maps; holes are zero pages
+ *   pages      raw pages, in the order of the page maps; holes are zero pages;
+ *              striped over pages, pages.1, … when there are many
  *   inventory  one frame, written last and renamed into place
  */
 #ifndef CKPT_IMAGE_FORMAT_H
@@ -21,6 +22,8 @@
 
 /* Inventory.required: the page file is packed (image/pack.h). */
 #define IMAGE_FEATURE_PACKED "packed"
+/* The page file is striped over Inventory.stripes files (image/pagefile.h). */
+#define IMAGE_FEATURE_STRIPED "striped"
 
 enum ckpt_record {
 	CKPT_REC_INVENTORY = 1,
@@ -83,5 +86,7 @@ static inline uint64_t ckpt_run_at(uint32_t source, uint64_t off)
 
 #define CKPT_PAGE 4096u
 #define CKPT_PAGE_SUM_BYTES (256u << 10)
+#define CKPT_STRIPE_BYTES (16u << 20)
+#define CKPT_STRIPES_MAX 8u
 
 #endif

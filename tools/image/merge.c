@@ -25,7 +25,28 @@ static int put_list(struct image_writer *w, enum ckpt_record type, void *list_pt
 	return rc;
 }
 
-/* Every run of data becomes a segment, in the order of the maps. */
+/* The segments of a run: one for each file of the page file that it goes through. */
+static int list_run(const struct image *img, const struct ckpt_page_run *r, struct page_segs *ret)
+{
+	const struct page_file *p = &img->sources.v[ckpt_run_source(r->off)].pages;
+
+	for (uint32_t at = 0; at < r->npages;) {
+		struct page_place from =
+			page_place(p->stripes, ckpt_run_off(r->off) + (uint64_t)at * CKPT_PAGE);
+		struct page_seg *s = vec_push(ret);
+		uint64_t room = from.room / CKPT_PAGE;
+
+		if (!s)
+			return -ENOMEM;
+		s->fd = p->fd[from.file];
+		s->addr = from.off;
+		s->npages = r->npages - at < room ? r->npages - at : (uint32_t)room;
+		at += s->npages;
+	}
+	return 0;
+}
+
+/* Every run of data becomes segments that follow each other, in the order of the maps. */
 static int list_segs(const struct image *img, struct page_segs *ret)
 {
 	for (size_t i = 0; i < img->maps.n; i++) {
@@ -33,15 +54,8 @@ static int list_segs(const struct image *img, struct page_segs *ret)
 		size_t n = img->maps.v[i]->runs.len / sizeof(*r);
 
 		for (size_t k = 0; k < n; k++) {
-			struct page_seg *s = r[k].kind == CKPT_RUN_DATA ? vec_push(ret) : NULL;
-
-			if (r[k].kind != CKPT_RUN_DATA)
-				continue;
-			if (!s)
+			if (r[k].kind == CKPT_RUN_DATA && list_run(img, &r[k], ret))
 				return -ENOMEM;
-			s->fd = img->sources.v[ckpt_run_source(r[k].off)].pages_fd;
-			s->addr = ckpt_run_off(r[k].off);
-			s->npages = r[k].npages;
 		}
 	}
 	return 0;
@@ -64,7 +78,9 @@ static int put_maps(struct image_writer *w, const struct image *img, const struc
 			struct ckpt_page_run run = r[k];
 
 			if (run.kind == CKPT_RUN_DATA)
-				run.off = segs->v[seg++].off;
+				run.off = segs->v[seg].off;
+			for (uint32_t n = 0; run.kind == CKPT_RUN_DATA && n < run.npages; seg++)
+				n += segs->v[seg].npages;
 			rc = run_list_add(&l, &run) ? oom(err) : 0;
 		}
 		m.mm = was->mm;
@@ -125,9 +141,11 @@ int image_merge(struct image *img, const char *path, enum pack_how how, int thre
 	inv.n_required = 0;
 	for (size_t i = 0; i < img->inv->n_required; i++)
 		if (strcmp(img->inv->required[i], "chain") != 0 &&
-		    strcmp(img->inv->required[i], IMAGE_FEATURE_PACKED) != 0)
+		    strcmp(img->inv->required[i], IMAGE_FEATURE_PACKED) != 0 &&
+		    strcmp(img->inv->required[i], IMAGE_FEATURE_STRIPED) != 0)
 			required[inv.n_required++] = img->inv->required[i];
 	rc = image_create(&w, path, ui, err);
+	image_stripe(&w, threads);
 	image_pack(&w, how);
 	if (!rc)
 		rc = image_unpack(img, threads, err);

@@ -3,7 +3,9 @@
  * Copying pages into the page file: the output is cut into blocks of
  * CKPT_PAGE_SUM_BYTES, workers take the next block, read its pages, sum them,
  * and write the ones that are not zero. Offsets are known before anything is
- * read, so the workers share nothing but the number of the next block.
+ * read, so the workers share nothing but the number of the next block. Each has
+ * a file of the page file to itself, as long as there are blocks for it: a file
+ * system lets one at a time write to a file.
  */
 #include <errno.h>
 #include <linux/magic.h>
@@ -25,6 +27,7 @@
 #define BLOCK_PAGES (CKPT_PAGE_SUM_BYTES / CKPT_PAGE)
 #define MAX_THREADS 16
 #define FEW_BLOCKS 8
+#define STRIPE_BLOCKS (CKPT_STRIPE_BYTES / CKPT_PAGE_SUM_BYTES)
 
 struct copy {
 	struct image_writer *w;
@@ -35,7 +38,12 @@ struct copy {
 	uint64_t pages, blocks;
 	uint64_t *sums;
 	struct pack_entry *packed; /* of these blocks; NULL: the page file is not packed */
-	atomic_uint_least64_t next, written;
+	/* The blocks that are next in each file of the page file, and their ends: by how many
+	 * blocks of the file are before them. */
+	atomic_uint_least64_t next[CKPT_STRIPES_MAX];
+	uint64_t end[CKPT_STRIPES_MAX];
+	atomic_uint_least64_t written;
+	atomic_uint_least32_t workers; /* that have begun */
 	atomic_int rc;
 	atomic_int bad_seg; /* segment that could not be read, for the message; -1: none */
 };
@@ -120,7 +128,7 @@ static bool ring_pays(const struct image_writer *w, uint64_t blocks)
 {
 	struct statfs fs;
 
-	return blocks > FEW_BLOCKS && !fstatfs(w->pages_fd, &fs) && fs.f_type != TMPFS_MAGIC;
+	return blocks > FEW_BLOCKS && !fstatfs(w->pages_fd[0], &fs) && fs.f_type != TMPFS_MAGIC;
 }
 
 static int out_open(struct out *o, struct image_writer *w, uint64_t blocks)
@@ -130,9 +138,8 @@ static int out_open(struct out *o, struct image_writer *w, uint64_t blocks)
 	o->sink = w->sink;
 	o->how = w->how;
 	if (!o->sink)
-		rc = ring_pays(w, blocks)
-			     ? aio_open(&o->queue, w->pages_fd, CKPT_PAGE_SUM_BYTES)
-			     : aio_open_plain(&o->queue, w->pages_fd, CKPT_PAGE_SUM_BYTES);
+		rc = ring_pays(w, blocks) ? aio_open(&o->queue, CKPT_PAGE_SUM_BYTES)
+					  : aio_open_plain(&o->queue, CKPT_PAGE_SUM_BYTES);
 	if (rc || (!o->sink && o->how == PACK_HOW_NONE))
 		return rc;
 	o->buf = aligned_alloc(CKPT_PAGE, CKPT_PAGE_SUM_BYTES);
@@ -159,10 +166,14 @@ static int out_buffer(struct out *o, unsigned char **ret)
 	return o->nr < 0 ? o->nr : 0;
 }
 
-static int out_put(struct out *o, unsigned char *data, size_t len, uint64_t off)
+/* @len bytes of one block. */
+static int out_put(const struct copy *c, struct out *o, unsigned char *data, size_t len,
+		   uint64_t off)
 {
+	struct page_place at = page_place(c->w->stripes, off);
+
 	return o->sink ? o->sink->pages(o->sink, data, len, off)
-		       : aio_write(&o->queue, o->nr, data, len, off);
+		       : aio_write(&o->queue, c->w->pages_fd[at.file], o->nr, data, len, at.off);
 }
 
 /* Pack block @block of the copy, to the end of the page file. */
@@ -179,7 +190,7 @@ static int out_pack(struct copy *c, struct out *o, uint64_t block, const unsigne
 	if (e->codec == PACK_ZERO)
 		return 0;
 	e->off = atomic_fetch_add(&c->w->packed_bytes, e->len);
-	rc = aio_write(&o->queue, o->nr, to, e->len, e->off);
+	rc = aio_write(&o->queue, c->w->pages_fd[0], o->nr, to, e->len, e->off);
 	return rc ? rc : aio_submit(&o->queue);
 }
 
@@ -201,7 +212,7 @@ static int block_write(struct copy *c, struct out *o, uint64_t first, uint64_t n
 		while (i < n && !page_is_zero(buf + i * CKPT_PAGE))
 			i++;
 		rc = c->packed ? 0
-			       : out_put(o, buf + run * CKPT_PAGE, (i - run) * CKPT_PAGE,
+			       : out_put(c, o, buf + run * CKPT_PAGE, (i - run) * CKPT_PAGE,
 					 c->base + (first + run) * CKPT_PAGE);
 		if (rc)
 			return rc;
@@ -233,19 +244,50 @@ static int block_copy(struct copy *c, struct out *o, uint64_t block)
 	return rc;
 }
 
+/* Where each file's part of this copy begins and ends; the files that it needs are made. */
+static int files_begin(struct copy *c)
+{
+	uint64_t end = c->base + c->blocks * CKPT_PAGE_SUM_BYTES;
+	int rc = 0;
+
+	for (uint32_t f = 0; !rc && f < c->w->stripes; f++) {
+		atomic_init(&c->next[f],
+			    page_place_bytes(c->w->stripes, f, c->base) / CKPT_PAGE_SUM_BYTES);
+		c->end[f] = page_place_bytes(c->w->stripes, f, end) / CKPT_PAGE_SUM_BYTES;
+		if (c->end[f])
+			rc = image_open_stripe(c->w, f);
+	}
+	return rc;
+}
+
+/* Take a block, of file *file as long as it has any. False when none is left. */
+static bool block_take(struct copy *c, uint32_t *file, uint64_t *ret_block)
+{
+	uint32_t n = c->w->stripes;
+
+	for (uint32_t tries = 0; tries < n; tries++, *file = (*file + 1) % n) {
+		uint64_t i = atomic_fetch_add(&c->next[*file], 1);
+
+		if (i >= c->end[*file])
+			continue;
+		if (n > 1) /* stripe by stripe: the others' lie between */
+			i = (i / STRIPE_BLOCKS * n + *file) * STRIPE_BLOCKS + i % STRIPE_BLOCKS;
+		*ret_block = i - c->base / CKPT_PAGE_SUM_BYTES;
+		return true;
+	}
+	return false;
+}
+
 static void *copy_worker(void *arg)
 {
 	struct copy *c = arg;
 	struct out out = { 0 };
 	int rc = out_open(&out, c->w, c->blocks), flushed;
+	uint32_t file = atomic_fetch_add(&c->workers, 1) % c->w->stripes;
+	uint64_t block;
 
-	while (!rc && !atomic_load(&c->rc)) {
-		uint64_t block = atomic_fetch_add(&c->next, 1);
-
-		if (block >= c->blocks)
-			break;
+	while (!rc && !atomic_load(&c->rc) && block_take(c, &file, &block))
 		rc = block_copy(c, &out, block);
-	}
 	flushed = out_close(&out);
 	rc = rc ? rc : flushed;
 	if (rc)
@@ -297,18 +339,20 @@ int image_pages_write(struct image_writer *w, struct page_segs *segs, int thread
 		c.packed = w->packed.v + (w->packed.n - c.blocks);
 	c.seg_of_block = first;
 	c.zero = zero;
+	rc = files_begin(&c);
 
 	if (threads > MAX_THREADS)
 		threads = MAX_THREADS;
 	if ((uint64_t)threads > c.blocks / 4)
 		threads = (int)(c.blocks / 4);
-	for (; started < threads - 1; started++)
+	for (; !rc && started < threads - 1; started++)
 		if (pthread_create(&tid[started], NULL, copy_worker, &c))
 			break;
-	(void)copy_worker(&c);
+	if (!rc)
+		(void)copy_worker(&c);
 	for (int i = 0; i < started; i++)
 		(void)pthread_join(tid[i], NULL);
-	rc = atomic_load(&c.rc);
+	rc = rc ? rc : atomic_load(&c.rc);
 	if (rc && atomic_load(&c.bad_seg) >= 0)
 		return ckpt_fail_errno(err, E_MEMORY, rc, "cannot read memory at %#llx",
 				       (unsigned long long)segs->v[atomic_load(&c.bad_seg)].addr);

@@ -47,7 +47,8 @@ static int frame_next(struct image *img, const unsigned char **p, size_t *left,
 
 static int read_inventory(struct image *img, struct ckpt_err *err)
 {
-	static const char *const known[] = { "chain", IMAGE_FEATURE_PACKED, NULL };
+	static const char *const known[] = { "chain", IMAGE_FEATURE_PACKED, IMAGE_FEATURE_STRIPED,
+					     NULL };
 	auto_fd fd = openat(img->dir_fd, CKPT_FILE_INVENTORY, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	auto_free unsigned char *buf = NULL;
 	const unsigned char *p, *payload;
@@ -220,37 +221,19 @@ static int read_records(struct image *img, struct ckpt_err *err)
 	return rc;
 }
 
-bool image_is_packed(const Ckpt__Inventory *inv)
+static int bad_page_file(struct image *img, uint32_t file, const char *what, struct ckpt_err *err)
 {
-	for (size_t i = 0; i < inv->n_required; i++)
-		if (!strcmp(inv->required[i], IMAGE_FEATURE_PACKED))
-			return true;
-	return false;
-}
+	char name[PAGE_FILE_NAME_BYTES];
 
-int image_open_page_file(int dir_fd, uint64_t bytes, bool packed, int *ret_fd,
-			 struct pack_index *ret)
-{
-	auto_fd fd = openat(dir_fd, CKPT_FILE_PAGES, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	struct stat st;
-	int rc = 0;
-
-	if (fd < 0 || fstat(fd, &st))
-		return -errno;
-	if (packed)
-		rc = pack_get_index(fd, (uint64_t)st.st_size,
-				    (bytes + CKPT_PAGE_SUM_BYTES - 1) / CKPT_PAGE_SUM_BYTES, ret);
-	else if ((uint64_t)st.st_size != bytes)
-		rc = -EBADMSG;
-	if (!rc)
-		*ret_fd = take_fd(&fd);
-	return rc;
+	return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+			 "the checkpoint in %s is damaged: its file \"%s\" %s", img->path,
+			 page_file_name(file, name), what);
 }
 
 static int open_pages(struct image *img, struct ckpt_err *err)
 {
+	char name[PAGE_FILE_NAME_BYTES];
 	const Ckpt__FileDigest *want = find_file(img, CKPT_FILE_PAGES);
-	bool packed = image_is_packed(img->inv);
 	XXH128_canonical_t sum;
 	int rc;
 
@@ -258,16 +241,18 @@ static int open_pages(struct image *img, struct ckpt_err *err)
 		return corrupt(img, err, "the inventory names no page file");
 	if (want->bytes > INT64_MAX)
 		return corrupt(img, err, "its page file has an impossible size");
-	rc = image_open_page_file(img->dir_fd, want->bytes, packed, &img->pages_fd, &img->pack);
+	rc = page_file_open(&img->pages, img->dir_fd, img->inv, want->bytes);
 	if (rc == -ENOENT)
-		return corrupt(img, err, "its file \"pages\" is missing");
+		return bad_page_file(img, img->pages.n, "is missing", err);
+	if (rc == -EBADMSG && !img->pages.n)
+		return corrupt(img, err, "its pages are striped in an impossible way");
 	if (rc == -EBADMSG)
-		return corrupt(img, err,
-			       packed ? "its file \"pages\" has no whole index"
-				      : "its file \"pages\" has another size");
+		return bad_page_file(img, img->pages.n - 1,
+				     img->pages.packed ? "has no whole index" : "has another size",
+				     err);
 	if (rc)
-		return ckpt_fail_errno(err, E_IMAGE_MISSING, rc, "cannot read %s/pages", img->path);
-	img->pages_bytes = want->bytes;
+		return ckpt_fail_errno(err, E_IMAGE_MISSING, rc, "cannot read %s/%s", img->path,
+				       page_file_name(img->pages.n, name));
 	XXH128_canonicalFromHash(&sum,
 				 XXH3_128bits(img->sums.v, img->sums.n * sizeof(*img->sums.v)));
 	if (memcmp(sum.digest, want->digest.data, 16) != 0 ||
@@ -345,14 +330,14 @@ static int check_runs(struct image *img, Ckpt__PageMap *m, struct ckpt_err *err)
 		    r[i].vaddr + bytes < r[i].vaddr)
 			return corrupt(img, err, "page runs overlap");
 		last = r[i].vaddr + bytes;
-		if (r[i].kind == CKPT_RUN_DATA && !run_in_file(r[i].off, bytes, img->pages_bytes))
+		if (r[i].kind == CKPT_RUN_DATA && !run_in_file(r[i].off, bytes, img->pages.bytes))
 			return corrupt(img, err, "a page run lies outside the page file");
 		if (r[i].kind == CKPT_RUN_PARENT && !img->kept) {
 			uint32_t source = ckpt_run_source(r[i].off);
 
 			if (!source || source >= img->sources.n ||
 			    !run_in_file(ckpt_run_off(r[i].off), bytes,
-					 img->sources.v[source].pages_bytes))
+					 img->sources.v[source].pages.bytes))
 				return corrupt(img, err, "a page run lies outside its ancestor");
 			r[i].kind = CKPT_RUN_DATA;
 		}
@@ -441,7 +426,7 @@ struct image_maps image_maps_of_object(const struct image *img, uint32_t id)
 int image_read_inventory(struct image *img, const char *path, struct ckpt_err *err)
 {
 	memset(img, 0, sizeof(*img));
-	img->dir_fd = img->pages_fd = -1;
+	img->dir_fd = -1;
 	img->path = strdup(path);
 	if (!img->path)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
@@ -513,16 +498,14 @@ void image_free(struct image *img)
 	free_list(&img->hashes);
 	vec_free(&img->sums);
 	for (size_t i = 0; i < img->sources.n; i++) {
-		if (i && img->sources.v[i].pages_fd >= 0)
-			(void)close(img->sources.v[i].pages_fd);
 		if (i)
-			free(img->sources.v[i].pack.v);
+			page_file_close(&img->sources.v[i].pages);
 		free(img->sources.v[i].path);
 	}
 	vec_free(&img->sources);
 	if (img->chain)
 		ckpt__chain__free_unpacked(img->chain, NULL);
-	free(img->pack.v);
+	page_file_close(&img->pages);
 	free(img->by_pid);
 	free(img->child);
 	free(img->child_at);
@@ -530,11 +513,9 @@ void image_free(struct image *img)
 	free(img->owner_first);
 	if (img->dir_fd >= 0)
 		(void)close(img->dir_fd);
-	if (img->pages_fd >= 0)
-		(void)close(img->pages_fd);
 	free(img->path);
 	memset(img, 0, sizeof(*img));
-	img->dir_fd = img->pages_fd = -1;
+	img->dir_fd = -1;
 }
 
 Ckpt__Task *image_task(const struct image *img, int pid, size_t *ret_index)
@@ -606,14 +587,14 @@ static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *er
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < img->sums.n; i++) {
 		uint64_t off = (uint64_t)i * CKPT_PAGE_SUM_BYTES;
-		uint64_t len = img->pages_bytes - off;
+		uint64_t len = img->pages.bytes - off;
 		int rc;
 
 		if (len > CKPT_PAGE_SUM_BYTES)
 			len = CKPT_PAGE_SUM_BYTES;
-		rc = img->pack.v ? pack_read_block(img->pages_fd, &img->pack.v[i], buf,
-						   buf + CKPT_PAGE_SUM_BYTES)
-				 : io_pread_full(img->pages_fd, buf, len, off);
+		rc = img->pages.pack.v ? pack_read_block(img->pages.fd[0], &img->pages.pack.v[i],
+							 buf, buf + CKPT_PAGE_SUM_BYTES)
+				       : page_file_read(&img->pages, buf, len, off);
 		if (rc && rc != -EBADMSG)
 			return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc,
 					       "cannot read %s/pages at %llu", img->path,
@@ -624,7 +605,7 @@ static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *er
 				"the checkpoint in %s is damaged: pages, bytes %llu to %llu",
 				img->path, (unsigned long long)off,
 				(unsigned long long)(off + len - 1));
-		ui_progress(ui, "verify", off + len, img->pages_bytes);
+		ui_progress(ui, "verify", off + len, img->pages.bytes);
 	}
 	return 0;
 }
@@ -649,7 +630,7 @@ int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *e
 /* The blocks of page file @source that some run reads, one bit each. The caller frees it. */
 static unsigned char *blocks_read(const struct image *img, size_t source)
 {
-	size_t n = img->sources.v[source].pack.n;
+	size_t n = img->sources.v[source].pages.pack.n;
 	unsigned char *want = calloc(n / 8 + 1, 1);
 
 	for (size_t i = 0; want && i < img->maps.n; i++) {
@@ -678,21 +659,17 @@ static int unpack_source(struct image *img, size_t source, int threads, struct c
 
 	if (!want)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	fd = pack_unpack(s->pages_fd, &s->pack, want, s->pages_bytes, img->dir_fd, threads, &bad);
+	fd = pack_unpack(s->pages.fd[0], &s->pages.pack, want, s->pages.bytes, img->dir_fd, threads,
+			 &bad);
 	if (fd == -EBADMSG)
 		return ckpt_fail(err, E_IMAGE_CORRUPT, fd,
 				 "the checkpoint in %s is damaged: pages, block %zu", s->path, bad);
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_IMAGE_MISSING, fd, "cannot unpack the pages of %s",
 				       s->path);
-	(void)close(s->pages_fd);
-	free(s->pack.v);
-	s->pages_fd = fd;
-	s->pack = (struct pack_index) { 0 };
-	if (!source) {
-		img->pages_fd = fd;
-		img->pack = s->pack;
-	}
+	page_file_replace(&s->pages, fd);
+	if (!source)
+		img->pages = s->pages;
 	return 0;
 }
 
@@ -701,7 +678,7 @@ int image_unpack(struct image *img, int threads, struct ckpt_err *err)
 	int rc = 0;
 
 	for (size_t i = 0; !rc && i < img->sources.n; i++)
-		if (img->sources.v[i].pack.v)
+		if (img->sources.v[i].pages.pack.v)
 			rc = unpack_source(img, i, threads, err);
 	return rc;
 }

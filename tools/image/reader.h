@@ -15,7 +15,7 @@
 #include "base/ui.h"
 #include "core.pb-c.h"
 #include "image/format.h"
-#include "image/pack.h"
+#include "image/pagefile.h"
 
 /* Page maps of one address space or object, in the order of the image. */
 struct image_maps {
@@ -26,15 +26,13 @@ struct image_maps {
 /* A checkpoint whose page file holds pages of this one. */
 struct image_source {
 	char *path;
-	int pages_fd; /* of number 0: the image's own, borrowed */
-	uint64_t pages_bytes;
-	struct pack_index pack; /* of number 0: the image's own, borrowed */
+	struct page_file pages; /* of number 0: the image's own, borrowed */
 	unsigned char id[16];
 };
 
 struct image {
 	char *path;
-	int dir_fd, pages_fd;
+	int dir_fd;
 	Ckpt__Inventory *inv;
 	struct {
 		Ckpt__Task **v;
@@ -71,13 +69,12 @@ struct image {
 		struct image_source *v; /* by ckpt_run_source(): 0 is this image itself */
 		size_t n, cap;
 	} sources;
-	Ckpt__Chain *chain;     /* NULL: not an increment */
-	bool kept;              /* the reader keeps what CKPT_RUN_PARENT stands for */
-	uint32_t *by_pid;       /* indexes of tasks, ascending by pid */
-	uint32_t *child;        /* indexes of tasks, grouped by parent in image order */
-	uint32_t *child_at;     /* first entry in child for each task; one more at the end */
-	uint64_t pages_bytes;   /* of the page file, before it was packed */
-	struct pack_index pack; /* of the page file; v NULL: it is not packed */
+	Ckpt__Chain *chain; /* NULL: not an increment */
+	bool kept;          /* the reader keeps what CKPT_RUN_PARENT stands for */
+	uint32_t *by_pid;   /* indexes of tasks, ascending by pid */
+	uint32_t *child;    /* indexes of tasks, grouped by parent in image order */
+	uint32_t *child_at; /* first entry in child for each task; one more at the end */
+	struct page_file pages;
 };
 
 /*
@@ -94,14 +91,9 @@ int image_read(struct image *img, const char *path, struct ckpt_err *err) __must
 int image_read_kept(struct image *img, const char *path, struct ckpt_err *err) __must_check;
 /*
  * Make the page files readable at the offsets that runs name: packed ones are unpacked, as far as
- * runs need them. To be called before anything is read from pages_fd. E_IMAGE_CORRUPT, E_NOMEM.
+ * runs need them. To be called before anything is read from them. E_IMAGE_CORRUPT, E_NOMEM.
  */
 int image_unpack(struct image *img, int threads, struct ckpt_err *err) __must_check;
-/* Open the page file in @dir_fd that holds @bytes (before packing), packed or not. 0, -errno;
- * -EBADMSG when it is another or damaged. */
-int image_open_page_file(int dir_fd, uint64_t bytes, bool packed, int *ret_fd,
-			 struct pack_index *ret) __must_check;
-bool image_is_packed(const Ckpt__Inventory *inv);
 void image_free(struct image *img);
 /* Compare every block of the page file, and of those of the chain, with its sum. E_IMAGE_CORRUPT
  * names the block. */

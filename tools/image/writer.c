@@ -17,7 +17,7 @@
 #define INVENTORY_TMP CKPT_FILE_INVENTORY ".tmp"
 #define FLUSH_AT (4u << 20)
 
-static const char *const image_files[] = { CKPT_FILE_RECORDS, CKPT_FILE_PAGES, INVENTORY_TMP };
+static const char *const image_files[] = { CKPT_FILE_RECORDS, INVENTORY_TMP };
 
 static int fail_write(struct image_writer *w, struct ckpt_err *err, int rc, const char *name)
 {
@@ -39,11 +39,30 @@ static int dir_is_empty(int dir_fd)
 	return 1;
 }
 
+void image_writer_init(struct image_writer *w)
+{
+	memset(w, 0, sizeof(*w));
+	w->dir_fd = w->records_fd = -1;
+	for (uint32_t i = 0; i < CKPT_STRIPES_MAX; i++)
+		w->pages_fd[i] = -1;
+	w->stripes = 1;
+}
+
+int image_open_stripe(struct image_writer *w, uint32_t file)
+{
+	char name[PAGE_FILE_NAME_BYTES];
+
+	if (w->sink || w->pages_fd[file] >= 0)
+		return 0;
+	w->pages_fd[file] = openat(w->dir_fd, page_file_name(file, name),
+				   O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	return w->pages_fd[file] < 0 ? -errno : 0;
+}
+
 static int writer_init(struct image_writer *w, const char *path, struct ckpt_ui *ui,
 		       struct ckpt_err *err)
 {
-	memset(w, 0, sizeof(*w));
-	w->dir_fd = w->pages_fd = w->records_fd = -1;
+	image_writer_init(w);
 	w->ui = ui;
 	w->path = strdup(path);
 	w->sum_state = XXH3_createState();
@@ -104,9 +123,7 @@ int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui, s
 	}
 	w->records_fd =
 		openat(w->dir_fd, CKPT_FILE_RECORDS, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	w->pages_fd =
-		openat(w->dir_fd, CKPT_FILE_PAGES, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (w->records_fd < 0 || w->pages_fd < 0)
+	if (w->records_fd < 0 || image_open_stripe(w, 0))
 		return dir_fail(err, "cannot create files in", path);
 	return 0;
 }
@@ -229,9 +246,18 @@ static int write_inventory(struct image_writer *w, Ckpt__Inventory *inv, struct 
 	return rc ? fail_write(w, err, rc, CKPT_FILE_INVENTORY) : 0;
 }
 
+void image_stripe(struct image_writer *w, int threads)
+{
+	if (w->sink || w->how != PACK_HOW_NONE || threads < 2)
+		return;
+	w->stripes = threads < (int)CKPT_STRIPES_MAX ? (uint32_t)threads : CKPT_STRIPES_MAX;
+}
+
 void image_pack(struct image_writer *w, enum pack_how how)
 {
 	w->how = how;
+	if (how != PACK_HOW_NONE)
+		w->stripes = 1;
 }
 
 /* The end of the page file. 0 or -errno. */
@@ -240,26 +266,42 @@ static int end_pages(struct image_writer *w)
 	if (w->sink)
 		return 0;
 	if (w->how != PACK_HOW_NONE)
-		return pack_put_index(w->pages_fd, w->packed.v, w->packed.n,
+		return pack_put_index(w->pages_fd[0], w->packed.v, w->packed.n,
 				      atomic_load(&w->packed_bytes));
-	return ftruncate(w->pages_fd, (off_t)w->pages_bytes) ? -errno : 0;
+	for (uint32_t i = 0; i < w->stripes; i++)
+		if (w->pages_fd[i] >= 0 &&
+		    ftruncate(w->pages_fd[i],
+			      (off_t)page_place_bytes(w->stripes, i, w->pages_bytes)))
+			return -errno;
+	return 0;
 }
 
-/* With the inventory as @w makes it: a reader has to know that the page file is packed. */
+/* What a reader has to know of the page file; NULL: nothing. */
+static const char *pages_feature(const struct image_writer *w)
+{
+	if (w->how != PACK_HOW_NONE)
+		return IMAGE_FEATURE_PACKED;
+	/* The second file is made with the second stripe: before, there is nothing to know. */
+	return w->pages_fd[1] >= 0 ? IMAGE_FEATURE_STRIPED : NULL;
+}
+
+/* With the inventory as @w makes it. */
 static int put_inventory(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *err)
 {
 	auto_free char **required = calloc(inv->n_required + 1, sizeof(*required));
+	const char *feature = pages_feature(w);
 	char **was = inv->required;
 	size_t n = inv->n_required;
 	int rc;
 
-	if (w->how == PACK_HOW_NONE)
+	inv->stripes = w->pages_fd[1] >= 0 ? w->stripes : 0;
+	if (!feature)
 		return write_inventory(w, inv, err);
 	if (!required)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < n; i++)
 		required[i] = was[i];
-	required[n] = (char *)IMAGE_FEATURE_PACKED;
+	required[n] = (char *)feature;
 	inv->required = required;
 	inv->n_required = n + 1;
 	rc = write_inventory(w, inv, err);
@@ -303,8 +345,11 @@ int image_commit(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *
 	rc = end_pages(w);
 	if (!rc)
 		rc = ckpt_fault("image.fsync");
-	if (!rc && !w->sink && (fdatasync(w->records_fd) || fdatasync(w->pages_fd)))
+	if (!rc && !w->sink && fdatasync(w->records_fd))
 		rc = -errno;
+	for (uint32_t i = 0; !rc && i < w->stripes; i++)
+		if (w->pages_fd[i] >= 0 && fdatasync(w->pages_fd[i]))
+			rc = -errno;
 	rc = rc ? fail_write(w, err, rc, CKPT_FILE_PAGES) : put_inventory(w, inv, err);
 	/* These live on our stack. */
 	inv->n_files = 0;
@@ -319,22 +364,27 @@ int image_commit(struct image_writer *w, Ckpt__Inventory *inv, struct ckpt_err *
 
 void image_abort(struct image_writer *w)
 {
+	char name[PAGE_FILE_NAME_BYTES];
+
 	if (w->dir_fd >= 0) {
 		for (size_t i = 0; i < ARRAY_SIZE(image_files); i++)
 			(void)unlinkat(w->dir_fd, image_files[i], 0);
+		for (uint32_t i = 0; i < CKPT_STRIPES_MAX; i++)
+			if (w->pages_fd[i] >= 0)
+				(void)unlinkat(w->dir_fd, page_file_name(i, name), 0);
 		(void)close(w->dir_fd);
 		if (w->made_dir)
 			(void)rmdir(w->path);
 	}
 	if (w->records_fd >= 0)
 		(void)close(w->records_fd);
-	if (w->pages_fd >= 0)
-		(void)close(w->pages_fd);
+	for (uint32_t i = 0; i < CKPT_STRIPES_MAX; i++)
+		if (w->pages_fd[i] >= 0)
+			(void)close(w->pages_fd[i]);
 	XXH3_freeState(w->sum_state);
 	vec_free(&w->sums);
 	vec_free(&w->packed);
 	free(w->buf);
 	free(w->path);
-	memset(w, 0, sizeof(*w));
-	w->dir_fd = w->pages_fd = w->records_fd = -1;
+	image_writer_init(w);
 }

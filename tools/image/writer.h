@@ -14,6 +14,7 @@
 #include "core.pb-c.h"
 #include "image/format.h"
 #include "image/pack.h"
+#include "image/pagefile.h"
 
 /* Where the files of a checkpoint go when not into a directory: a stream to a peer. */
 struct image_sink {
@@ -31,7 +32,8 @@ struct image_writer {
 	struct image_sink *sink; /* NULL: a directory */
 	char *path;
 	int dir_fd;
-	int pages_fd;
+	int pages_fd[CKPT_STRIPES_MAX]; /* files of the page file; -1: not needed so far */
+	uint32_t stripes;               /* how many take turns */
 	int records_fd;
 	bool made_dir;      /* abort removes it again */
 	unsigned char *buf; /* records not yet written */
@@ -54,12 +56,17 @@ struct image_writer {
 	struct ckpt_ui *ui;
 };
 
+/* Before anything else: a writer that image_abort() may be told to end. */
+void image_writer_init(struct image_writer *w);
 /* Create or take over the empty directory @path. E_IMAGE_DIR, E_IMAGE_WRITE. */
 int image_create(struct image_writer *w, const char *path, struct ckpt_ui *ui,
 		 struct ckpt_err *err) __must_check;
 /* Write to @sink, which the caller keeps until the writer is done. */
 int image_create_stream(struct image_writer *w, struct image_sink *sink, struct ckpt_ui *ui,
 			struct ckpt_err *err) __must_check;
+/* Stripe the page file over as many files as @threads write it, from now on: before any page is
+ * written. Of no effect on a stream, and undone by image_pack(). */
+void image_stripe(struct image_writer *w, int threads);
 /* Pack the page file, from now on: before any page is written, and not of a stream. */
 void image_pack(struct image_writer *w, enum pack_how how);
 int image_put(struct image_writer *w, enum ckpt_record type, const ProtobufCMessage *msg,
@@ -94,6 +101,9 @@ struct page_segs {
 int image_pages_write(struct image_writer *w, struct page_segs *segs, int threads,
 		      unsigned char **ret_zero, uint64_t *ret_written,
 		      struct ckpt_err *err) __must_check;
+
+/* For pages.c: make file @file of the page file, unless it is there. 0 or -errno. */
+int image_open_stripe(struct image_writer *w, uint32_t file) __must_check;
 
 uint64_t image_frame_sum(const struct ckpt_frame *f, const void *payload);
 

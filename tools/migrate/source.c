@@ -456,7 +456,7 @@ int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct mig
 
 	memset(ret, 0, sizeof(*ret));
 	pthread_mutex_init(&s.lock, NULL);
-	s.dump.writer.dir_fd = s.dump.writer.pages_fd = s.dump.writer.records_fd = -1;
+	image_writer_init(&s.dump.writer);
 	s.dump_opts = (struct ckpt_dump_opts) {
 		.pid = opts->pid,
 		.dir = "the stream",

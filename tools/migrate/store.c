@@ -490,7 +490,7 @@ int store_resolve(struct store *s, struct image *img, struct ckpt_err *err)
 		m->runs.data = (uint8_t *)out.v;
 		m->runs.len = out.n * sizeof(*out.v);
 	}
-	if (dup3(s->fd, img->pages_fd, O_CLOEXEC) < 0)
+	if (dup3(s->fd, img->pages.fd[0], O_CLOEXEC) < 0)
 		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot use the memory file");
 	return 0;
 }

@@ -23,18 +23,21 @@
 
 #define HUGE_BYTES (2ull << 20)
 #define PART_BYTES (1ull << 20)
+_Static_assert(CKPT_STRIPE_BYTES % PART_BYTES == 0, "a part is in one file");
 #define HELPER_BYTES (16ull << 20) /* less is read faster than a thread is made */
 #define MAX_HELPERS 3
 
+/* No part goes over the end of a stripe. */
 static int part_add(struct mm_parts *l, uint64_t addr, uint64_t len, uint64_t off)
 {
 	l->bytes += len;
 	while (len) {
 		struct ckpt_fill_part *p = vec_push(l);
+		uint64_t most = PART_BYTES - off % PART_BYTES;
 
 		if (!p)
 			return -ENOMEM;
-		*p = (struct ckpt_fill_part) { addr, len < PART_BYTES ? len : PART_BYTES, off };
+		*p = (struct ckpt_fill_part) { addr, len < most ? len : most, off };
 		addr += p->len;
 		off += p->len;
 		len -= p->len;
@@ -192,7 +195,7 @@ static int helpers_for(const struct mm_parts *l)
 	return worth < (uint64_t)cpus ? (worth ? (int)worth - 1 : 0) : cpus - 1;
 }
 
-static int plan_parts(struct restore_ctx *r, const struct mm_parts *l, struct steps *s,
+static int plan_parts(struct restore_ctx *r, struct mm_parts *l, struct steps *s,
 		      struct ckpt_err *err)
 {
 	struct ckpt_fill job = { .count = (uint32_t)l->n };
@@ -203,7 +206,9 @@ static int plan_parts(struct restore_ctx *r, const struct mm_parts *l, struct st
 		return 0;
 	if (l->n > UINT32_MAX)
 		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "%zu parts of memory", l->n);
-	job.fds = steps_data(s, r->source_fds, r->nsources * sizeof(*r->source_fds));
+	for (size_t i = 0; i < l->n; i++)
+		l->v[i].off = restore_page_at(r, l->v[i].off);
+	job.fds = steps_data(s, r->sources.fds, r->sources.n * sizeof(*r->sources.fds));
 	job.parts = steps_data(s, l->v, l->n * sizeof(*l->v));
 	at = steps_data(s, &job, sizeof(job));
 	for (int i = 0; !rc && i < helpers; i++)

@@ -33,6 +33,40 @@ const void *restore_object_msg(struct restore_ctx *r, uint32_t id, struct ckpt_e
 	return r->object_msgs[id - 1];
 }
 
+static struct page_place page_at(const struct restore_ctx *r, uint64_t off)
+{
+	uint32_t source = ckpt_run_source(off);
+	struct page_place at =
+		page_place(r->img->sources.v[source].pages.stripes, ckpt_run_off(off));
+
+	at.file += r->sources.first[source];
+	return at;
+}
+
+uint64_t restore_page_at(const struct restore_ctx *r, uint64_t off)
+{
+	struct page_place at = page_at(r, off);
+
+	return ckpt_run_at(at.file, at.off);
+}
+
+/* @off as in a run. 0 or -errno. */
+static int pages_read(const struct restore_ctx *r, void *buf, uint64_t len, uint64_t off)
+{
+	while (len) {
+		struct page_place at = page_at(r, off);
+		uint64_t n = len < at.room ? len : at.room;
+		int rc = io_pread_full(r->sources.fds[at.file], buf, n, at.off);
+
+		if (rc)
+			return rc;
+		buf = (char *)buf + n;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
 int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt_err *err)
 {
 	unsigned char *buf = malloc(CKPT_PAGE_SUM_BYTES);
@@ -58,8 +92,7 @@ int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt
 				uint64_t at = run[k].vaddr + done;
 				uint64_t put = n;
 
-				rc = io_pread_full(r->source_fds[ckpt_run_source(run[k].off)], buf,
-						   n, ckpt_run_off(run[k].off) + done);
+				rc = pages_read(r, buf, n, run[k].off + done);
 				/* The last page may reach behind the end of the file. */
 				if (at >= (uint64_t)st.st_size)
 					break;
@@ -96,9 +129,7 @@ int restore_object_pages_into(struct restore_ctx *r, uint32_t id, void *to, uint
 			if (run[k].vaddr > bytes || len > bytes - run[k].vaddr)
 				return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
 						 "object %u has pages behind its end", id);
-			rc = io_pread_full(r->source_fds[ckpt_run_source(run[k].off)],
-					   (char *)to + run[k].vaddr, len,
-					   ckpt_run_off(run[k].off));
+			rc = pages_read(r, (char *)to + run[k].vaddr, len, run[k].off);
 			if (rc)
 				return ckpt_fail_errno(err, E_RESTORE, rc, "cannot fill object %u",
 						       id);
@@ -259,21 +290,28 @@ int restore_object_keep(struct restore_ctx *r, uint32_t id, int fd)
 static int open_sources(struct restore_ctx *r, struct ckpt_err *err)
 {
 	struct image *img = r->img;
-	size_t n = img->sources.n ? img->sources.n : 1;
+	size_t n = 0;
 
-	r->source_fds = calloc(n, sizeof(*r->source_fds));
-	if (!r->source_fds)
+	for (size_t i = 0; i < img->sources.n; i++)
+		n += img->sources.v[i].pages.n;
+	r->sources.fds = calloc(n + 1, sizeof(*r->sources.fds));
+	r->sources.first = calloc(img->sources.n + 1, sizeof(*r->sources.first));
+	if (!r->sources.fds || !r->sources.first)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	for (; r->nsources < n; r->nsources++) {
-		int fd = r->nsources ? img->sources.v[r->nsources].pages_fd : img->pages_fd;
+	for (size_t i = 0; i < img->sources.n; i++) {
+		const struct page_file *p = &img->sources.v[i].pages;
 
-		fd = fcntl(fd, F_DUPFD_CLOEXEC, r->fd_base);
-		if (fd < 0)
-			return ckpt_fail_errno(
-				err, E_LIMIT, -errno,
-				"descriptor %d and those above it are needed (RLIMIT_NOFILE)",
-				r->fd_base);
-		r->source_fds[r->nsources] = fd;
+		r->sources.first[i] = (uint32_t)r->sources.n;
+		for (uint32_t k = 0; k < p->n; k++) {
+			int fd = fcntl(p->fd[k], F_DUPFD_CLOEXEC, r->fd_base);
+
+			if (fd < 0)
+				return ckpt_fail_errno(err, E_LIMIT, -errno,
+						       "descriptor %d and those above it are "
+						       "needed (RLIMIT_NOFILE)",
+						       r->fd_base);
+			r->sources.fds[r->sources.n++] = fd;
+		}
 	}
 	return 0;
 }
@@ -359,11 +397,11 @@ void restore_objects_close(struct restore_ctx *r)
 		if (r->object_msgs && r->object_msgs[i])
 			protobuf_c_message_free_unpacked(r->object_msgs[i], NULL);
 	}
-	for (size_t i = 0; i < r->nsources; i++)
-		(void)close(r->source_fds[i]);
-	r->nsources = 0;
-	free(r->source_fds);
-	r->source_fds = NULL;
+	for (size_t i = 0; i < r->sources.n; i++)
+		(void)close(r->sources.fds[i]);
+	free(r->sources.fds);
+	free(r->sources.first);
+	memset(&r->sources, 0, sizeof(r->sources));
 	free(r->object_fds);
 	free(r->object_spares);
 	free(r->object_homes);

@@ -301,7 +301,7 @@ int restore_begin(struct restore_ctx *r, const struct ckpt_restore_opts *opts, s
 	r->img = calloc(1, sizeof(*r->img));
 	if (!r->img)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	r->img->dir_fd = r->img->pages_fd = -1;
+	r->img->dir_fd = -1;
 	raise_nofile();
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 	return 0;

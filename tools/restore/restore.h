@@ -64,9 +64,12 @@ struct restore_ctx {
 	int *object_spares;
 	int *object_homes; /* the number all tasks want it at; -1: none */
 	void **object_msgs;
-	int fd_base;         /* ckpt's own descriptors are at or above it */
-	int32_t *source_fds; /* page files by ckpt_run_source(), at or above fd_base */
-	size_t nsources;
+	int fd_base; /* ckpt's own descriptors are at or above it */
+	struct {
+		int32_t *fds; /* the files of all page files, at or above fd_base */
+		size_t n;
+		uint32_t *first; /* of each page file, by ckpt_run_source() */
+	} sources;
 	struct {
 		struct task_slot *v;
 		size_t n, cap;
@@ -216,6 +219,9 @@ int restore_handed(struct restore_ctx *r, uint32_t id, int *ret_fd,
 int restore_clocks_make(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_plan_clocks(struct restore_ctx *r, struct steps *s);
 /* objects.c */
+/* Where the page is that a run names with @off: an index into sources.fds in the upper bits of
+ * ckpt_run_source(), and the byte there. It goes on so until the stripe ends. */
+uint64_t restore_page_at(const struct restore_ctx *r, uint64_t off);
 int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 int restore_objects_finish(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 void restore_objects_close(struct restore_ctx *r);
