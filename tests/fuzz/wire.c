@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "fuzz.h"
@@ -116,6 +117,53 @@ int restore_warm_read(const struct warm_task *w, uint64_t addr, void *data, size
 	return 0;
 }
 
+/* Nothing but a memory file: a fuzzer makes no segments, and no files in the way of others. */
+int restore_early_make(struct restore_ctx *r, uint32_t number, const Ckpt__State *state,
+		       struct ckpt_err *err)
+{
+	const struct fd_kind *kind = state ? fd_kind_by_name(state->kind) : NULL;
+	struct early_object *e;
+
+	if (!kind || !kind->early || restore_early_find(r, number) ||
+	    r->early.n >= RESTORE_EARLY_MAX)
+		return ckpt_fail(err, E_PEER, -EBADMSG, "an impossible shared object");
+	e = vec_push(&r->early);
+	e->number = number;
+	e->kind = kind;
+	e->plain = true;
+	e->msg = kind_state_unpack(state, kind->desc, err);
+	e->fd = memfd_create("fuzz", MFD_CLOEXEC);
+	return e->msg ? 0 : err->code;
+}
+
+/* What came early, into a file that stands for each object. */
+static void fill_objects(struct restore_ctx *r)
+{
+	int fd = memfd_create("fuzz", MFD_CLOEXEC);
+
+	for (uint32_t id = 1; fd >= 0 && id <= r->img->objects.n; id++) {
+		const Ckpt__Object *obj = r->img->objects.v[id - 1];
+		const struct fd_kind *kind = fd_kind_by_name(obj->state->kind);
+		struct ckpt_err err = { 0 };
+		void *msg;
+
+		if (!kind || !kind->fits)
+			continue;
+		msg = kind_state_unpack(obj->state, kind->desc, &err);
+		if (msg && ftruncate(fd, (id % 4) << 20) == 0) {
+			int early = restore_early_take(r, id, msg);
+
+			(void)restore_early_pages(r, id, early >= 0 ? early : fd, &err);
+			if (early >= 0)
+				(void)close(early);
+		}
+		if (msg)
+			protobuf_c_message_free_unpacked(msg, NULL);
+	}
+	if (fd >= 0)
+		(void)close(fd);
+}
+
 int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
 {
 	uint64_t seen = 0;
@@ -125,6 +173,7 @@ int restore_plan_image(struct restore_ctx *r, struct ckpt_err *err)
 
 		for_each_image_run(run, maps) seen += run->npages;
 	}
+	fill_objects(r);
 	return ckpt_fail(err, E_RESTORE, -ECANCELED, "this is a fuzzer (%llu)", (unsigned long long)seen);
 }
 
@@ -155,6 +204,7 @@ void restore_end(struct restore_ctx *r)
 	if (r->warm)
 		vec_free(&r->warm->tasks);
 	free(r->warm);
+	restore_early_free(r);
 	image_free(r->img);
 	free(r->img);
 	r->img = NULL;
@@ -251,6 +301,8 @@ static void put_pages(struct link *l, struct input piece)
 		h.coding %= MIG_CODINGS;
 	if (how & 8)
 		h.pid %= 4;
+	if (how & 32)
+		h.pid = MIG_SHARED | (h.pid % 4);
 	len = how & 16 && h.coding == MIG_RAW ? (size_t)(h.npages % MIG_PAGES_MAX) * CKPT_PAGE : piece.left;
 	if (how & 16)
 		h.bytes = (uint32_t)len;

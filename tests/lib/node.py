@@ -137,7 +137,7 @@ class Node:
 
 
 FRAMES = {name: i + 1 for i, name in enumerate(
-    "hello error offer answer pages round records inventory restored run running done ask verdict space tree"
+    "hello error offer answer pages round records inventory restored run running done ask verdict space tree share"
     .split())}
 
 

@@ -55,6 +55,14 @@ struct dump_tracking {
 	 * @fn returns ends it. NULL: nobody knows before the freeze. */
 	int (*each)(struct dump_tracking *tr, bool arms, int (*fn)(void *arg, struct tracker *t),
 		    void *arg);
+	/* Objects whose pages somebody has got: the number of the one of this @kind and file, or 0;
+	 * and the hash (with @seed) of its page at @addr as it was then, NULL when there is none.
+	 * Pages that are still the same are not saved: CKPT_RUN_PARENT, off being the number. NULL:
+	 * nobody has any, or the parent knows. */
+	uint32_t (*object)(struct dump_tracking *tr, const char *kind, uint64_t dev, uint64_t ino);
+	const unsigned char *(*object_hash)(struct dump_tracking *tr, uint32_t number,
+					    uint64_t addr);
+	uint64_t seed;
 	bool ranges;    /* with @had: what it has not in a range that is the same as before may be
 			 * collected while that is told of */
 	bool arm;       /* begin the next epoch */

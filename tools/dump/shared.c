@@ -6,7 +6,8 @@
  * descriptors. No tracker sees all of that; the only certain way is to look. So the frozen contents
  * are hashed page by page and compared with the hashes that the parent kept. The hash that goes
  * into the image is of the very bytes that were copied into it (image/pages.c), so that it is right
- * even when somebody outside writes at the same time.
+ * even when somebody outside writes at the same time. A migration does the same with what its
+ * rounds have sent (tools/migrate/shares.c).
  */
 #include <errno.h>
 #include <pthread.h>
@@ -39,7 +40,10 @@ struct compare {
 		size_t n, cap;
 	} chunks;
 	struct {
-		struct content *v;
+		struct known {
+			struct content parent;
+			uint32_t number; /* of whoever has pages of it; 0: the parent has */
+		} * v;
 		size_t n, cap;
 	} known;
 	struct page_segs out;
@@ -54,10 +58,20 @@ static int oom(struct ckpt_err *err)
 	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 }
 
+/* What the page at @addr held. */
+static const unsigned char *hash_was(const struct compare *c, const struct known *k, size_t *cursor,
+				     uint64_t addr)
+{
+	struct dump_tracking *tr = c->d->tracking;
+
+	return k->number ? tr->object_hash(tr, k->number, addr)
+			 : content_at(&k->parent, cursor, addr);
+}
+
 static int compare_chunk(struct compare *c, const struct chunk *k, unsigned char *buf)
 {
 	const struct page_seg *s = &c->d->segs.v[k->seg];
-	const struct content *known = &c->known.v[k->known];
+	const struct known *known = &c->known.v[k->known];
 	uint64_t at = s->addr + (uint64_t)k->first * CKPT_PAGE;
 	size_t cursor = 0;
 	int rc;
@@ -68,8 +82,10 @@ static int compare_chunk(struct compare *c, const struct chunk *k, unsigned char
 	if (rc && rc != -ENODATA)
 		return rc;
 	for (uint32_t i = 0; i < k->npages; i++) {
-		unsigned char *h = s->hash + (size_t)(k->first + i) * CONTENT_HASH_BYTES;
-		const unsigned char *was = content_at(known, &cursor, at + i * CKPT_PAGE);
+		unsigned char own[CONTENT_HASH_BYTES];
+		unsigned char *h =
+			s->hash ? s->hash + (size_t)(k->first + i) * CONTENT_HASH_BYTES : own;
+		const unsigned char *was = hash_was(c, known, &cursor, at + i * CKPT_PAGE);
 
 		content_hash(c->d->writer.hash_seed, buf + i * (size_t)CKPT_PAGE, h);
 		c->same[k->seg][k->first + i] = was && !memcmp(was, h, CONTENT_HASH_BYTES);
@@ -116,34 +132,48 @@ static int compare_all(struct compare *c, struct ckpt_err *err)
 	return rc ? ckpt_fail_errno(err, E_MEMORY, rc, "cannot read shared memory") : 0;
 }
 
-/* Room for the hashes of an object; what is to be compared, if the parent has it. */
-static int prepare(struct compare *c, struct dump_pages *p, struct ckpt_err *err)
+/* Room for the hashes of an object, of which the next checkpoint asks. */
+static int room_for_hashes(struct dump_ctx *d, struct dump_pages *p)
 {
-	struct dump_ctx *d = c->d;
 	uint64_t pages = 0;
-	struct content *known;
-	int rc;
 
 	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++)
 		pages += d->segs.v[i].npages;
 	p->hashes = malloc(pages * CONTENT_HASH_BYTES + 1);
 	if (!p->hashes)
-		return oom(err);
+		return -ENOMEM;
 	p->npages = pages;
 	pages = 0;
 	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++) {
 		d->segs.v[i].hash = p->hashes + pages * CONTENT_HASH_BYTES;
 		pages += d->segs.v[i].npages;
 	}
-	if (!d->parent)
+	return 0;
+}
+
+/* What is to be compared, if somebody has the object. */
+static int prepare(struct compare *c, struct dump_pages *p, struct ckpt_err *err)
+{
+	struct dump_ctx *d = c->d;
+	struct dump_tracking *tr = d->tracking;
+	uint32_t number = tr->object ? tr->object(tr, d->objects.v[p->object - 1].msg->state->kind,
+						  p->dev, p->ino)
+				     : 0;
+	struct known *known;
+	int rc;
+
+	if (!tr->object && room_for_hashes(d, p))
+		return oom(err);
+	if (!d->parent && !number)
 		return 0;
 	known = vec_push(&c->known);
 	if (!known)
 		return oom(err);
-	rc = content_find(d->parent, p->dev, p->ino, known);
+	known->number = number;
+	rc = number ? 1 : content_find(d->parent, p->dev, p->ino, &known->parent);
 	if (rc <= 0)
 		return rc ? oom(err) : 0;
-	p->parent_object = known->object;
+	p->parent_object = number ? number : known->parent.object;
 	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++) {
 		uint32_t n = d->segs.v[i].npages;
 
@@ -181,6 +211,9 @@ static int cut_segment(struct compare *c, struct dump_pages *p, size_t seg)
 			if (!r)
 				return -ENOMEM;
 			*r = (struct ckpt_page_run) { .vaddr = s->addr + (uint64_t)at * CKPT_PAGE,
+						      .off = c->d->tracking->object
+								     ? p->parent_object
+								     : 0,
 						      .npages = n,
 						      .kind = CKPT_RUN_PARENT };
 			c->d->stats.pages_scanned += n;
@@ -194,7 +227,7 @@ static int cut_segment(struct compare *c, struct dump_pages *p, size_t seg)
 			*o = *s;
 			o->addr += (uint64_t)at * CKPT_PAGE;
 			o->npages = n;
-			o->hash += (size_t)at * CONTENT_HASH_BYTES;
+			o->hash += o->hash ? (size_t)at * CONTENT_HASH_BYTES : 0;
 			p->nsegs++;
 			c->d->stats.pages_scanned += n;
 		}
@@ -240,7 +273,7 @@ static void compare_free(struct compare *c, size_t segs)
 		free(c->same[i]);
 	free(c->same);
 	for (size_t i = 0; i < c->known.n; i++)
-		content_free(&c->known.v[i]);
+		content_free(&c->known.v[i].parent);
 	vec_free(&c->known);
 	vec_free(&c->chunks);
 	vec_free(&c->out);
@@ -256,12 +289,15 @@ int dump_compare_objects(struct dump_ctx *d, struct ckpt_err *err)
 	for (size_t i = 0; i < d->pages.n; i++)
 		any |= d->pages.v[i].object && d->pages.v[i].nsegs;
 	/* Nobody will compare with the last checkpoint of a program that ends. */
-	if (!any || !d->session || (!d->parent && !d->tracking->arm))
+	if (!any || !d->tracking ||
+	    (!d->tracking->object && (!d->session || (!d->parent && !d->tracking->arm))))
 		return 0;
 	c.same = calloc(segs + 1, sizeof(*c.same));
 	if (!c.same)
 		return oom(err);
-	if (content_seed(d->parent, &d->writer.hash_seed))
+	if (d->tracking->object)
+		d->writer.hash_seed = d->tracking->seed;
+	else if (content_seed(d->parent, &d->writer.hash_seed))
 		rc = ckpt_fail(err, E_KERNEL, -EIO, "the kernel gives no random numbers");
 	for (size_t i = 0; !rc && i < d->pages.n; i++)
 		if (d->pages.v[i].object)

@@ -72,6 +72,17 @@ struct fd_kind {
 	/* Make the open file description in ckpt. Status flags and owner are the framework's. */
 	int (*restore)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
 		       struct ckpt_err *err);
+	/*
+	 * For a peer that has its contents before the rest of the image is known (tools/migrate).
+	 * foresee: is an object of this kind saved for the file @f, which a running program has
+	 * open or mapped? Then the message as dump would fill it: 1; 0 no; -errno. early: make it,
+	 * empty. fits: can what was made of @was become @msg? early_end: its contents are not
+	 * needed any more, or (not @lives) it was of no use. All NULL, or foresee, early and fits.
+	 */
+	int (*foresee)(const struct fd_facts *f, void *msg);
+	int (*early)(const void *msg, int *ret_fd, uint64_t *ret_priv, struct ckpt_err *err);
+	bool (*fits)(const void *was, const void *msg);
+	void (*early_end)(const void *was, uint64_t priv, bool lives);
 	/* All objects and all tasks exist, nothing runs yet; f is ckpt's own copy. May be NULL. */
 	int (*finish)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fd,
 		      struct ckpt_err *err);
@@ -297,6 +308,9 @@ int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd,
 /* The same into memory: @bytes that begin as zeros. */
 int restore_object_pages_into(struct restore_ctx *r, uint32_t id, void *to, uint64_t bytes,
 			      struct ckpt_err *err) __must_check;
+/* What was made early for object @id, if @msg fits it: the caller's from now on; -1: make it. Then
+ * restore_object_pages() leaves what is right in it, and clears what is not. */
+int restore_early_take(struct restore_ctx *r, uint32_t id, const void *msg);
 /* Where a task-to-be finds this kernel's mapping @name ("[vdso]", "[vvar]", …) before it is moved
  * into place; false when this kernel has none. */
 bool restore_parked(struct restore_ctx *r, const char *name, uint64_t *ret_addr, uint64_t *ret_len);

@@ -66,6 +66,19 @@ static int take_xor(struct peer *p, const struct mig_pages *h, uint64_t sum, str
 	return rc ? rc : 1;
 }
 
+/* Pages of a shared object go to their place in it. */
+static int take_shared(struct peer *p, const struct mig_pages *h, const void *data,
+		       struct ckpt_err *err)
+{
+	int rc = restore_early_write(&p->restore, h->pid & ~MIG_SHARED, h->addr, data,
+				     (size_t)h->npages * CKPT_PAGE);
+
+	if (rc == -EBADMSG)
+		return peer_bad_frame(p, err, "pages of nothing that is shared");
+	return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot keep shared memory")
+		  : store_note(&p->store, h->pid, h->addr, h->npages, err);
+}
+
 static int take_pages(struct peer *p, const struct peer_frame *f, struct ckpt_err *err)
 {
 	const struct mig_pages *h = f->buf.data;
@@ -78,12 +91,13 @@ static int take_pages(struct peer *p, const struct peer_frame *f, struct ckpt_er
 
 	if (len < sizeof(*h) || h->bytes != len - sizeof(*h) || !h->npages ||
 	    h->npages > MIG_PAGES_MAX || h->addr % CKPT_PAGE || h->coding >= MIG_CODINGS ||
-	    h->addr >= 1ull << 47 || h->pid > 1u << 22)
+	    h->addr >= 1ull << 47 ||
+	    (h->pid & ~MIG_SHARED) > (h->pid & MIG_SHARED ? MIG_SHARES_MAX : 1u << 22))
 		return peer_bad_frame(p, err, "impossible pages");
 	bytes = (uint64_t)h->npages * CKPT_PAGE;
 	if (h->coding == MIG_XOR) {
 		head = sizeof(sum);
-		if (h->bytes < head || !h->pid)
+		if (h->bytes < head || !h->pid || h->pid & MIG_SHARED)
 			return peer_bad_frame(p, err, "differences to nothing");
 		memcpy(&sum, data, sizeof(sum));
 	}
@@ -100,6 +114,8 @@ static int take_pages(struct peer *p, const struct peer_frame *f, struct ckpt_er
 	if (h->coding == MIG_ZERO)
 		data = NULL;
 	p->memory_bytes += bytes;
+	if (h->pid & MIG_SHARED)
+		return take_shared(p, h, data, err);
 	w = h->pid && data ? restore_warm_find(&p->restore, (int)h->pid) : NULL;
 	if (w && restore_warm_has(w, h->addr, h->addr + bytes)) {
 		int rc = restore_warm_write(w, h->addr, data, bytes);
@@ -220,6 +236,27 @@ static int take_space(struct peer *p, size_t len, struct ckpt_err *err)
 	return at ? 0 : peer_bad_frame(p, err, "a broken address space");
 }
 
+static int take_share(struct peer *p, size_t len, struct ckpt_err *err)
+{
+	Ckpt__MigShare *m = ckpt__mig_share__unpack(NULL, len, p->buf.data);
+	int rc = 0;
+
+	if (!m || !m->number || m->number > MIG_SHARES_MAX || m->bytes > MIG_SHARE_BYTES) {
+		rc = peer_bad_frame(p, err, "broken shared memory");
+	} else if (m->gone) {
+		restore_early_drop(&p->restore, m->number);
+		store_forget_task(&p->store, MIG_SHARED | m->number);
+	} else {
+		if (m->state)
+			rc = restore_early_make(&p->restore, m->number, m->state, err);
+		if (!rc)
+			rc = restore_early_grow(&p->restore, m->number, m->bytes, err);
+	}
+	if (m)
+		ckpt__mig_share__free_unpacked(m, NULL);
+	return rc;
+}
+
 static void spaces_free(struct peer *p)
 {
 	for (size_t i = 0; i < p->spaces.n; i++)
@@ -326,6 +363,8 @@ static int take_other(struct peer *p, enum mig_type type, size_t len, struct ckp
 		return take_tree(p, len, err);
 	if (type == MIG_SPACE)
 		return take_space(p, len, err);
+	if (type == MIG_SHARE)
+		return take_share(p, len, err);
 	if (type == MIG_ROUND)
 		return take_round(p, len, err);
 	if (type == MIG_INVENTORY)

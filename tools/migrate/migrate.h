@@ -19,8 +19,9 @@ struct migrate_event {
 	const char *what; /* "round", "throttled" */
 	uint32_t round;
 	uint64_t pages, zero_pages;
-	uint64_t bytes; /* on the wire */
-	uint64_t us;    /* how long this took */
+	uint64_t bytes;              /* on the wire */
+	uint64_t us;                 /* how long this took */
+	uint64_t link_us, shared_us; /* of that: to send; to look at shared memory */
 	uint64_t link_bytes_s, write_bytes_s;
 	uint64_t downtime_us; /* predicted */
 	uint32_t throttle;    /* percent of the time in which it is held still */

@@ -188,6 +188,7 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 		return rc;
 	}
 	p->restore.root = 0;
+	p->restore.lives = true;
 	p->prepared = false;
 	/* It runs. Whether the source heard it or not changes nothing here. */
 	ret->outcome = RECEIVE_UNCONFIRMED;

@@ -58,6 +58,18 @@ static uint64_t rounds_had(struct dump_tracking *tr, int pid, uint64_t addr, uin
 	return t ? store_had(&r->sent, (uint32_t)t->vpid, addr, npages, ret_had) : npages;
 }
 
+static uint32_t rounds_object(struct dump_tracking *tr, const char *kind, uint64_t dev,
+			      uint64_t ino)
+{
+	return shares_number(&((struct rounds *)tr)->shares, kind, dev, ino);
+}
+
+static const unsigned char *rounds_object_hash(struct dump_tracking *tr, uint32_t number,
+					       uint64_t addr)
+{
+	return shares_hash(&((struct rounds *)tr)->shares, number, addr);
+}
+
 static uint64_t space_sum(const struct proc_vmas *vmas)
 {
 	uint64_t sum = 1;
@@ -133,6 +145,20 @@ static int send_places(struct rounds *r)
 	return rc;
 }
 
+/* What they share: who has it mapped, or only open. 0 or -errno of the link. */
+static int send_shares(struct rounds *r)
+{
+	int rc = shares_begin(&r->shares, r->s);
+
+	for (size_t i = 0; !rc && i < r->tasks.n; i++)
+		rc = shares_mapped(&r->shares, r->tasks.v[i]->pid, &r->tasks.v[i]->vmas);
+	for (size_t i = 0; !rc && i < r->tree.births.n; i++)
+		if (!r->tree.seen[i].zombie)
+			rc = shares_open(&r->shares, r->tree.seen[i].pid);
+	r->tracking.seed = r->shares.seed;
+	return rc ? rc : shares_end(&r->shares);
+}
+
 /* Which processes are there, and how much memory have those that nobody tracks? */
 void rounds_look(struct rounds *r)
 {
@@ -196,6 +222,8 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 	rc = send_places(r);
 	if (!rc)
 		rc = rounds_send_pages(r);
+	if (!rc)
+		rc = send_shares(r);
 	m.round = number;
 	m.pages = s->res->pages - pages;
 	m.bytes = s->link.sent - sent;
@@ -215,7 +243,10 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 				      .bytes = m.bytes,
 				      .us = io_now_us() - begin };
 	e->us += !e->us;
-	e->link_bytes_s = e->bytes * 1000000 / e->us;
+	/* To look at what is shared takes the link no time. */
+	e->link_us = e->us > r->shares.us ? e->us - r->shares.us : 1;
+	e->shared_us = r->shares.us;
+	e->link_bytes_s = e->bytes * 1000000 / e->link_us;
 	return 0;
 }
 
@@ -270,9 +301,9 @@ static int loop(struct rounds *r, struct ckpt_err *err)
 		if (n > 1)
 			e.write_bytes_s = e.pages * CKPT_PAGE * 1000000 / (began - armed + 1);
 		armed = began;
-		e.downtime_us = FIXED_US;
+		e.downtime_us = FIXED_US + e.shared_us;
 		if (n > 1 && e.link_bytes_s)
-			e.downtime_us += e.write_bytes_s * e.us / e.link_bytes_s;
+			e.downtime_us += e.write_bytes_s * e.link_us / e.link_bytes_s;
 		e.throttle = throttle_get(r->throttle);
 		source_event(r->s, &e);
 		rounds_look(r);
@@ -317,6 +348,8 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	btf_free(&types);
 	r->tracking.tracker = rounds_tracker;
 	r->tracking.had = rounds_had;
+	r->tracking.object = rounds_object;
+	r->tracking.object_hash = rounds_object_hash;
 	r->tracking.increment = true;
 	r->tracking.ranges = ops == &track_wp_async;
 	r->buf = aligned_alloc(CKPT_PAGE, (size_t)PUMP_PARCELS * MIG_PAGES_MAX * CKPT_PAGE);
@@ -349,6 +382,7 @@ void rounds_end(struct source *s)
 		free(r->tasks.v[i]);
 	}
 	vec_free(&r->tasks);
+	shares_free(&r->shares);
 	tree_free(&r->tree);
 	vma_iter_close(&r->iter);
 	store_close(&r->sent);

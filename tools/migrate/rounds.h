@@ -4,6 +4,7 @@
 #define CKPT_MIGRATE_ROUNDS_H
 
 #include "migrate/delta.h"
+#include "migrate/shares.h"
 #include "migrate/source.h"
 #include "migrate/store.h"
 #include "migrate/throttle.h"
@@ -41,6 +42,7 @@ struct rounds {
 		struct round_task **v;
 		size_t n, cap;
 	} tasks;
+	struct shares shares;
 	struct tree tree;      /* as it was at the begin of this round */
 	uint64_t tree_sum;     /* of the one that was sent last */
 	uint64_t late_bytes;   /* of processes that are not tracked yet */

@@ -37,7 +37,7 @@ static uint64_t link_rate(const struct source *s)
 
 static int send_measured(struct source *s, const struct mig_pages *h, const void *data)
 {
-	uint64_t begin = io_now_us();
+	uint64_t begin = io_now_us(), us;
 	int rc;
 
 	/* Nothing is due from the peer: it has failed, or is gone. wire_fail() asks. */
@@ -45,8 +45,10 @@ static int send_measured(struct source *s, const struct mig_pages *h, const void
 		return -EPIPE;
 	rc = wire_send(&s->link, MIG_PAGES, h, sizeof(*h), data, h->bytes);
 
+	us = io_now_us() - begin;
+	s->sends_us += us;
 	s->wire_bytes += h->bytes + sizeof(*h);
-	s->wire_us += io_now_us() - begin;
+	s->wire_us += us;
 	/* What was long ago counts less. */
 	if (s->wire_bytes > LINK_MEMORY) {
 		s->wire_bytes /= 2;

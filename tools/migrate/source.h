@@ -28,6 +28,7 @@ struct source {
 	bool lz4_pays;
 	int pages_failed;             /* -errno with which pages of the last part did not go out */
 	uint64_t wire_bytes, wire_us; /* of late: what the link takes */
+	uint64_t sends_us;            /* that it took, in all */
 	bool prepared;                /* the hook was told of a migration that is not over */
 	bool dump_over;               /* dump_end() was called */
 };

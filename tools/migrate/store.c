@@ -10,6 +10,7 @@
 
 #include "base/io.h"
 #include "base/vec.h"
+#include "migrate/wire.h"
 
 int store_open(struct store *s, struct ckpt_err *err)
 {
@@ -411,12 +412,12 @@ static int run_push(run_vec *v, const struct ckpt_page_run *r)
 {
 	struct ckpt_page_run *last = v->n ? &v->v[v->n - 1] : NULL;
 
-	/* Data goes on in the file; shared pages are those of the same address space. */
+	/* Data goes on in the file; shared pages are those of the same address space or object. */
 	if (last && last->kind == r->kind &&
 	    last->vaddr + (uint64_t)last->npages * CKPT_PAGE == r->vaddr &&
 	    (r->kind != CKPT_RUN_DATA ||
 	     last->off + (uint64_t)last->npages * CKPT_PAGE == r->off) &&
-	    (r->kind != CKPT_RUN_SHARED || last->off == r->off)) {
+	    ((r->kind != CKPT_RUN_SHARED && r->kind != CKPT_RUN_PARENT) || last->off == r->off)) {
 		last->npages += r->npages;
 		return 0;
 	}
@@ -460,6 +461,19 @@ static int resolve_run(const struct store *s, uint32_t pid, const struct ckpt_pa
 	return 0;
 }
 
+/* Of an object: what its number has got (restore/early.c). */
+static int resolve_shared(const struct store *s, const struct ckpt_page_run *in, run_vec *out)
+{
+	bool had = false;
+
+	if (!in->off || in->off > MIG_SHARES_MAX ||
+	    store_had(s, MIG_SHARED | (uint32_t)in->off, in->vaddr, in->npages, &had) !=
+		    in->npages ||
+	    !had)
+		return -ENODATA;
+	return run_push(out, in);
+}
+
 static uint32_t pid_of_mm(const struct image *img, uint32_t mm)
 {
 	for (size_t i = 0; i < img->tasks.n; i++)
@@ -478,8 +492,9 @@ int store_resolve(struct store *s, struct image *img, struct ckpt_err *err)
 		int rc = 0;
 
 		for (size_t k = 0; !rc && k < m->runs.len / sizeof(*in); k++)
-			rc = in[k].kind == CKPT_RUN_PARENT ? resolve_run(s, pid, &in[k], &out)
-							   : run_push(&out, &in[k]);
+			rc = in[k].kind != CKPT_RUN_PARENT ? run_push(&out, &in[k])
+			     : m->object                   ? resolve_shared(s, &in[k], &out)
+							   : resolve_run(s, pid, &in[k], &out);
 		if (rc) {
 			vec_free(&out);
 			return ckpt_fail(err, rc == -ENOMEM ? E_NOMEM : E_PEER, rc,

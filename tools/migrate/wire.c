@@ -58,7 +58,8 @@ int wire_send(struct link *l, enum mig_type type, const void *head, size_t head_
 	if (!rc && len)
 		rc = link_write_full(l, data, len);
 	/* What is part of something larger may wait; a word that decides may not. */
-	if (!rc && type != MIG_PAGES && type != MIG_RECORDS && type != MIG_SPACE)
+	if (!rc && type != MIG_PAGES && type != MIG_RECORDS && type != MIG_SPACE &&
+	    type != MIG_SHARE)
 		rc = link_flush(l);
 	return rc;
 }

@@ -9,7 +9,8 @@
  *         ◄───────────────────────── HELLO
  *   OFFER ─────────────────────────►
  *         ◄───────────────────────── ANSWER      what stops it there
- *   TREE SPACE… PAGES… ROUND ──────►             while the program runs, any number of times
+ *   TREE SPACE… PAGES… ──────────►               while the program runs, any number of times
+ *   SHARE PAGES… … ROUND ────────►
  *         ◄───────────────────────── ROUND
  *   PAGES… RECORDS… INVENTORY ─────►             the program stands still
  *         ◄───────────────────────── RESTORED    whole, stopped, verified
@@ -28,7 +29,7 @@
 #include "migrate.pb-c.h"
 #include "migrate/link.h"
 
-#define MIG_PROTOCOL 5
+#define MIG_PROTOCOL 6
 #define MIG_ID_BYTES 16
 
 enum mig_type {
@@ -48,6 +49,7 @@ enum mig_type {
 	MIG_VERDICT,
 	MIG_SPACE, /* Mm of a task that runs, its id the pid: where memory is to go */
 	MIG_TREE,  /* which processes there are */
+	MIG_SHARE, /* what several processes share */
 	MIG_TYPES
 };
 
@@ -58,7 +60,8 @@ enum mig_coding { MIG_RAW, MIG_LZ4, MIG_ZERO, MIG_XOR, MIG_CODINGS };
 /* In front of the bytes of a MIG_PAGES frame. */
 struct mig_pages {
 	uint64_t addr; /* in the address space of @pid, or in the page file when @pid is 0 */
-	uint32_t pid;  /* of the program's own pid namespace */
+	uint32_t
+		pid; /* of the program's own pid namespace; or MIG_SHARED and a MigShare's number */
 	uint32_t npages;
 	uint32_t coding; /* enum mig_coding */
 	uint32_t bytes;  /* that follow */
@@ -70,7 +73,10 @@ struct mig_inventory {
 	uint64_t pages_bytes;
 };
 
-#define MIG_PAGES_MAX 256u /* pages in a frame */
+#define MIG_SHARED (1u << 31)
+#define MIG_SHARES_MAX (1u << 20)    /* numbers of them */
+#define MIG_SHARE_BYTES (1ull << 40) /* of one; what is longer is sent in the end */
+#define MIG_PAGES_MAX 256u           /* pages in a frame */
 #define MIG_CHUNK (1u << 20)
 #define MIG_FRAME_MAX (4u << 20)
 

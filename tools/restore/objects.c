@@ -76,6 +76,8 @@ int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt
 
 	if (!rc && fstat(fd, &st))
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "object %u", id);
+	if (!rc)
+		rc = restore_early_pages(r, id, fd, err);
 
 	for (size_t i = 0; !rc && i < maps.n; i++) {
 		const Ckpt__PageMap *m = maps.v[i];

@@ -347,6 +347,7 @@ void restore_end(struct restore_ctx *r)
 	restore_births_free(r);
 	restore_arena_unmap(r);
 	restore_objects_close(r);
+	restore_early_free(r);
 	restore_net_free(r);
 	if (r->timens_fd)
 		(void)close(r->timens_fd);

@@ -92,7 +92,12 @@ struct restore_ctx {
 	int maker_fd; /* with init: ckpt, seen from the copy that works in the namespace */
 	struct ckpt_slot *init;    /* of a root that exists, with no memory but the arena; NULL */
 	struct restore_warm *warm; /* NULL: no task exists before it is built */
-	uint64_t filled;           /* bytes of memory that the plan reads from page files */
+	struct {
+		struct early_object *v;
+		size_t n, cap;
+	} early;         /* objects that do: early.c */
+	bool lives;      /* what was made runs, or will; what is left of ckpt ends nothing of it */
+	uint64_t filled; /* bytes of memory that the plan reads from page files */
 };
 
 struct restore_result {
@@ -206,6 +211,38 @@ int restore_warm_base(struct restore_ctx *r, struct ckpt_err *err) __must_check;
 /* The last lists, which restore_plan() put into their slots, may run. */
 void restore_warm_go(struct restore_ctx *r);
 void restore_warm_free(struct restore_ctx *r);
+
+/*
+ * early.c: shared objects that exist, and are filled, before the rest of the image is known. Of an
+ * image that is kept (image_read_kept) CKPT_RUN_PARENT of an object stands for what is there in the
+ * one whose number is off.
+ */
+#define RESTORE_EARLY_MAX 4096u
+struct early_object {
+	uint32_t number; /* as the source says */
+	const struct fd_kind *kind;
+	void *msg;      /* what it was made of */
+	int fd;         /* -1: it is taken */
+	bool plain;     /* not it itself: a memory file that keeps its pages */
+	uint64_t bytes; /* at most so far */
+	uint64_t priv;  /* the kind's */
+	uint32_t taken; /* by this object of the image; 0 */
+};
+int restore_early_make(struct restore_ctx *r, uint32_t number, const Ckpt__State *state,
+		       struct ckpt_err *err) __must_check;
+struct early_object *restore_early_find(const struct restore_ctx *r, uint32_t number);
+/* It is at least so long. */
+int restore_early_grow(struct restore_ctx *r, uint32_t number, uint64_t bytes,
+		       struct ckpt_err *err) __must_check;
+/* Pages of it; @data NULL: zeros. 0 or -errno; -EBADMSG: there is no such place. */
+int restore_early_write(const struct restore_ctx *r, uint32_t number, uint64_t addr,
+			const void *data, size_t len);
+/* It is gone at the source. */
+void restore_early_drop(struct restore_ctx *r, uint32_t number);
+/* For restore_object_pages(): what came early into the object at @fd. */
+int restore_early_pages(struct restore_ctx *r, uint32_t id, int fd,
+			struct ckpt_err *err) __must_check;
+void restore_early_free(struct restore_ctx *r);
 
 /* check.c, on a decoded image; err gets the first */
 int restore_check_image(struct restore_ctx *r, void (*found)(void *arg, const struct ckpt_err *why),

@@ -144,33 +144,81 @@ static int attrs_restore(const Ckpt__Ghost *m, int fd, struct ckpt_err *err)
 	return 0;
 }
 
-static int ghost_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
-			 int *ret_fd, struct ckpt_err *err)
+/* An empty one. With @stored it may be made in another directory, under a name of that object. */
+static int ghost_make(const Ckpt__Ghost *m, uint32_t stored, int *ret_fd, struct ckpt_err *err)
 {
-	const Ckpt__Ghost *m = msg;
-	struct timespec times[] = { { m->atime_s, (long)m->atime_ns },
-				    { m->mtime_s, (long)m->mtime_ns } };
-	char path[PATH_MAX], self[32];
-	auto_fd fd = -1;
-	int rc = ghost_name(m->path, path, sizeof(path)), rd;
+	char path[PATH_MAX];
+	int fd, rc = ghost_name(m->path, path, sizeof(path));
 
 	if (rc)
 		return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc,
 				       "the path \"%s\" of a removed file", m->path);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0 && !strcmp(obj->state->kind, "stored")) {
+	if (fd < 0 && stored) {
 		/* Of a directory that is not here, or not to be written: it has no name anyway. */
-		(void)snprintf(path, sizeof(path), STORE_DIR "/.ckpt-%d-%u", getpid(), obj->id);
+		(void)snprintf(path, sizeof(path), STORE_DIR "/.ckpt-%d-%u", getpid(), stored);
 		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	}
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_RESTORE, -errno,
 				       "cannot make the removed file %s again", path);
 	(void)unlink(path);
+	*ret_fd = fd;
+	return 0;
+}
+
+/* A file that nothing but descriptors and mappings keeps. */
+static int ghost_foresee(const struct fd_facts *f, void *msg)
+{
+	Ckpt__Ghost *m = msg;
+	size_t len = strlen(f->link), cut = strlen(DELETED);
+
+	if (f->link[0] != '/' || !S_ISREG(f->st.st_mode) || f->st.st_nlink || len <= cut ||
+	    strcmp(f->link + len - cut, DELETED) != 0)
+		return 0;
+	m->path = strndup(f->link, len - cut);
+	m->bytes = (uint64_t)f->st.st_size;
+	return m->path ? 1 : -ENOMEM;
+}
+
+static int ghost_early(const void *msg, int *ret_fd, uint64_t *ret_priv, struct ckpt_err *err)
+{
+	const Ckpt__Ghost *m = msg;
+	auto_fd fd = -1;
+	int rc = ghost_make(m, 0, &fd, err);
+
+	*ret_priv = 0;
+	if (!rc && ftruncate(fd, (off_t)m->bytes))
+		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot set up the removed file %s",
+				     m->path);
+	if (!rc)
+		*ret_fd = take_fd(&fd);
+	return rc;
+}
+
+static bool ghost_fits(const void *was, const void *msg)
+{
+	return !strcmp(((const Ckpt__Ghost *)was)->path, ((const Ckpt__Ghost *)msg)->path);
+}
+
+static int ghost_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
+			 int *ret_fd, struct ckpt_err *err)
+{
+	const Ckpt__Ghost *m = msg;
+	struct timespec times[] = { { m->atime_s, (long)m->atime_ns },
+				    { m->mtime_s, (long)m->mtime_ns } };
+	char self[32];
+	auto_fd fd = restore_early_take(r, obj->id, m);
+	int rc = 0, rd;
+
+	if (fd < 0)
+		rc = ghost_make(m, strcmp(obj->state->kind, "stored") ? 0 : obj->id, &fd, err);
+	if (rc)
+		return rc;
 	if (ftruncate(fd, (off_t)m->bytes) || fchown(fd, m->uid, m->gid) ||
 	    fchmod(fd, m->mode & 07777))
 		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot set up the removed file %s",
-				       path);
+				       m->path);
 	rc = restore_object_pages(r, obj->id, fd, err);
 	if (!rc)
 		rc = attrs_restore(m, fd, err);
@@ -181,7 +229,7 @@ static int ghost_restore(struct restore_ctx *r, const Ckpt__Object *obj, const v
 	rd = open(self, O_RDONLY | O_CLOEXEC);
 	if (rd < 0 || futimens(fd, times))
 		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot reopen the removed file %s",
-				       path);
+				       m->path);
 	*ret_fd = rd;
 	return 0;
 }
@@ -190,6 +238,9 @@ static int ghost_restore(struct restore_ctx *r, const Ckpt__Object *obj, const v
 const struct fd_kind fd_kind_ghost = {
 	.name = "ghost",
 	.desc = &ckpt__ghost__descriptor,
+	.foresee = ghost_foresee,
+	.early = ghost_early,
+	.fits = ghost_fits,
 	.restore = ghost_restore,
 };
 

@@ -23,6 +23,9 @@
 
 #define PAGE 4096ull
 #define NEXT_ID "/proc/sys/kernel/shm_next_id"
+/* Rights of one that is not whole yet, which nobody gives: only its owner can attach it, and nobody
+ * takes it for what it is to be. */
+#define UNFINISHED 0611
 
 static bool sysv_match(const struct proc_vma *v)
 {
@@ -109,76 +112,163 @@ static bool same_segment(const Ckpt__SysvShm *m, const struct shmid_ds *ds)
 	       (ds->shm_perm.mode & 0777) == m->mode && !(ds->shm_perm.mode & SHM_DEST);
 }
 
-/* Contents through our own attachment, which holds a removed segment until the tasks have theirs.
- */
-static int segment_fill(struct restore_ctx *r, const Ckpt__Object *obj, const Ckpt__SysvShm *m,
-			struct ckpt_err *err)
+/* Our own attachment, which holds a removed segment until the tasks have theirs, and its file. */
+static int segment_attach(const Ckpt__SysvShm *m, void **ret, int *ret_fd, struct ckpt_err *err)
 {
 	void *p = shmat(m->id, NULL, 0);
 	uint64_t end = (uint64_t)p + round_up(m->bytes);
 	char path[96];
-	auto_fd fd = -1;
-	int rc;
 
 	if (p == (void *)-1)
 		return ckpt_fail_errno(err, E_RESTORE, -errno,
 				       "cannot attach the System V segment %d", m->id);
 	(void)snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)p,
 		       (unsigned long)end);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	rc = fd < 0 ? ckpt_fail_errno(err, E_RESTORE, -errno, "cannot open the System V segment %d",
-				      m->id)
-		    : restore_object_pages(r, obj->id, fd, err);
-	if (!m->removed)
+	*ret_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (*ret_fd < 0) {
+		int rc = ckpt_fail_errno(err, E_RESTORE, -errno,
+					 "cannot open the System V segment %d", m->id);
+
 		(void)shmdt(p);
-	return rc;
+		return rc;
+	}
+	*ret = p;
+	return 0;
+}
+
+/* An empty one, under its number. */
+static int segment_new(const Ckpt__SysvShm *m, struct ckpt_err *err)
+{
+	auto_fd next = open(NEXT_ID, O_WRONLY | O_CLOEXEC);
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", m->id), id;
+
+	if (next < 0 || write(next, text, (size_t)len) != len)
+		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot write " NEXT_ID);
+	id = shmget(m->removed ? IPC_PRIVATE : m->key, m->bytes, IPC_CREAT | IPC_EXCL | UNFINISHED);
+	if (id < 0)
+		return ckpt_fail_errno(err, E_RESTORE, -errno,
+				       "cannot make the System V segment %d", m->id);
+	if (id == m->id)
+		return 0;
+	(void)shmctl(id, IPC_RMID, NULL);
+	return ckpt_fail(err, E_RESTORE, -EEXIST, "the number %d of a System V segment is taken",
+			 m->id);
 }
 
 static int segment_make(struct restore_ctx *r, const Ckpt__Object *obj, const Ckpt__SysvShm *m,
 			struct ckpt_err *err)
 {
-	auto_fd next = open(NEXT_ID, O_WRONLY | O_CLOEXEC);
-	struct shmid_ds ds = { .shm_perm = { .uid = m->uid,
-					     .gid = m->gid,
-					     .mode = (unsigned short)(m->mode & 0777) } };
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", m->id), id, rc;
+	auto_fd fd = -1;
+	void *p = NULL;
+	int rc = segment_new(m, err);
 
-	if (next < 0 || write(next, text, (size_t)len) != len)
-		return ckpt_fail_errno(err, E_RESTORE, -errno, "cannot write " NEXT_ID);
-	id = shmget(m->removed ? IPC_PRIVATE : m->key, m->bytes,
-		    IPC_CREAT | IPC_EXCL | (int)(m->mode & 0777));
-	if (id < 0)
-		return ckpt_fail_errno(err, E_RESTORE, -errno,
-				       "cannot make the System V segment %d", m->id);
-	rc = id == m->id ? segment_fill(r, obj, m, err)
-			 : ckpt_fail(err, E_RESTORE, -EEXIST,
-				     "the number %d of a System V segment is taken", m->id);
-	if (!rc && shmctl(id, IPC_SET, &ds))
-		rc = ckpt_fail_errno(err, E_RESTORE, -errno,
-				     "cannot set the owner of the System V segment %d", id);
+	if (rc)
+		return rc;
+	rc = segment_attach(m, &p, &fd, err);
+	if (!rc)
+		rc = restore_object_pages(r, obj->id, fd, err);
+	if (!rc && !m->removed)
+		(void)shmdt(p);
 	if (rc || m->removed)
-		(void)shmctl(id, IPC_RMID, NULL);
+		(void)shmctl(m->id, IPC_RMID, NULL);
 	return rc;
+}
+
+/* What a ckpt that was killed left: nobody has it attached. */
+static bool is_unfinished(const Ckpt__SysvShm *m, const struct shmid_ds *ds)
+{
+	return ds->shm_segsz == m->bytes && (ds->shm_perm.mode & 0777) == UNFINISHED &&
+	       !ds->shm_perm.uid && !ds->shm_nattch;
+}
+
+/* 1: there is one that may be attached as it is; 0: there is none. */
+static int segment_look(const Ckpt__SysvShm *m, struct ckpt_err *err)
+{
+	struct shmid_ds ds;
+
+	if (!m->bytes || m->id < 0)
+		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "an impossible System V segment");
+	if (shmctl(m->id, IPC_STAT, &ds))
+		return 0;
+	if (!m->removed && same_segment(m, &ds))
+		return 1;
+	if (!is_unfinished(m, &ds) || shmctl(m->id, IPC_RMID, NULL))
+		return ckpt_fail(err, E_RESTORE, -EEXIST,
+				 "the number %d of a System V segment is taken", m->id);
+	return 0;
+}
+
+static int segment_foresee(const struct fd_facts *f, void *msg)
+{
+	Ckpt__SysvShm *m = msg;
+	struct shmid_ds ds;
+
+	/* The inode number of a segment is its id. */
+	if (f->fd >= 0 || strncmp(f->link, "/SYSV", 5) != 0 ||
+	    shmctl((int)f->st.st_ino, IPC_STAT, &ds) || !ds.shm_segsz)
+		return 0;
+	m->id = (int32_t)f->st.st_ino;
+	m->key = ds.shm_perm.__key;
+	m->bytes = ds.shm_segsz;
+	m->removed = ds.shm_perm.mode & SHM_DEST;
+	return 1;
+}
+
+static int segment_early(const void *msg, int *ret_fd, uint64_t *ret_priv, struct ckpt_err *err)
+{
+	const Ckpt__SysvShm *m = msg;
+	void *p = NULL;
+	int rc = segment_look(m, err);
+
+	if (rc > 0)
+		rc = ckpt_fail(err, E_RESTORE, -EEXIST, "the System V segment %d is there", m->id);
+	if (!rc)
+		rc = segment_new(m, err);
+	if (rc)
+		return rc;
+	rc = segment_attach(m, &p, ret_fd, err);
+	if (rc || m->removed)
+		(void)shmctl(m->id, IPC_RMID, NULL);
+	*ret_priv = (uint64_t)p;
+	return rc;
+}
+
+/* One that was removed meanwhile has lost its key. */
+static bool segment_fits(const void *was, const void *msg)
+{
+	const Ckpt__SysvShm *a = was, *b = msg;
+
+	return a->id == b->id && a->bytes == b->bytes &&
+	       (b->removed || (!a->removed && a->key == b->key));
+}
+
+static void segment_early_end(const void *was, uint64_t priv, bool lives)
+{
+	const Ckpt__SysvShm *m = was;
+
+	(void)shmdt((void *)priv);
+	if (!lives && !m->removed)
+		(void)shmctl(m->id, IPC_RMID, NULL);
 }
 
 static int segment_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
 			   int *ret_fd, struct ckpt_err *err)
 {
 	const Ckpt__SysvShm *m = msg;
-	struct shmid_ds ds;
-	int rc = 0, fd;
+	auto_fd early = restore_early_take(r, obj->id, m);
+	int rc, fd;
 
-	if (!m->bytes || m->id < 0)
-		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "an impossible System V segment");
-	if (!shmctl(m->id, IPC_STAT, &ds)) {
-		if (m->removed || !same_segment(m, &ds))
-			return ckpt_fail(err, E_RESTORE, -EEXIST,
-					 "the number %d of a System V segment is taken", m->id);
+	if (early >= 0) {
+		rc = restore_object_pages(r, obj->id, early, err);
+		if (m->removed)
+			(void)shmctl(m->id, IPC_RMID, NULL);
 	} else {
-		rc = segment_make(r, obj, m, err);
+		rc = segment_look(m, err);
+		if (!rc)
+			rc = segment_make(r, obj, m, err);
 	}
-	if (rc)
+	if (rc < 0)
 		return rc;
 	/* Attached by number: the descriptor only stands for it. */
 	fd = open("/", O_PATH | O_CLOEXEC);
@@ -188,10 +278,36 @@ static int segment_restore(struct restore_ctx *r, const Ckpt__Object *obj, const
 	return 0;
 }
 
+/* All who want it have it attached: now it may be what it is. */
+static int segment_finish(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fd,
+			  struct ckpt_err *err)
+{
+	const Ckpt__SysvShm *m = msg;
+	struct shmid_ds ds, set = { .shm_perm = { .uid = m->uid,
+						  .gid = m->gid,
+						  .mode = (unsigned short)(m->mode & 0777) } };
+
+	(void)r;
+	(void)obj;
+	(void)fd;
+	if (!shmctl(m->id, IPC_STAT, &ds) && ds.shm_perm.uid == m->uid &&
+	    ds.shm_perm.gid == m->gid && (ds.shm_perm.mode & 0777) == m->mode)
+		return 0;
+	if (shmctl(m->id, IPC_SET, &set))
+		return ckpt_fail_errno(err, E_RESTORE, -errno,
+				       "cannot set the owner of the System V segment %d", m->id);
+	return 0;
+}
+
 const struct fd_kind fd_kind_sysv_shm = {
 	.name = "sysv-shm",
 	.desc = &ckpt__sysv_shm__descriptor,
+	.foresee = segment_foresee,
+	.early = segment_early,
+	.fits = segment_fits,
+	.early_end = segment_early_end,
 	.restore = segment_restore,
+	.finish = segment_finish,
 };
 
 static int sysv_plan(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma,
