@@ -17,6 +17,7 @@
 #include "base/io.h"
 #include "fd_pidfd.pb-c.h"
 #include "kind/fd/kinds.h"
+#include "kind/fd/own.h"
 
 #ifndef PIDFD_THREAD
 #define PIDFD_THREAD O_EXCL
@@ -99,38 +100,19 @@ static int pidfd_plan(struct restore_ctx *r, const Ckpt__Object *obj, const void
 		      struct ckpt_err *err)
 {
 	const Ckpt__FdPidfd *m = msg;
-	const Ckpt__Fd *first = NULL, *self = NULL;
-	uint64_t cloexec;
+	struct fd_own own;
 	uint32_t opened;
 
 	(void)task;
 	(void)err;
 	if (!m->pid || !restore_has_pid(r, m->pid))
 		return 0;
-	for (size_t i = 0; i < table->n_fds; i++) {
-		if (table->fds[i]->object == obj->id && !first)
-			first = table->fds[i];
-		if (table->fds[i]->fd == (uint32_t)fdnum)
-			self = table->fds[i];
-	}
-	cloexec = self && self->cloexec ? O_CLOEXEC : 0;
-	if (first && first != self) {
-		(void)steps_call(s, "share a pidfd", SYS_dup3, first->fd, (uint64_t)fdnum, cloexec);
+	own = fd_own_plan(obj, table, fdnum, s);
+	if (own.shared)
 		return 0;
-	}
 	opened = steps_call(s, "open a pidfd", SYS_pidfd_open, (uint64_t)m->pid,
 			    obj->flags & (O_NONBLOCK | PIDFD_THREAD));
-	(void)steps_add(s,
-			&(struct ckpt_step) { .op = CKPT_OP_SYSCALL,
-					      .nr = SYS_dup3,
-					      .refs = 1,
-					      .arg = { opened, (uint64_t)fdnum, cloexec } },
-			"put a pidfd in place");
-	(void)steps_add(
-		s,
-		&(struct ckpt_step) {
-			.op = CKPT_OP_SYSCALL, .nr = SYS_close, .refs = 1, .arg = { opened } },
-		"close the pidfd's first number");
+	fd_own_place(&own, opened, s);
 	return 0;
 }
 

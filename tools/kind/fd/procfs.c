@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "fd_procfs.pb-c.h"
 #include "kind/fd/kinds.h"
+#include "kind/fd/own.h"
 
 #define OPEN_FLAGS (O_ACCMODE | O_NONBLOCK | O_DIRECTORY | O_NOATIME | O_PATH)
 
@@ -91,8 +92,7 @@ static int procfs_plan(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 		       struct ckpt_err *err)
 {
 	const Ckpt__FdProcfs *m = msg;
-	const Ckpt__Fd *first = NULL, *self = NULL;
-	uint64_t cloexec;
+	struct fd_own own;
 	uint32_t opened;
 
 	(void)r;
@@ -100,31 +100,12 @@ static int procfs_plan(struct restore_ctx *r, const Ckpt__Object *obj, const voi
 	(void)err;
 	if (!m->in_tree)
 		return 0;
-	for (size_t i = 0; i < table->n_fds; i++) {
-		if (table->fds[i]->object == obj->id && !first)
-			first = table->fds[i];
-		if (table->fds[i]->fd == (uint32_t)fdnum)
-			self = table->fds[i];
-	}
-	cloexec = self && self->cloexec ? O_CLOEXEC : 0;
-	if (first && first != self) {
-		(void)steps_call(s, "share a file of /proc", SYS_dup3, first->fd, (uint64_t)fdnum,
-				 cloexec);
+	own = fd_own_plan(obj, table, fdnum, s);
+	if (own.shared)
 		return 0;
-	}
 	opened = steps_call(s, "open a file of its own in /proc", SYS_openat, (uint64_t)AT_FDCWD,
 			    steps_str(s, m->path), (uint64_t)open_flags(obj->flags));
-	(void)steps_add(s,
-			&(struct ckpt_step) { .op = CKPT_OP_SYSCALL,
-					      .nr = SYS_dup3,
-					      .refs = 1,
-					      .arg = { opened, (uint64_t)fdnum, cloexec } },
-			"put a file of /proc in place");
-	(void)steps_add(
-		s,
-		&(struct ckpt_step) {
-			.op = CKPT_OP_SYSCALL, .nr = SYS_close, .refs = 1, .arg = { opened } },
-		"close its first number");
+	fd_own_place(&own, opened, s);
 	if (obj->pos && !(obj->flags & O_PATH))
 		(void)steps_call(s, "seek in a file of /proc", SYS_lseek, (uint64_t)fdnum, obj->pos,
 				 SEEK_SET);
