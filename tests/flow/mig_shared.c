@@ -66,7 +66,7 @@ static bool mine(unsigned int me, unsigned int obj, size_t page)
 
 static void again(unsigned int me, unsigned int obj, size_t page)
 {
-	if (mine(me, obj, page))
+	if (page < o[obj].pages && mine(me, obj, page))
 		put(obj, page, ++o[obj].last[page]);
 }
 
@@ -120,7 +120,7 @@ static void by_child(unsigned int me, int step)
 
 static void punch(unsigned int me, size_t page)
 {
-	if (!mine(me, HOLES, page))
+	if (page >= o[HOLES].pages || !mine(me, HOLES, page))
 		return;
 	o[HOLES].last[page] = 0;
 	t_sys(fallocate(o[HOLES].fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(page * PAGE), PAGE));
@@ -172,7 +172,7 @@ static void live(unsigned int me, const atomic_bool *end)
 			size_t page = (size_t)(t_pattern(at++) % 64);
 
 			if (obj != HOLES)
-				again(me, obj, page + 200);
+				again(me, obj, obj == LENGTH ? page : (page + 200) % o[obj].pages);
 		}
 		t_tick();
 	}

@@ -80,7 +80,8 @@ struct fd_kind {
 	 * needed any more, or (not @lives) it was of no use. All NULL, or foresee, early and fits.
 	 */
 	int (*foresee)(const struct fd_facts *f, void *msg);
-	int (*early)(const void *msg, int *ret_fd, uint64_t *ret_priv, struct ckpt_err *err);
+	int (*early)(struct restore_ctx *r, const void *msg, int *ret_fd, uint64_t *ret_priv,
+		     struct ckpt_err *err);
 	bool (*fits)(const void *was, const void *msg);
 	void (*early_end)(const void *was, uint64_t priv, bool lives);
 	/* All objects and all tasks exist, nothing runs yet; f is ckpt's own copy. May be NULL. */
@@ -342,6 +343,7 @@ struct ckpt_restore_opts {
 	bool pidns;
 	bool plan_only;
 	bool leave_stopped;
+	bool ipc_elsewhere;   /* System V segments that are here are not the program's */
 	bool addresses_later; /* addresses come when all is about to run: sockets may name them
 				 before */
 	const char *pidfile;

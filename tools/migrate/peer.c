@@ -82,6 +82,7 @@ static int offer_prepare(struct peer *p, const Ckpt__MigOffer *offer, Ckpt__MigA
 static int answer_offer(struct peer *p, const Ckpt__MigOffer *offer, struct ckpt_err *err)
 {
 	Ckpt__MigAnswer a = CKPT__MIG_ANSWER__INIT;
+	auto_free char *ipc = preflight_ns_name("ipc");
 	size_t n;
 	int rc;
 
@@ -91,6 +92,7 @@ static int answer_offer(struct peer *p, const Ckpt__MigOffer *offer, struct ckpt
 	p->root = offer->root;
 	p->lone_sid = offer->lone_sid;
 	p->track = offer->track;
+	p->same_ipc = ipc && *ipc && !strcmp(ipc, offer->ipc);
 	rc = preflight_check(offer, p->opts->hook != NULL, p->opts->keep_image, &a, err);
 	if (!rc && offer_prepare(p, offer, &a))
 		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
@@ -148,6 +150,7 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 		.dir = p->path,
 		.detach = true,
 		.addresses_later = p->naddrs || p->opts->hook,
+		.ipc_elsewhere = !p->same_ipc,
 	};
 	if (!rc)
 		rc = restore_begin(&p->restore, &p->restore_opts, p->ui, err);

@@ -43,6 +43,7 @@ struct peer {
 	struct netaddr addrs[MOVE_ADDRESSES_MAX]; /* that come with it */
 	size_t naddrs;
 	int held_fd;   /* while we are at work on held processes */
+	bool same_ipc; /* System V segments here are those of the source */
 	bool track;    /* a tracking session begins here */
 	bool prepared; /* the script was told, and has not heard the end */
 };

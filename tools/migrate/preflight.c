@@ -151,7 +151,8 @@ Ckpt__MigOffer *preflight_offer(const struct migrate_opts *opts, const uint8_t *
 	if (!rc) {
 		o->id.data = malloc(MIG_ID_BYTES);
 		o->name = strdup(st.comm);
-		rc = o->id.data && o->name ? 0 : oom(err);
+		o->ipc = preflight_ns_name("ipc");
+		rc = o->id.data && o->name && o->ipc ? 0 : oom(err);
 	}
 	if (!rc) {
 		memcpy(o->id.data, id, MIG_ID_BYTES);

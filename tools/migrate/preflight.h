@@ -13,6 +13,9 @@
 Ckpt__MigOffer *preflight_offer(const struct migrate_opts *opts, const uint8_t *id,
 				struct ckpt_err *err);
 /* Addresses and ports of the tree, into the offer; @found: what cannot move. */
+/* Names the namespace of this kind ("net") that ckpt is in, over all machines; "" when there is no
+ * telling. The caller frees it; NULL: out of memory. */
+char *preflight_ns_name(const char *ns);
 int preflight_network(const struct migrate_opts *opts, Ckpt__MigOffer *offer,
 		      void (*found)(void *arg, const struct ckpt_err *why), void *arg,
 		      struct ckpt_err *err) __must_check;

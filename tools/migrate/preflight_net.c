@@ -132,14 +132,14 @@ static int check_address(const struct netaddr *a, struct ckpt_err *why)
 	return ckpt_remedy(why, "sysctl net.ipv4.conf.%s.promote_secondaries=1", dev);
 }
 
-static char *network_name(void)
+char *preflight_ns_name(const char *ns)
 {
 	auto_free char *boot = NULL;
-	char *ret = NULL;
+	char path[32], *ret = NULL;
 	struct stat st;
 
-	if (io_read_file(-100, "/proc/sys/kernel/random/boot_id", &boot) < 0 ||
-	    stat("/proc/self/ns/net", &st))
+	(void)snprintf(path, sizeof(path), "/proc/self/ns/%s", ns);
+	if (io_read_file(-100, "/proc/sys/kernel/random/boot_id", &boot) < 0 || stat(path, &st))
 		return strdup("");
 	boot[strcspn(boot, "\n")] = 0;
 	return asprintf(&ret, "%s:%llu", boot, (unsigned long long)st.st_ino) < 0 ? NULL : ret;
@@ -152,7 +152,7 @@ int preflight_network(const struct migrate_opts *opts, Ckpt__MigOffer *o,
 	char text[NETADDR_TEXT_MAX];
 
 	o->addresses = calloc(opts->naddrs + 1, sizeof(char *));
-	o->network = network_name();
+	o->network = preflight_ns_name("net");
 	if (!o->addresses || !o->network)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < opts->naddrs; i++) {
@@ -291,7 +291,7 @@ static int check_apart(const Ckpt__MigOffer *o, const char *own, Ckpt__MigAnswer
 int preflight_check_network(const Ckpt__MigOffer *o, bool hooked, Ckpt__MigAnswer *ret)
 {
 	struct netaddr v[MOVE_ADDRESSES_MAX];
-	auto_free char *own = network_name();
+	auto_free char *own = preflight_ns_name("net");
 	int n = preflight_addresses(o, v), rc = 0;
 	struct ckpt_err e = { 0 };
 

@@ -77,7 +77,7 @@ int restore_early_make(struct restore_ctx *r, uint32_t number, const Ckpt__State
 	e->kind = kind;
 	e->msg = msg;
 	e->fd = -1;
-	if (!kind->early(msg, &e->fd, &e->priv, &why)) {
+	if (!kind->early(r, msg, &e->fd, &e->priv, &why)) {
 		if (has_holes(e->fd))
 			return 0;
 		end_kind(e, false);

@@ -175,15 +175,18 @@ static int segment_make(struct restore_ctx *r, const Ckpt__Object *obj, const Ck
 	return rc;
 }
 
-/* What a ckpt that was killed left: nobody has it attached. */
-static bool is_unfinished(const Ckpt__SysvShm *m, const struct shmid_ds *ds)
+/* Nobody has it attached, and a ckpt that was killed left it; or it is what a program that went
+ * away left behind, which comes from elsewhere now, with newer contents. */
+static bool is_left(const struct restore_ctx *r, const Ckpt__SysvShm *m, const struct shmid_ds *ds)
 {
-	return ds->shm_segsz == m->bytes && (ds->shm_perm.mode & 0777) == UNFINISHED &&
-	       !ds->shm_perm.uid && !ds->shm_nattch;
+	if (ds->shm_nattch || ds->shm_segsz != m->bytes)
+		return false;
+	return (restore_opts(r)->ipc_elsewhere && same_segment(m, ds)) ||
+	       ((ds->shm_perm.mode & 0777) == UNFINISHED && !ds->shm_perm.uid);
 }
 
-/* 1: there is one that may be attached as it is; 0: there is none. */
-static int segment_look(const Ckpt__SysvShm *m, struct ckpt_err *err)
+/* 1: there is one that may be attached as it is; 0: there is none (any more). */
+static int segment_look(struct restore_ctx *r, const Ckpt__SysvShm *m, struct ckpt_err *err)
 {
 	struct shmid_ds ds;
 
@@ -191,12 +194,17 @@ static int segment_look(const Ckpt__SysvShm *m, struct ckpt_err *err)
 		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "an impossible System V segment");
 	if (shmctl(m->id, IPC_STAT, &ds))
 		return 0;
-	if (!m->removed && same_segment(m, &ds))
+	if (!m->removed && !restore_opts(r)->ipc_elsewhere && same_segment(m, &ds))
 		return 1;
-	if (!is_unfinished(m, &ds) || shmctl(m->id, IPC_RMID, NULL))
-		return ckpt_fail(err, E_RESTORE, -EEXIST,
-				 "the number %d of a System V segment is taken", m->id);
-	return 0;
+	if (is_left(r, m, &ds) && !shmctl(m->id, IPC_RMID, NULL)) {
+		ui_note(restore_ui(r), 1,
+			"the System V segment %d, which was left here, is replaced", m->id);
+		return 0;
+	}
+	(void)ckpt_fail(err, E_RESTORE, -EEXIST, "the number %d of a System V segment is taken",
+			m->id);
+	return ckpt_remedy(err, "ipcs -m tells whose it is; if nobody needs it: ipcrm -m %d",
+			   m->id);
 }
 
 static int segment_foresee(const struct fd_facts *f, void *msg)
@@ -211,15 +219,19 @@ static int segment_foresee(const struct fd_facts *f, void *msg)
 	m->id = (int32_t)f->st.st_ino;
 	m->key = ds.shm_perm.__key;
 	m->bytes = ds.shm_segsz;
+	m->mode = ds.shm_perm.mode & 0777;
+	m->uid = ds.shm_perm.uid;
+	m->gid = ds.shm_perm.gid;
 	m->removed = ds.shm_perm.mode & SHM_DEST;
 	return 1;
 }
 
-static int segment_early(const void *msg, int *ret_fd, uint64_t *ret_priv, struct ckpt_err *err)
+static int segment_early(struct restore_ctx *r, const void *msg, int *ret_fd, uint64_t *ret_priv,
+			 struct ckpt_err *err)
 {
 	const Ckpt__SysvShm *m = msg;
 	void *p = NULL;
-	int rc = segment_look(m, err);
+	int rc = segment_look(r, m, err);
 
 	if (rc > 0)
 		rc = ckpt_fail(err, E_RESTORE, -EEXIST, "the System V segment %d is there", m->id);
@@ -264,7 +276,7 @@ static int segment_restore(struct restore_ctx *r, const Ckpt__Object *obj, const
 		if (m->removed)
 			(void)shmctl(m->id, IPC_RMID, NULL);
 	} else {
-		rc = segment_look(m, err);
+		rc = segment_look(r, m, err);
 		if (!rc)
 			rc = segment_make(r, obj, m, err);
 	}
