@@ -70,8 +70,8 @@ static void fd_close(struct link *l)
 	.read = fd_read, .write = fd_write, .readv = fd_readv, .writev = fd_writev,                \
 	.close = fd_close
 static const struct link_ops link_plain = { .name = "tcp", FD_OPS };
-static const struct link_ops link_unix = { .name = "unix", FD_OPS };
-static const struct link_ops link_pipe = { .name = "ssh", FD_OPS };
+static const struct link_ops link_unix = { .name = "unix", .mute = true, FD_OPS };
+static const struct link_ops link_pipe = { .name = "ssh", .mute = true, FD_OPS };
 
 static void link_init(struct link *l, const struct link_ops *ops, int rfd, int wfd,
 		      const char *peer)
@@ -91,6 +91,23 @@ static void link_init(struct link *l, const struct link_ops *ops, int rfd, int w
 	(void)signal(SIGPIPE, SIG_IGN);
 }
 
+#define CHILD_MS 5000
+
+/* It ends when its pipes do, unless its own connection is dead. */
+static void child_end(pid_t pid)
+{
+	uint64_t end = io_now_us() + CHILD_MS * 1000u;
+	int rc;
+
+	while ((rc = waitpid(pid, NULL, WNOHANG)) == 0 && io_now_us() < end)
+		(void)usleep(5000);
+	if (rc != 0)
+		return;
+	(void)kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
 void link_close(struct link *l)
 {
 	if (!l->ops)
@@ -104,8 +121,7 @@ void link_close(struct link *l)
 	if (l->wfd >= 0 && l->wfd != l->rfd)
 		(void)close(l->wfd);
 	if (l->child > 0)
-		while (waitpid(l->child, NULL, 0) < 0 && errno == EINTR)
-			;
+		child_end(l->child);
 	memset(l, 0, sizeof(*l));
 	l->rfd = l->wfd = -1;
 }
@@ -414,6 +430,10 @@ void link_hurry(struct link *l)
 	int ms = LINK_STILL_MS, one = 1, count = LINK_STILL_MS / 1000;
 
 	l->write_timeout_ms = LINK_STILL_MS;
+	if (l->ops->mute) {
+		l->timeout_ms = l->dead_ms = LINK_STILL_MS;
+		return;
+	}
 	/* The kernel of the other end answers for it, whatever it does itself. */
 	if (!setsockopt(l->wfd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms)) &&
 	    !setsockopt(l->wfd, IPPROTO_TCP, TCP_KEEPIDLE, &one, sizeof(one)) &&

@@ -26,6 +26,7 @@ struct link_ops {
 	/* 0, -EAGAIN, -errno. NULL: what is written is on its way. */
 	int (*flush)(struct link *l);
 	void (*close)(struct link *l);
+	bool mute;   /* no kernel answers for an end that is silent */
 	bool sealed; /* what comes is what was sent, or the link fails: nobody need sum it */
 };
 

@@ -157,8 +157,10 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 	if (!rc)
 		rc = peer_take_all(p, err);
 	begin = io_now_us();
-	if (!rc)
-		rc = build(p, err);
+	if (rc)
+		return rc;
+	alive_start(&p->alive, p->link);
+	rc = build(p, err);
 	if (rc)
 		return rc;
 	ret->memory_bytes = p->memory_bytes;
@@ -177,14 +179,18 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 		return rc;
 	}
 	rc = ckpt_fault("receive.restored");
+	alive_stop(&p->alive);
 	if (!rc)
 		rc = wire_send_msg(p->link, MIG_RESTORED, &done.base);
 	if (rc)
 		rc = wire_fail(p->link, &p->buf, rc, err);
 	else if (!wire_expect(p->link, &p->buf, MIG_RUN, NULL, err))
 		rc = err->code;
-	if (!rc)
+	if (!rc) {
+		alive_start(&p->alive, p->link);
 		rc = peer_let_run(p, err);
+		alive_stop(&p->alive);
+	}
 	if (rc) {
 		restore_drop(&p->restore);
 		peer_held_done(p);
@@ -281,6 +287,7 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 
 	memset(ret, 0, sizeof(*ret));
 	rc = serve(&p, ret, err);
+	alive_stop(&p.alive);
 	if (rc && p.restore.root > 0)
 		restore_drop(&p.restore);
 	if (p.prepared)

@@ -20,6 +20,7 @@ struct peer {
 	struct link *link;
 	const struct receive_opts *opts;
 	struct ckpt_ui *ui;
+	struct alive alive; /* says so while we are busy */
 	struct wire_buf buf;
 	char id[2 * MIG_ID_BYTES + 1];
 	int dir_fd, records_fd;

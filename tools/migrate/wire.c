@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "migrate/wire.h"
 
+#include "base/io.h"
+#include "base/quiet.h"
 #include "base/sum.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <xxhash.h>
+
+#define ALIVE_NS 500000000 /* LINK_STILL_MS is eight times that */
 
 static uint64_t frame_sum(const struct link *l, uint64_t seq, const struct ckpt_frame *f,
 			  const void *head, size_t head_len, const void *data, size_t len)
@@ -119,8 +125,8 @@ static int fail_link(struct link *l, int rc, struct ckpt_err *err)
 	return ckpt_fail_errno(err, E_PEER, rc, "the connection to %s", l->peer);
 }
 
-int wire_recv(struct link *l, struct wire_buf *b, enum mig_type *ret_type, size_t *ret_len,
-	      struct ckpt_err *err)
+static int recv_one(struct link *l, struct wire_buf *b, enum mig_type *ret_type, size_t *ret_len,
+		    struct ckpt_err *err)
 {
 	struct ckpt_frame f;
 	size_t head;
@@ -164,6 +170,79 @@ int wire_recv(struct link *l, struct wire_buf *b, enum mig_type *ret_type, size_
 	return 0;
 }
 
+int wire_recv(struct link *l, struct wire_buf *b, enum mig_type *ret_type, size_t *ret_len,
+	      struct ckpt_err *err)
+{
+	uint64_t begin = io_now_us();
+	int rc;
+
+	do
+		rc = recv_one(l, b, ret_type, ret_len, err);
+	while (!rc && *ret_type == MIG_ALIVE && io_now_us() - begin < LINK_TIMEOUT_MS * 1000ull);
+	/* Alive is not all that it has to be. */
+	if (!rc && *ret_type == MIG_ALIVE)
+		rc = ckpt_fail(err, E_PEER, -ETIMEDOUT, "%s has not answered for %d s", l->peer,
+			       LINK_TIMEOUT_MS / 1000);
+	return rc;
+}
+
+/* Nothing here may allocate: the other thread clones copies of ckpt. */
+static void *alive_main(void *arg)
+{
+	struct alive *a = arg;
+	int rc = 0;
+
+	pthread_mutex_lock(&a->lock);
+	while (!a->end) {
+		struct timespec at;
+
+		(void)clock_gettime(CLOCK_MONOTONIC, &at);
+		at.tv_nsec += ALIVE_NS;
+		at.tv_sec += at.tv_nsec / 1000000000;
+		at.tv_nsec %= 1000000000;
+		if (pthread_cond_timedwait(&a->changed, &a->lock, &at) != ETIMEDOUT || rc)
+			continue;
+		/* Who reads the answer next finds out that it cannot be sent. */
+		rc = wire_send(a->link, MIG_ALIVE, NULL, 0, NULL, 0);
+	}
+	pthread_mutex_unlock(&a->lock);
+	return NULL;
+}
+
+void alive_start(struct alive *a, struct link *l)
+{
+	pthread_condattr_t attr;
+
+	memset(a, 0, sizeof(*a));
+	if (!l->ops->mute)
+		return;
+	a->link = l;
+	pthread_mutex_init(&a->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&a->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	if (!quiet_thread(&a->thread, alive_main, a))
+		return;
+	pthread_cond_destroy(&a->changed);
+	pthread_mutex_destroy(&a->lock);
+	a->link = NULL;
+}
+
+void alive_stop(struct alive *a)
+{
+	if (!a->link)
+		return;
+	pthread_mutex_lock(&a->lock);
+	a->end = true;
+	pthread_cond_broadcast(&a->changed);
+	pthread_mutex_unlock(&a->lock);
+	(void)pthread_join(a->thread, NULL);
+	pthread_cond_destroy(&a->changed);
+	pthread_mutex_destroy(&a->lock);
+	a->link = NULL;
+}
+
 void *wire_expect(struct link *l, struct wire_buf *b, enum mig_type type,
 		  const ProtobufCMessageDescriptor *desc, struct ckpt_err *err)
 {
@@ -196,8 +275,8 @@ int wire_fail(struct link *l, struct wire_buf *b, int rc, struct ckpt_err *err)
 	enum mig_type type;
 	size_t len;
 
-	/* What it said last may still be there. */
-	l->timeout_ms = SAID_MS;
+	/* What it said last may still be there. Who has been silent for long says nothing now. */
+	l->timeout_ms = rc == -ETIMEDOUT ? 1 : SAID_MS;
 	while (!wire_recv(l, b, &type, &len, &said))
 		;
 	if (l->said || (said.id != E_NONE && said.id != E_PEER)) {

@@ -18,12 +18,14 @@
  *         ◄───────────────────────── RUNNING
  *   DONE ──────────────────────────►             the source has ended its copy
  *
+ * Where no kernel answers for the peer (link_ops.mute) it says ALIVE before RESTORED and RUNNING.
  * Instead of OFFER: ASK ──► ◄── VERDICT. Either side at any time: ERROR, and it is over.
  */
 #ifndef CKPT_MIGRATE_WIRE_H
 #define CKPT_MIGRATE_WIRE_H
 
 #include <protobuf-c/protobuf-c.h>
+#include <pthread.h>
 
 #include "image/format.h"
 #include "migrate.pb-c.h"
@@ -50,6 +52,7 @@ enum mig_type {
 	MIG_SPACE, /* Mm of a task that runs, its id the pid: where memory is to go */
 	MIG_TREE,  /* which processes there are */
 	MIG_SHARE, /* what several processes share */
+	MIG_ALIVE, /* the peer is at work; nobody need do anything */
 	MIG_TYPES
 };
 
@@ -96,6 +99,16 @@ int wire_recv(struct link *l, struct wire_buf *b, enum mig_type *ret_type, size_
 /* The next frame, which must be @type, unpacked; NULL on failure. @desc NULL: no message. */
 void *wire_expect(struct link *l, struct wire_buf *b, enum mig_type type,
 		  const ProtobufCMessageDescriptor *desc, struct ckpt_err *err);
+/* Say ALIVE now and then, by a thread, until alive_stop(): meanwhile the link is its own. */
+struct alive {
+	struct link *link; /* NULL: nobody does */
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool end;
+};
+void alive_start(struct alive *a, struct link *l);
+void alive_stop(struct alive *a);
 /* A send failed with @rc: if the other side said why, that is the error. */
 int wire_fail(struct link *l, struct wire_buf *b, int rc, struct ckpt_err *err);
 void wire_buf_free(struct wire_buf *b);
