@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!image_read_inventory(&img, dir, &err)) {
 		struct page_file pages;
 
-		(void)!page_file_open(&pages, img.dir_fd, img.inv, len << (data[0] >> 1));
+		(void)!page_file_open(&pages, img.dir_fd, img.inv, (uint64_t)len << (data[0] % 40));
 		page_file_close(&pages);
 	}
 	image_free(&img);
