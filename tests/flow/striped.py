@@ -45,7 +45,7 @@ def damage(box, image):
             f.seek(0)
             f.write(bytes([byte ^ 1]))
         res = box.run_ckpt("verify", "-D", copy)
-        check(res.code == 3 and "E-IMAGE-CORRUPT" in res.err, f"a flipped bit of {name}: {res}")
+        check(res.code == 3 and "E-IMAGE-CORRUPT" in res.err and f"{name}, bytes 0 to 262143" in res.err, f"a flipped bit of {name}: {res}")
         shutil.rmtree(copy)
 
 

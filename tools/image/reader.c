@@ -581,6 +581,7 @@ static int index_tasks(struct image *img, struct ckpt_err *err)
 
 static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err)
 {
+	char name[PAGE_FILE_NAME_BYTES];
 	auto_free unsigned char *buf = malloc(2 * (size_t)CKPT_PAGE_SUM_BYTES);
 
 	if (!buf)
@@ -588,6 +589,7 @@ static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *er
 	for (size_t i = 0; i < img->sums.n; i++) {
 		uint64_t off = (uint64_t)i * CKPT_PAGE_SUM_BYTES;
 		uint64_t len = img->pages.bytes - off;
+		struct page_place at = page_place(img->pages.stripes, off);
 		int rc;
 
 		if (len > CKPT_PAGE_SUM_BYTES)
@@ -596,15 +598,15 @@ static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *er
 							 buf, buf + CKPT_PAGE_SUM_BYTES)
 				       : page_file_read(&img->pages, buf, len, off);
 		if (rc && rc != -EBADMSG)
-			return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc,
-					       "cannot read %s/pages at %llu", img->path,
-					       (unsigned long long)off);
+			return ckpt_fail_errno(
+				err, E_IMAGE_CORRUPT, rc, "cannot read %s/%s at %llu", img->path,
+				page_file_name(at.file, name), (unsigned long long)at.off);
 		if (rc || sum_bytes(buf, len) != img->sums.v[i])
-			return ckpt_fail(
-				err, E_IMAGE_CORRUPT, -EBADMSG,
-				"the checkpoint in %s is damaged: pages, bytes %llu to %llu",
-				img->path, (unsigned long long)off,
-				(unsigned long long)(off + len - 1));
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+					 "the checkpoint in %s is damaged: %s, bytes %llu to %llu",
+					 img->path, page_file_name(at.file, name),
+					 (unsigned long long)at.off,
+					 (unsigned long long)(at.off + len - 1));
 		ui_progress(ui, "verify", off + len, img->pages.bytes);
 	}
 	return 0;
