@@ -38,9 +38,9 @@ def body(box):
         status = box.wait_pid(p.pid, "end of ckpt")
         if status == 0:
             finished += 1
-            span *= 0.97        # it was faster than thought: aim at its inside
+            span *= 0.9         # it was faster than thought: aim at its inside
         else:
-            span *= 1.01
+            span *= 1.04
         why = f"after kill {i}, {delay * 1000:.1f} ms into a dump"
         busy.lives(box, target, why)
         # Between two threads nobody is inside to unmap an arena, of which there are two: the next dump does.
