@@ -118,6 +118,21 @@ def limit(*args):
     return int(out.stdout) / 1e9
 
 
+class Ballast:
+    """Memory that is backed by the host now and is held; free() gives it to whoever needs some next."""
+
+    def __init__(self, mib):
+        self.proc = subprocess.Popen([os.path.join(BUILD, "limit"), "hold", str(mib)], stdin=subprocess.PIPE,
+                                     stdout=subprocess.PIPE)
+        if self.proc.stdout.readline() != b"held\n":
+            die(f"no {mib} MiB for a ballast")
+
+    def free(self):
+        self.proc.communicate()
+        if self.proc.returncode:
+            die(f"the ballast ended: {self.proc.returncode}")
+
+
 def pids():
     return [int(p) for p in os.listdir("/proc") if p.isdigit() and int(p) != 1]
 

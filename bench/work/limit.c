@@ -5,7 +5,9 @@
  *	limit read MIB PID		/proc/PID/mem of a "rss" workload to a warm buffer
  *	limit save MIB PID FILE		the same, and on to a new file
  *	limit fault MIB			first touch of fresh memory
- *	limit ballast MIB		touches memory and gives it back: what is freed is backed by the host
+ *	limit ballast MIB		touches memory and gives it back: what is freed is backed by the host,
+ *					until the kernel tells it of free pages (every other second)
+ *	limit hold MIB			the same, and gives it back when its input ends
  */
 #include "beat.h"
 #include <sys/mman.h>
@@ -71,9 +73,15 @@ int main(int argc, char **argv)
 			if (out >= 0 && write(out, buf, CHUNK) != CHUNK)
 				return 1;
 		}
-	} else if (!strcmp(argv[1], "fault") || !strcmp(argv[1], "ballast")) {
+	} else if (!strcmp(argv[1], "fault") || !strcmp(argv[1], "ballast") || !strcmp(argv[1], "hold")) {
 		begin = beat_ns();
 		fresh(len, MAP_POPULATE);
+		if (!strcmp(argv[1], "hold")) {
+			puts("held");
+			fflush(stdout);
+			while (getchar() != EOF)
+				;
+		}
 	} else {
 		return 2;
 	}
