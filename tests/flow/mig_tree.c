@@ -5,7 +5,7 @@
  * memory, its session, its group and its parent. Argument after the directory:
  * MiB of memory of each.
  *
- *	root ── A  B(setsid)─B2  E  P─Q  X  Z  S(shares descriptors with root)
+ *	root ── A  B(setsid)─B2  E  P─Q  X  Z  S, D(share descriptors, directories with root)
  *	step 1: X ends, P ends and root adopts Q, E begins a session, Z becomes a zombie, Y is born
  *	step 2: Y begins a session and has a child Y2, A changes what it has of the pages of root
  */
@@ -14,11 +14,12 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
+#include <sys/stat.h>
 
 #define PAGE 4096u
 #define COW_PAGES 512u
 
-enum { ROOT, A, B, B2, E, P, Q, X, Z, S, Y, Y2, WHO };
+enum { ROOT, A, B, B2, E, P, Q, X, Z, S, D, Y, Y2, WHO };
 
 struct member {
 	atomic_int ready;
@@ -126,6 +127,8 @@ static void stay(int me)
 		t_tick();
 	}
 	verify(mem, me, npages, "the memory");
+	if (me == D)
+		t_check(umask(0123) == 077, "the umask of D");
 	same(me);
 	own = me == A && step > 1;
 	verify(cow, own ? A : ROOT, own ? COW_PAGES / 2 : COW_PAGES, "the pages that all share");
@@ -184,7 +187,7 @@ static void *steps(void *arg)
 
 int main(int argc, char **argv)
 {
-	static const int reaped[] = { A, B, E, S, Q, Y };
+	static const int reaped[] = { A, B, E, S, D, Q, Y };
 	sigset_t usr1;
 	int fd, id;
 
@@ -210,8 +213,9 @@ int main(int argc, char **argv)
 	note(ROOT);
 	for (int i = A; i < Y; i++)
 		if (i != B2 && i != Q)
-			life(i, i == S ? CLONE_FILES : 0);
+			life(i, i == S ? CLONE_FILES : i == D ? CLONE_FS : 0);
 	t_thread(steps, NULL);
+	umask(077);
 	t_ready();
 	same(ROOT);
 	verify(cow, ROOT, COW_PAGES, "the pages that all share");
@@ -225,6 +229,7 @@ int main(int argc, char **argv)
 		t_check(shared_file[reaped[i]] == number(reaped[i], 2, 2), "the memory file of %d", reaped[i]);
 		t_check(segment[reaped[i]] == number(reaped[i], 3, 3), "the segment of %d", reaped[i]);
 	}
+	t_check(umask(022) == 0123, "the umask that D has set");
 	t_reap(board->who[Z].pid, board->step ? 7 : 0);
 	if (!board->step) {
 		t_reap(board->who[P].pid, 0);

@@ -78,15 +78,20 @@ int sharing_find(const int *pids, size_t n, int type, const struct task_kins *ki
 {
 	auto_free size_t *at = malloc((n + 1) * sizeof(*at));
 	struct order o = { pids, type };
+	size_t m = 0;
 
 	if (!at)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	if (n && kins && kins->n && find_by_kins(pids, n, type, kins, ret_first))
 		return 0;
-	for (size_t i = 0; i < n; i++)
-		at[i] = ret_first[i] = i;
-	qsort_r(at, n, sizeof(*at), order_compare, &o);
-	for (size_t i = 1; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		ret_first[i] = i;
+		/* What has ended has no place in an order. */
+		if (pids[i] > 0 && sharing_same(pids[i], pids[i], type))
+			at[m++] = i;
+	}
+	qsort_r(at, m, sizeof(*at), order_compare, &o);
+	for (size_t i = 1; i < m; i++)
 		if (sharing_same(pids[at[i - 1]], pids[at[i]], type))
 			ret_first[at[i]] = ret_first[at[i - 1]];
 	return 0;

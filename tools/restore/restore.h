@@ -150,6 +150,7 @@ void restore_end(struct restore_ctx *r);
 struct warm_task {
 	int pid, exit_signal;
 	int birth_sid;            /* the session it was born in */
+	unsigned int share;       /* with its parent, from birth: as in births.h */
 	bool led;                 /* it leads one of its own by now */
 	bool placed;              /* it was given its mappings once */
 	struct warm_task *parent; /* NULL: the root */

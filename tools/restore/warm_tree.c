@@ -4,7 +4,8 @@
  * at its source. Where a process is born, its parent and its session, cannot be
  * changed later: one that comes to be born in another way is ended again, and
  * made as any other in the end. Only plain children are made early; who needs a
- * stand-in, a helper, or a share in another one's descriptors is not.
+ * stand-in, a helper, or a share in another one's descriptors is not: until the end all have those
+ * of ckpt, and what was left once cannot be shared again.
  */
 #include <linux/sched.h>
 #include <sched.h>
@@ -33,8 +34,9 @@ static bool has_old_children(const struct births *b, size_t i)
 /* Can it be cloned by its parent with nothing around it? */
 static bool is_plain(const struct birth *x)
 {
-	return x->how == BIRTH_CHILD && x->standin == BIRTH_NOBODY && !x->share && !x->leave &&
-	       !x->files && !x->fs && (!x->exit_signal || x->exit_signal == SIGCHLD);
+	return x->how == BIRTH_CHILD && x->standin == BIRTH_NOBODY &&
+	       !((x->share | x->leave) & BIRTH_FILES) && !x->files &&
+	       (!x->exit_signal || x->exit_signal == SIGCHLD);
 }
 
 /* May @w go on as the i-th of the tree, its parent being right? */
@@ -47,7 +49,7 @@ static bool fits(const struct warm_follow *f, size_t i, const struct warm_task *
 		return false;
 	if (!w->parent)
 		return i == 0;
-	return i && is_plain(x) && x->exit_signal == w->exit_signal &&
+	return i && is_plain(x) && x->exit_signal == w->exit_signal && x->share == w->share &&
 	       f->b->v[x->by].pid == w->parent->pid && x->birth_sid == w->birth_sid;
 }
 
@@ -141,13 +143,15 @@ static int give_birth(struct restore_ctx *r, struct warm_task *parent, const str
 		return err->code;
 	w->exit_signal = x->exit_signal;
 	w->birth_sid = x->birth_sid;
+	w->share = x->share;
 	warm_steps(r, &first);
 	rc = first_list(r, w, &first, err);
 	steps_free(&first);
 	if (rc)
 		return rc;
 	steps_init(&s, &r->arena);
-	restore_plan_clone(&s, w->slot, x->pid, CLONE_FILES, x->exit_signal, "clone a child");
+	restore_plan_clone(&s, w->slot, x->pid, CLONE_FILES | (x->share & BIRTH_FS ? CLONE_FS : 0),
+			   x->exit_signal, "clone a child");
 	at = (uint32_t)s.n - 1;
 	if (!s.failed)
 		s.v[at].flags |= CKPT_STEP_MAY_FAIL;
