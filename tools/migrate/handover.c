@@ -264,6 +264,22 @@ static void await_end(const struct decision *d)
 			(void)usleep(200);
 }
 
+/* Nobody runs on: the SIGSTOP that waits for them takes a moment where processors are scarce. */
+static void await_stop(const struct decision *d)
+{
+	uint64_t end = io_now_us() + END_WAIT_US;
+
+	for (size_t i = 0; i < d->pids.n; i++) {
+		const struct decision_pid *p = &d->pids.v[i];
+		struct ckpt_err gone = { 0 };
+		struct proc_stat st;
+
+		while (!proc_stat_read(p->pid, &st, &gone) && st.start_time == p->start_time &&
+		       !strchr("TtZX", st.state) && io_now_us() < end)
+			(void)usleep(200);
+	}
+}
+
 /* It runs there. Its sockets end without a word, and only then is the way open again. */
 static void end_here(struct source *s)
 {
@@ -305,6 +321,7 @@ int source_hand_over(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 		if (rc) {
 			/* They stop where they are: the SIGSTOP waits for them. */
 			target_thaw(&s->dump.target, TARGET_RUN);
+			await_stop(&s->decision);
 			memcpy(ret_in_doubt, s->decision.id, sizeof(s->decision.id));
 			return rc;
 		}
