@@ -12,6 +12,8 @@
 
 #define CONTENT_HASH_BYTES 16u
 
+/* Is every byte of it zero? */
+bool page_is_zero(const void *page);
 /* XXH3-128 of a page. The seed is random, so that nobody can prepare two pages of one hash. */
 void content_hash(uint64_t seed, const void *page, unsigned char *ret);
 

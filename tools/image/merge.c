@@ -77,10 +77,11 @@ static int put_maps(struct image_writer *w, const struct image *img, const struc
 		for (size_t k = 0; !rc && k < was->runs.len / sizeof(*r); k++) {
 			struct ckpt_page_run run = r[k];
 
-			if (run.kind == CKPT_RUN_DATA)
+			if (run.kind == CKPT_RUN_DATA) {
 				run.off = segs->v[seg].off;
-			for (uint32_t n = 0; run.kind == CKPT_RUN_DATA && n < run.npages; seg++)
-				n += segs->v[seg].npages;
+				for (uint32_t n = 0; n < run.npages; seg++)
+					n += segs->v[seg].npages;
+			}
 			rc = run_list_add(&l, &run) ? oom(err) : 0;
 		}
 		m.mm = was->mm;

@@ -29,8 +29,6 @@ uint64_t page_place_bytes(uint32_t stripes, uint32_t file, uint64_t bytes)
 
 	if (file >= stripes)
 		return 0;
-	if (stripes < 2)
-		return bytes;
 	rest = rest > before ? rest - before : 0;
 	return whole * CKPT_STRIPE_BYTES + (rest < CKPT_STRIPE_BYTES ? rest : CKPT_STRIPE_BYTES);
 }

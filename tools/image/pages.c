@@ -48,19 +48,6 @@ struct copy {
 	atomic_int bad_seg; /* segment that could not be read, for the message; -1: none */
 };
 
-static bool page_is_zero(const void *page)
-{
-	const uint64_t *p = page;
-
-	if (p[0] | p[CKPT_PAGE / 8 - 1])
-		return false;
-	for (size_t i = 0; i < CKPT_PAGE / 8; i += 8)
-		if (p[i] | p[i + 1] | p[i + 2] | p[i + 3] | p[i + 4] | p[i + 5] | p[i + 6] |
-		    p[i + 7])
-			return false;
-	return true;
-}
-
 /* Memory of a program that runs: pages may go away, and are zeros then. */
 static void read_what_is_there(const struct page_seg *seg, uint64_t first, uint64_t n,
 			       unsigned char *buf)

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/sum.h"
+#include "image/content.h"
 #include "kern/procfs.h"
 #include "migrate/pump.h"
 #include "migrate/rounds.h"
@@ -26,18 +27,6 @@ struct parcel {
 	uint32_t n, pages;
 	char *data; /* MIG_PAGES_MAX pages */
 };
-
-static bool is_zero(const char *page)
-{
-	const uint64_t *p = (const uint64_t *)page;
-
-	if (p[0] | p[CKPT_PAGE / 8 - 1])
-		return false;
-	for (size_t i = 0; i < CKPT_PAGE / 8; i += 4)
-		if (p[i] | p[i + 1] | p[i + 2] | p[i + 3])
-			return false;
-	return true;
-}
 
 /* How many of the @n pages from @p on differ little from what was sent last; the differences are in
  * r->xor. A page more than half of which is new is sent whole. */
@@ -116,12 +105,12 @@ static int send_block(struct rounds *r, const struct round_task *t, uint64_t add
 
 	while (at < n) {
 		const char *p = data + (size_t)at * CKPT_PAGE;
-		bool zero = !backed && is_zero(p);
+		bool zero = !backed && page_is_zero(p);
 		uint32_t k = 1;
 		int rc;
 
 		while (at + k < n &&
-		       (!backed && is_zero(data + (size_t)(at + k) * CKPT_PAGE)) == zero)
+		       (!backed && page_is_zero(data + (size_t)(at + k) * CKPT_PAGE)) == zero)
 			k++;
 		rc = zero ? send_zeros(r, (uint32_t)t->vpid, addr + (uint64_t)at * CKPT_PAGE, k)
 			  : send_changed(r, (uint32_t)t->vpid, addr + (uint64_t)at * CKPT_PAGE, p,

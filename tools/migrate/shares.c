@@ -63,18 +63,6 @@ struct pass {
 
 /* ---- pages ------------------------------------------------------------------------------ */
 
-static bool is_zero(const char *page)
-{
-	const uint64_t *p = (const uint64_t *)page;
-
-	if (p[0] | p[CKPT_PAGE / 8 - 1])
-		return false;
-	for (size_t i = 0; i < CKPT_PAGE / 8; i += 4)
-		if (p[i] | p[i + 1] | p[i + 2] | p[i + 3])
-			return false;
-	return true;
-}
-
 static struct part *part_of(const struct share *o, uint64_t addr, size_t *ret_at)
 {
 	uint64_t page = addr / CKPT_PAGE, at = page / PART_PAGES;
@@ -110,7 +98,7 @@ static int part_need(struct shares *h, struct share *o, uint64_t addr)
 static int send_run(struct pass *p, uint64_t addr, const char *data, uint32_t n)
 {
 	struct source *s = p->h->s;
-	bool zero = is_zero(data);
+	bool zero = page_is_zero(data);
 
 	return source_send_pages(s, MIG_SHARED | p->o->number, addr, zero ? NULL : data, n);
 }
@@ -146,7 +134,8 @@ static int chunk_pass(struct pass *p, const struct chunk *c, char *buf)
 		k = i + 1;
 		if (!differs[i])
 			continue;
-		while (k < n && differs[k] && is_zero(buf + (size_t)k * CKPT_PAGE) == is_zero(data))
+		while (k < n && differs[k] &&
+		       page_is_zero(buf + (size_t)k * CKPT_PAGE) == page_is_zero(data))
 			k++;
 		rc = send_run(p, c->addr + (uint64_t)i * CKPT_PAGE, data, k - i);
 		if (rc)

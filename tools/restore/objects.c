@@ -33,38 +33,24 @@ const void *restore_object_msg(struct restore_ctx *r, uint32_t id, struct ckpt_e
 	return r->object_msgs[id - 1];
 }
 
-static struct page_place page_at(const struct restore_ctx *r, uint64_t off)
+uint64_t restore_page_at(const struct restore_ctx *r, uint64_t off)
 {
 	uint32_t source = ckpt_run_source(off);
 	struct page_place at =
 		page_place(r->img->sources.v[source].pages.stripes, ckpt_run_off(off));
 
-	at.file += r->sources.first[source];
-	return at;
-}
-
-uint64_t restore_page_at(const struct restore_ctx *r, uint64_t off)
-{
-	struct page_place at = page_at(r, off);
-
-	return ckpt_run_at(at.file, at.off);
+	return ckpt_run_at(r->sources.first[source] + at.file, at.off);
 }
 
 /* @off as in a run. 0 or -errno. */
 static int pages_read(const struct restore_ctx *r, void *buf, uint64_t len, uint64_t off)
 {
-	while (len) {
-		struct page_place at = page_at(r, off);
-		uint64_t n = len < at.room ? len : at.room;
-		int rc = io_pread_full(r->sources.fds[at.file], buf, n, at.off);
+	uint32_t source = ckpt_run_source(off);
+	struct page_file p = r->img->sources.v[source].pages;
 
-		if (rc)
-			return rc;
-		buf = (char *)buf + n;
-		off += n;
-		len -= n;
-	}
-	return 0;
+	/* The image's own numbers may be the tasks' by now. */
+	memcpy(p.fd, r->sources.fds + r->sources.first[source], p.n * sizeof(*p.fd));
+	return page_file_read(&p, buf, len, ckpt_run_off(off));
 }
 
 int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt_err *err)
