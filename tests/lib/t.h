@@ -60,7 +60,11 @@ void t_ready(void);
 void t_wait_go(void);
 
 /* A check that failed is printed, and makes t_done() and t_exit() fail. */
-#define t_check(cond, ...) t_check_at(__FILE__, __LINE__, !!(cond), #cond, __VA_ARGS__)
+#define t_check(cond, ...)                                                                         \
+	({                                                                                         \
+		const bool t_held = !!(cond); /* before what is to be printed, such as errno */    \
+		t_check_at(__FILE__, __LINE__, t_held, #cond, __VA_ARGS__);                        \
+	})
 bool t_check_at(const char *file, int line, bool ok, const char *text, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 

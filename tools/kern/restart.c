@@ -10,6 +10,10 @@
  * For the last a stop by ckpt is turned into the third: the call is made again
  * unless a handler runs. The data in the kernel does not survive a restore: there
  * the call is made again from its arguments, so a relative timeout begins anew.
+ *
+ * A thread that is stopped twice, before it is back in its program, shows what the
+ * kernel has made of it the first time: it is in front of a restart_syscall that
+ * no program makes by itself.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -109,6 +113,13 @@ static long sleeping_call(int tid, const struct user_regs_struct *regs)
 	return 0;
 }
 
+/* The calls that a restart_syscall may continue. */
+static bool restarts_by_block(long nr)
+{
+	return nr == SYS_poll || nr == SYS_futex || nr == SYS_nanosleep ||
+	       nr == SYS_clock_nanosleep;
+}
+
 /* "mov $nr,%eax" in front of "syscall", as C libraries have it; of the calls that restart this way.
  */
 static long coded_call(int tid, const struct user_regs_struct *regs)
@@ -124,21 +135,26 @@ static long coded_call(int tid, const struct user_regs_struct *regs)
 	if (code[0] != 0xb8)
 		return 0;
 	nr = code[1] | code[2] << 8 | code[3] << 16;
-	return nr == SYS_poll || nr == SYS_futex || nr == SYS_nanosleep || nr == SYS_clock_nanosleep
-		       ? nr
-		       : 0;
+	return restarts_by_block(nr) ? nr : 0;
 }
 
-/* As thread_interrupt(), but the program's own signals may come in and are not to be lost. */
+/* As thread_interrupt(), but the program's own signals may come in and are not to be lost. Of a
+ * program that job control has stopped a second stop may have been due, before it ran at all. */
 static int stop_again(int tid)
 {
-	int status, rc = ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : 0;
+	int status = 0, rc = 0;
+	pid_t due = waitpid(tid, &status, __WALL | WNOHANG);
 
-	while (!rc) {
+	if (due < 0 || (!due && ptrace(PTRACE_INTERRUPT, tid, 0, 0)))
+		return -errno;
+	if (due && !WIFSTOPPED(status))
+		return -ESRCH;
+	if (!due)
 		rc = thread_wait(tid, &status);
-		if (rc || status >> 16 == PTRACE_EVENT_STOP)
-			break;
+	while (!rc && status >> 16 != PTRACE_EVENT_STOP) {
 		rc = thread_pass(tid, status >> 16 ? 0 : WSTOPSIG(status));
+		if (!rc)
+			rc = thread_wait(tid, &status);
 	}
 	return rc;
 }
@@ -158,6 +174,24 @@ static int look_asleep(struct target_thread *th, long *ret_nr)
 	return rc ? rc : thread_get_regs(th->tid, &th->regs);
 }
 
+/* In front of a restart_syscall: as if this had been interrupted already. */
+static bool undo_restart(struct target_thread *th)
+{
+	struct user_regs_struct *r = &th->regs;
+	long word;
+
+	if (r->rax != SYS_restart_syscall)
+		return false;
+	errno = 0;
+	word = ptrace(PTRACE_PEEKTEXT, th->tid, r->rip, NULL);
+	if (errno || memcmp(&word, "\x0f\x05", SYSCALL_BYTES) != 0)
+		return false;
+	r->rip += SYSCALL_BYTES;
+	r->rax = (unsigned long long)-ERESTART_RESTARTBLOCK;
+	r->orig_rax = SYS_restart_syscall;
+	return true;
+}
+
 /* An earlier stop has made this a restart_syscall, whose number says nothing. Where the code does
  * not tell either, let it sleep on for a moment and look where. It may as well be over by then. On
  * a busy machine it may not even have come to its sleep, so that is tried for a while. */
@@ -170,9 +204,12 @@ static int find_restarted(struct target_thread *th)
 		long nr = 0;
 		int rc = look_asleep(th, &nr);
 
-		if (rc || (long)th->regs.rax != -ERESTART_RESTARTBLOCK ||
-		    th->regs.orig_rax != SYS_restart_syscall)
+		if (rc)
 			return rc;
+		/* It may not have run at all. */
+		if (!undo_restart(th) && ((long)th->regs.rax != -ERESTART_RESTARTBLOCK ||
+					  th->regs.orig_rax != SYS_restart_syscall))
+			return 0;
 		th->restarts = nr;
 	}
 	return th->restarts ? 0 : -EOPNOTSUPP;
@@ -180,25 +217,18 @@ static int find_restarted(struct target_thread *th)
 
 int thread_read_restarted(struct target_thread *th)
 {
-	long word;
-
-	if (th->regs.rax != SYS_restart_syscall)
-		return 0;
-	errno = 0;
-	word = ptrace(PTRACE_PEEKTEXT, th->tid, th->regs.rip, NULL);
-	if (errno || memcmp(&word, "\x0f\x05", SYSCALL_BYTES) != 0)
-		return 0;
-	th->regs.rip += SYSCALL_BYTES;
-	th->regs.rax = (unsigned long long)-ERESTART_RESTARTBLOCK;
-	th->regs.orig_rax = SYS_restart_syscall;
-	return find_restarted(th);
+	return undo_restart(th) ? find_restarted(th) : 0;
 }
 
 int thread_read_state(struct target_thread *th)
 {
 	int rc = thread_get_regs(th->tid, &th->regs);
+	long was = (long)th->regs.orig_rax;
 
 	th->restarts = 0;
+	/* The kernel does not touch orig_rax when it makes a restart_syscall of a call. */
+	if (!rc && undo_restart(th) && restarts_by_block(was))
+		th->regs.orig_rax = (unsigned long long)was;
 	if (!rc && (long)th->regs.rax == -ERESTART_RESTARTBLOCK && (long)th->regs.orig_rax >= 0) {
 		th->restarts = (long)th->regs.orig_rax;
 		if (th->restarts == SYS_restart_syscall)
