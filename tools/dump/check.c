@@ -33,6 +33,7 @@ struct ns_id {
 	ino_t ino;
 };
 
+/* The first is compared by what is mounted, too. */
 static const char *const same_as_own[] = { "mnt", "net", "ipc", "uts", "user", "cgroup" };
 static const struct {
 	const char *name, *than;
@@ -252,8 +253,10 @@ static void read_namespaces(struct checker *c)
 		c->own_ns[i] = ns_of("self", same_as_own[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(same_as_root); i++)
 		c->root_ns[i] = ns_of(root, same_as_root[i].than);
-	if (mounts_alike(c->root))
-		c->alike = ns_of(root, "mnt");
+	c->alike = ns_of(root, "mnt");
+	/* In the same one there is nothing to compare. */
+	if (!ns_differ(c->alike, c->own_ns[0]) || !mounts_alike(c->root))
+		c->alike.ino = 0;
 }
 
 /* The init of a pid namespace is made again as one, with a /proc of its own. Who is in a namespace

@@ -115,7 +115,8 @@ void dump_end(struct dump_ctx *d)
 	dump_pre_end(d);
 	dump_session_end(d);
 	dump_net_free(d);
-	sockopts_forget(d->sockopts);
+	sockopts_forget(d->sockopts.all);
+	pthread_mutex_destroy(&d->sockopts.lock);
 	ipc_free(&d->namespaces);
 	target_free(&d->target);
 	if (d->opts->series)
@@ -231,6 +232,7 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	       struct ckpt_err *err)
 {
 	memset(d, 0, sizeof(*d));
+	pthread_mutex_init(&d->sockopts.lock, NULL);
 	d->opts = opts;
 	d->ui = ui;
 	raise_nofile();
@@ -397,9 +399,15 @@ struct ckpt_ui *dump_ui(const struct dump_ctx *d)
 	return d->ui;
 }
 
-struct sockopt_defaults **dump_sockopt_defaults(struct dump_ctx *d)
+struct sockopt_defaults **dump_sockopt_defaults(struct dump_ctx *d, pthread_mutex_t **ret_lock)
 {
-	return &d->sockopts;
+	*ret_lock = &d->sockopts.lock;
+	return &d->sockopts.all;
+}
+
+struct Ckpt__SockOpts *dump_sockopts_ahead(struct dump_ctx *d, int fd)
+{
+	return d->ahead && d->ahead->local == fd ? take_ptr(d->ahead->opts) : NULL;
 }
 
 bool dump_has_pid(const struct dump_ctx *d, int pid)

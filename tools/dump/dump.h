@@ -156,7 +156,11 @@ struct dump_ctx {
 		size_t n, cap;
 	} masters;                /* numbers of pseudo-terminals whose master the tree holds */
 	struct unix_diags *diags; /* NULL until asked for */
-	struct sockopt_defaults *sockopts;
+	struct {
+		struct sockopt_defaults *all;
+		pthread_mutex_t lock;
+	} sockopts;
+	struct fd_seen *ahead; /* the descriptor that is being made an object */
 	struct {
 		struct dump_anon {
 			ino_t ino;
@@ -257,6 +261,24 @@ const struct fd_kind *dump_fd_kind(struct dump_ctx *d, const struct fd_facts *f)
 void dump_objects_free(struct dump_ctx *d);
 int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_link,
 		  char **ret_fdinfo, struct ckpt_err *err) __must_check;
+/* fds_ahead.c. A descriptor of the frozen tree, taken and read; owns all but that facts points
+ * into it. */
+struct fd_seen {
+	int local; /* -1: none */
+	char *link, *fdinfo;
+	struct fd_facts facts;
+	struct Ckpt__SockOpts *opts; /* of a socket, when they were read ahead */
+};
+#define FD_SEEN_NONE ((struct fd_seen) { .local = -1 })
+int fd_see(int pidfd, int pid, int fd, struct fd_seen *ret, struct ckpt_err *err) __must_check;
+void fd_seen_free(struct fd_seen *s);
+/* Have a second thread see the descriptors @fds of process @pid, the last first. @fds and @pidfd
+ * stay the caller's, until the end. NULL, which is fine for the others, when it is not worth it. */
+struct fds_ahead;
+struct fds_ahead *fds_ahead_begin(struct dump_ctx *d, int pidfd, int pid, const int *fds, size_t n);
+/* The @i-th of them, if it was seen; otherwise it will not be. */
+bool fds_ahead_take(struct fds_ahead *a, size_t i, struct fd_seen *ret);
+void fds_ahead_end(struct fds_ahead *a);
 /* tree.c */
 void dump_tree_free(struct dump_ctx *d);
 /* mem.c. @maps: the text of the task's maps. */

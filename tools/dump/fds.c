@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <netinet/in.h>
 #include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@
 #include "dump/dump.h"
 #include "kern/getfd.h"
 #include "kind/fd/lock.h"
+#include "kind/fd/sockopt.h"
+#include "kind/fd/tcprepair.h"
 
 #define BUCKETS 4096u
 
@@ -87,14 +90,17 @@ static int bucket_insert(struct fd_bucket *b, size_t at, uint32_t id)
 	return 0;
 }
 
-static int family_of(int pid, int fd, int local)
+static void read_socket(struct fd_facts *f)
 {
-	auto_fd own = local < 0 ? fd_take(pid, fd) : -1;
-	socklen_t len = sizeof(int);
-	int family;
+	auto_fd own = f->local < 0 ? fd_take(f->pid, f->fd) : -1;
+	int fd = f->local < 0 ? own : f->local;
 
-	return getsockopt(local < 0 ? own : local, SOL_SOCKET, SO_DOMAIN, &family, &len) ? -1
-											 : family;
+	f->family = sockopt_get(fd, SOL_SOCKET, SO_DOMAIN);
+	if (f->family != AF_INET && f->family != AF_INET6)
+		return;
+	f->protocol = sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL);
+	if (f->protocol == IPPROTO_TCP)
+		f->tcp_state = tcp_state(fd);
 }
 
 static void read_fdinfo(struct fd_facts *f, char *text)
@@ -120,6 +126,7 @@ int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_l
 	ret->pid = pid;
 	ret->fd = fd;
 	ret->local = local;
+	ret->family = ret->protocol = ret->tcp_state = -1;
 	(void)snprintf(name, sizeof(name), "fd/%d", fd);
 	rc = proc_readlink(pid, name, ret_link, err);
 	if (rc)
@@ -139,7 +146,8 @@ int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_l
 	if (rc)
 		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "fd %d (%s): cannot stat it", fd,
 				       *ret_link);
-	ret->family = S_ISSOCK(ret->st.st_mode) ? family_of(pid, fd, local) : -1;
+	if (S_ISSOCK(ret->st.st_mode))
+		read_socket(ret);
 	return 0;
 }
 
@@ -307,46 +315,55 @@ static bool is_doubtful(const struct fd_facts *f)
 }
 
 /* *ret_doubt: close-on-exec may be wrong. */
-static int object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, Ckpt__Fd *msg, bool *ret_doubt,
-		     struct ckpt_err *err)
+static int object_fd(struct dump_ctx *d, int pid, int fd, struct fd_seen *s, Ckpt__Fd *msg,
+		     bool *ret_doubt, struct ckpt_err *err)
 {
-	auto_free char *link = NULL;
-	auto_free char *fdinfo = NULL;
-	auto_fd local = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	const struct fd_facts *f = &s->facts;
+	struct fd_seen *outer;
 	const struct fd_kind *kind;
 	struct fd_bucket *b;
-	struct fd_facts f;
 	size_t at;
 	int rc;
 
-	if (local < 0)
-		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot take fd %d of task %d", fd,
-				       pid);
-	rc = fd_facts_read(pid, fd, local, &f, &link, &fdinfo, err);
-	if (rc)
-		return rc;
 	msg->fd = (uint32_t)fd;
-	msg->cloexec = f.cloexec;
-	*ret_doubt = is_doubtful(&f);
-	rc = lock_dump_posix(&f, msg, err);
+	msg->cloexec = f->cloexec;
+	*ret_doubt = is_doubtful(f);
+	rc = lock_dump_posix(f, msg, err);
 	if (rc)
 		return rc;
 	if (!d->index && !(d->index = calloc(1, sizeof(*d->index))))
 		return oom(err);
-	b = bucket_of(d, &f.st);
+	b = bucket_of(d, &f->st);
 	if (bucket_search(d, b, pid, fd, &at)) {
 		msg->object = b->v[at];
 		return 0;
 	}
-	kind = dump_fd_kind(d, &f);
+	kind = dump_fd_kind(d, f);
 	if (!kind)
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d (%s) cannot be saved", fd,
-				 f.link);
-	(void)take_fd(&local); /* the object owns it */
+				 f->link);
 	/* In the index before its kind runs, for objects that reach themselves. */
 	if (bucket_insert(b, at, (uint32_t)d->objects.n + 1))
 		return oom(err);
-	return object_dump(d, kind, &f, &link, &fdinfo, &msg->object, err);
+	/* The options of a socket are its kind's, which asks for them by sockopts_dump(). */
+	outer = d->ahead;
+	d->ahead = s;
+	rc = object_dump(d, kind, f, &s->link, &s->fdinfo, &msg->object, err);
+	d->ahead = outer;
+	(void)take_fd(&s->local); /* the object owns it */
+	return rc;
+}
+
+static int see_object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, Ckpt__Fd *msg,
+			 bool *ret_doubt, struct ckpt_err *err)
+{
+	struct fd_seen seen;
+	int rc = fd_see(pidfd, pid, fd, &seen, err);
+
+	if (!rc)
+		rc = object_fd(d, pid, fd, &seen, msg, ret_doubt, err);
+	fd_seen_free(&seen);
+	return rc;
 }
 
 /* The object that @fd of the parent shows, if @pid has the same by this number: most descriptors
@@ -408,7 +425,7 @@ int dump_object_fd(struct dump_ctx *d, int pid, int fd, uint32_t *ret_id, struct
 	if (!msg)
 		return oom(err);
 	if (pidfd >= 0)
-		rc = object_fd(d, pidfd, pid, fd, msg, &doubt, err);
+		rc = see_object_fd(d, pidfd, pid, fd, msg, &doubt, err);
 	*ret_id = msg->object;
 	ckpt__fd__free_unpacked(msg, NULL);
 	return rc;
@@ -641,6 +658,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 	Ckpt__FdTable *table = kind_msg_new(&ckpt__fd_table__descriptor);
 	Ckpt__FdTable **slot = vec_push(&d->tables);
 	auto_fd pidfd = pidfd_of(task->pid, err);
+	struct fds_ahead *ahead = NULL;
 	auto_dir DIR *dir = NULL;
 	char path[64];
 	struct dirent *e;
@@ -671,8 +689,12 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 	}
 	if (fds.n)
 		qsort(fds.v, fds.n, sizeof(int), fd_cmp);
+	/* What a parent has is asked of it; of the others most came by a fork. */
+	if (!of_parent)
+		ahead = fds_ahead_begin(d, pidfd, task->pid, fds.v, fds.n);
 	for (size_t i = 0; !rc && i < fds.n; i++) {
 		Ckpt__Fd *f = kind_msg_new(&ckpt__fd__descriptor), **doubtful;
+		struct fd_seen seen = FD_SEEN_NONE;
 		bool doubt = false;
 
 		if (!f || kind_push(&table->n_fds, &table->fds, f)) {
@@ -681,13 +703,19 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		}
 		f->fd = (uint32_t)fds.v[i];
 		f->object = inherited(d, of_parent, task->pid, fds.v[i]);
-		rc = f->object ? inherited_fd(pidfd, task->pid, fds.v[i], f, &doubt, err)
-			       : object_fd(d, pidfd, task->pid, fds.v[i], f, &doubt, err);
+		if (f->object)
+			rc = inherited_fd(pidfd, task->pid, fds.v[i], f, &doubt, err);
+		else if (fds_ahead_take(ahead, i, &seen))
+			rc = object_fd(d, task->pid, fds.v[i], &seen, f, &doubt, err);
+		else
+			rc = see_object_fd(d, pidfd, task->pid, fds.v[i], f, &doubt, err);
+		fd_seen_free(&seen);
 		if (doubt && !(doubtful = vec_push(ret_doubtful)))
 			rc = oom(err);
 		else if (doubt)
 			*doubtful = f;
 	}
+	fds_ahead_end(ahead);
 	vec_free(&fds);
 	return rc;
 }

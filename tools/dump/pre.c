@@ -562,6 +562,10 @@ static bool live_may(struct dump_ctx *d)
 	d->stats.pre_wait = was->pre_wait ? was->pre_wait - 1 : 0;
 	if (was->pages_pre && was->pages_dirty > was->pages_pre / 2)
 		d->stats.pre_wait = LIVE_WAIT;
+	/* In a series one is like the one before. */
+	if (d->opts->series && d->opts->series->made &&
+	    was->pages_dirty + was->pages_pre < LIVE_MIN * 3 / 4)
+		return false;
 	return !d->stats.pre_wait && !proc_read(d->opts->pid, "statm", &text, NULL, &ignore) &&
 	       sscanf(text, "%*u %llu", &resident) == 1 && resident >= LIVE_RESIDENT;
 }

@@ -26,18 +26,21 @@ struct syms {
 
 const unsigned char *vdso_own(size_t *ret_len)
 {
+	static size_t known; /* it does not change */
 	const unsigned char *base = (const unsigned char *)getauxval(AT_SYSINFO_EHDR);
 	auto_free char *maps = NULL;
 	unsigned long start, end;
 
-	*ret_len = 0;
+	*ret_len = known;
+	if (known)
+		return base;
 	if (!base || io_read_file(AT_FDCWD, "/proc/self/maps", &maps) < 0)
 		return NULL;
 	for (const char *l = maps; *l; l += strcspn(l, "\n"), l += *l ? 1 : 0)
 		if (text_scan(l, "%lx-%lx", &start, &end) == 2 && start == (unsigned long)base &&
 		    end - start <= VDSO_MAX_BYTES)
-			*ret_len = end - start;
-	return *ret_len ? base : NULL;
+			*ret_len = known = end - start;
+	return known ? base : NULL;
 }
 
 /* [off, off + n) lies inside @len bytes. */

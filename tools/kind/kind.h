@@ -13,6 +13,7 @@
 #define CKPT_KIND_KIND_H
 
 #include <protobuf-c/protobuf-c.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -47,7 +48,9 @@ struct fd_facts {
 	uint32_t flags; /* F_GETFL */
 	uint64_t pos;
 	bool cloexec;
-	int family; /* of a socket: SO_DOMAIN, or -1 */
+	/* Of a socket, or -1: SO_DOMAIN; of an IP socket, or -1: SO_PROTOCOL, and of a TCP one the
+	 * state (tcp_info) that it had. */
+	int family, protocol, tcp_state;
 };
 
 /* A lock that has nothing but idle ports is not needed. */
@@ -241,7 +244,10 @@ int dump_unix_diags(struct dump_ctx *d, const struct unix_diags **ret,
 		    struct ckpt_err *err) __must_check;
 /* What new sockets are like, by what they are; made and filled by fd/sockopt.c. */
 struct sockopt_defaults;
-struct sockopt_defaults **dump_sockopt_defaults(struct dump_ctx *d);
+struct sockopt_defaults **dump_sockopt_defaults(struct dump_ctx *d, pthread_mutex_t **ret_lock);
+/* The options of the socket that is being saved, if they were read ahead: now the caller's. */
+struct Ckpt__SockOpts;
+struct Ckpt__SockOpts *dump_sockopts_ahead(struct dump_ctx *d, int fd);
 /* @fd is a connection of the tree that was saved: when the tree is ended it must go silently. Takes
  * a duplicate if need be. */
 int dump_net_conn(struct dump_ctx *d, int fd, struct ckpt_err *err) __must_check;

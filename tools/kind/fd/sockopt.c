@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/vec.h"
+#include "kind/fd/tcprepair.h"
 
 /* Newer than the headers of Debian 12 */
 #ifndef SO_BUF_LOCK
@@ -214,17 +215,15 @@ static int filter_dump(int fd, Ckpt__SockOpts *m, struct ckpt_err *err)
 	return 0;
 }
 
-/* What a connection has made of itself is no option that was set. */
-static bool is_of_connection(int fd, int level, int name)
+/* What a connection has made of itself is no option that was set. *state: 0 until it was asked. */
+static bool is_of_connection(int fd, int level, int name, int *state)
 {
-	struct tcp_info ti;
-	socklen_t len = sizeof(ti);
-
 	if (level != IPPROTO_TCP ||
 	    (name != TCP_MAXSEG && name != TCP_WINDOW_CLAMP && name != TCP_FASTOPEN_CONNECT))
 		return false;
-	return !getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) && ti.tcpi_state != TCP_LISTEN &&
-	       ti.tcpi_state != TCP_CLOSE;
+	if (!*state)
+		*state = tcp_state(fd);
+	return *state > 0 && *state != TCP_LISTEN && *state != TCP_CLOSE;
 }
 
 /* A connected socket shows values here that it cannot be given. */
@@ -269,10 +268,10 @@ static bool is_asked(size_t i, int family, int protocol)
 }
 
 /* Asked once a dump: while the tree stands still the system's defaults are what they are. */
-static int defaults_find(struct dump_ctx *d, int family, int type, int protocol,
+static int defaults_make(struct sockopt_defaults **all, int family, int type, int protocol,
 			 const struct sockopt_defaults **ret, struct ckpt_err *err)
 {
-	struct sockopt_defaults **all = dump_sockopt_defaults(d), *def;
+	struct sockopt_defaults *def;
 	auto_fd fresh = -1;
 
 	for (def = *all; def; def = def->next)
@@ -296,9 +295,28 @@ static int defaults_find(struct dump_ctx *d, int family, int type, int protocol,
 	return 0;
 }
 
+static int defaults_find(struct dump_ctx *d, int family, int type, int protocol,
+			 const struct sockopt_defaults **ret, struct ckpt_err *err)
+{
+	pthread_mutex_t *lock;
+	struct sockopt_defaults **all = dump_sockopt_defaults(d, &lock);
+	int rc;
+
+	pthread_mutex_lock(lock);
+	rc = defaults_make(all, family, type, protocol, ret, err);
+	pthread_mutex_unlock(lock);
+	return rc;
+}
+
 int sockopts_dump(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret, struct ckpt_err *err)
 {
-	int family = sockopt_get(fd, SOL_SOCKET, SO_DOMAIN), lock;
+	*ret = dump_sockopts_ahead(d, fd);
+	return *ret ? 0 : sockopts_read(d, fd, ret, err);
+}
+
+int sockopts_read(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret, struct ckpt_err *err)
+{
+	int family = sockopt_get(fd, SOL_SOCKET, SO_DOMAIN), lock, state = 0;
 	int protocol = sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL);
 	Ckpt__SockOpts *m = kind_msg_new(&ckpt__sock_opts__descriptor);
 	const struct sockopt_defaults *def = NULL;
@@ -311,12 +329,13 @@ int sockopts_dump(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret, struct ckpt_
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		struct value v;
 
-		if (!is_asked(i, family, protocol) ||
+		/* What a new socket has not, none has. */
+		if (!is_asked(i, family, protocol) || def->v[i].len == NO_OPTION ||
 		    !value_get(fd, table[i].level, table[i].name, &v))
 			continue;
 		if (def->v[i].len == v.len && !memcmp(def->v[i].v, v.v, v.len))
 			continue;
-		if (is_of_connection(fd, table[i].level, table[i].name))
+		if (is_of_connection(fd, table[i].level, table[i].name, &state))
 			continue;
 		if (opt_push(m, table[i].level, table[i].name, &v))
 			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");

@@ -12,6 +12,9 @@ enum sockopt_when { SOCKOPT_EARLY, SOCKOPT_LATE };
 /* Options of @fd that differ from those of a new socket. */
 int sockopts_dump(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret,
 		  struct ckpt_err *err) __must_check;
+/* The same for who reads ahead, in another thread than the kinds'. */
+int sockopts_read(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret,
+		  struct ckpt_err *err) __must_check;
 /* What dump_sockopt_defaults() gathered. */
 void sockopts_forget(struct sockopt_defaults *all);
 int sockopts_restore(int fd, const Ckpt__SockOpts *opts, enum sockopt_when when,

@@ -23,17 +23,8 @@
 
 static bool tcp_match(const struct fd_facts *f)
 {
-	auto_fd own = -1;
-	int fd = f->local, state;
-
-	if ((f->family != AF_INET && f->family != AF_INET6) || f->flags & O_PATH)
-		return false;
-	if (fd < 0)
-		fd = own = fd_take(f->pid, f->fd);
-	if (sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP)
-		return false;
-	state = tcp_state(fd);
-	return state > 0 && state != TCP_CLOSE && state != TCP_LISTEN;
+	return f->tcp_state > 0 && f->tcp_state != TCP_CLOSE && f->tcp_state != TCP_LISTEN &&
+	       !(f->flags & O_PATH);
 }
 
 static int refuse(const struct fd_facts *f, struct ckpt_err *err, const char *why)

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the kernel tells of the descriptors of a process, read by a second thread of ckpt while all
+ * stand still: it begins with the last, the one that makes objects of them with the first, and
+ * where they meet all are known. A socket of the tree has about sixty options, and each is a call.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/quiet.h"
+#include "dump/dump.h"
+#include "kind/fd/sockopt.h"
+
+/* Fewer are read before a thread has started. */
+#define WORTH_A_THREAD 16u
+/* They are open in ckpt until they are asked for: of the numbers that it may use, such a part. */
+#define SHARE_OF_LIMIT 8u
+
+enum { OPEN, READING, READ, OURS };
+
+struct ahead_fd {
+	atomic_int state;
+	struct fd_seen seen;
+	bool known; /* without an error */
+};
+
+struct fds_ahead {
+	struct dump_ctx *d;
+	int pid, pidfd;
+	const int *fds;
+	size_t n, first; /* of those that are read ahead */
+	pthread_t reader;
+	struct ahead_fd v[];
+};
+
+void fd_seen_free(struct fd_seen *s)
+{
+	if (s->local >= 0)
+		(void)close(s->local);
+	free(s->link);
+	free(s->fdinfo);
+	if (s->opts)
+		protobuf_c_message_free_unpacked(&s->opts->base, NULL);
+	*s = FD_SEEN_NONE;
+}
+
+int fd_see(int pidfd, int pid, int fd, struct fd_seen *ret, struct ckpt_err *err)
+{
+	*ret = FD_SEEN_NONE;
+	ret->local = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	if (ret->local < 0)
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot take fd %d of task %d", fd,
+				       pid);
+	return fd_facts_read(pid, fd, ret->local, &ret->facts, &ret->link, &ret->fdinfo, err);
+}
+
+static bool has_options(const struct fd_facts *f)
+{
+	return f->family == AF_INET || f->family == AF_INET6 || f->family == AF_UNIX;
+}
+
+/* Whatever fails here is met again, and told, by who wants it. */
+static void *read_ahead(void *arg)
+{
+	struct fds_ahead *a = arg;
+
+	for (size_t i = a->n; i-- > a->first;) {
+		struct ckpt_err ignore = { 0 };
+		struct ahead_fd *f = &a->v[i];
+		int was = OPEN;
+
+		if (!atomic_compare_exchange_strong(&f->state, &was, READING))
+			break;
+		f->known = !fd_see(a->pidfd, a->pid, a->fds[i], &f->seen, &ignore);
+		if (f->known && has_options(&f->seen.facts) &&
+		    sockopts_read(a->d, f->seen.local, &f->seen.opts, &ignore) && f->seen.opts) {
+			protobuf_c_message_free_unpacked(&f->seen.opts->base, NULL);
+			f->seen.opts = NULL;
+		}
+		atomic_store(&f->state, READ);
+	}
+	return NULL;
+}
+
+struct fds_ahead *fds_ahead_begin(struct dump_ctx *d, int pidfd, int pid, const int *fds, size_t n)
+{
+	struct fds_ahead *a =
+		n < WORTH_A_THREAD ? NULL : calloc(1, sizeof(*a) + n * sizeof(a->v[0]));
+	struct rlimit rl;
+
+	if (!a)
+		return NULL;
+	if (!getrlimit(RLIMIT_NOFILE, &rl) && n > rl.rlim_cur / SHARE_OF_LIMIT)
+		a->first = n - rl.rlim_cur / SHARE_OF_LIMIT;
+	a->d = d;
+	a->pidfd = pidfd;
+	a->pid = pid;
+	a->fds = fds;
+	a->n = n;
+	for (size_t i = 0; i < n; i++)
+		a->v[i].seen = FD_SEEN_NONE;
+	if (!quiet_thread(&a->reader, read_ahead, a))
+		return a;
+	free(a);
+	return NULL;
+}
+
+bool fds_ahead_take(struct fds_ahead *a, size_t i, struct fd_seen *ret)
+{
+	int was = OPEN;
+
+	if (!a || atomic_compare_exchange_strong(&a->v[i].state, &was, OURS))
+		return false;
+	while (atomic_load(&a->v[i].state) == READING)
+		(void)sched_yield();
+	if (!a->v[i].known)
+		return false;
+	*ret = a->v[i].seen;
+	a->v[i].seen = FD_SEEN_NONE;
+	return true;
+}
+
+void fds_ahead_end(struct fds_ahead *a)
+{
+	if (!a)
+		return;
+	for (size_t i = 0; i < a->n; i++) {
+		int was = OPEN;
+
+		(void)atomic_compare_exchange_strong(&a->v[i].state, &was, OURS);
+	}
+	(void)pthread_join(a->reader, NULL);
+	for (size_t i = 0; i < a->n; i++)
+		fd_seen_free(&a->v[i].seen);
+	free(a);
+}
