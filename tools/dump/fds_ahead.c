@@ -4,6 +4,7 @@
  * stand still: it begins with the last, the one that makes objects of them with the first, and
  * where they meet all are known. A socket of the tree has about sixty options, and each is a call.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -23,6 +24,8 @@
 #define WORTH_A_THREAD 16u
 /* They are open in ckpt until they are asked for: of the numbers that it may use, such a part. */
 #define SHARE_OF_LIMIT 8u
+/* What ckpt has open besides, at most, or roughly. */
+#define OWN_FDS 64
 
 enum { OPEN, READING, READ, OURS };
 
@@ -90,6 +93,16 @@ static void *read_ahead(void *arg)
 	return NULL;
 }
 
+/* The kernel enlarges the table of a process of several threads only after it has waited for all
+ * processors, milliseconds each time: have it large enough before there are two. */
+static void make_room(int any, size_t n)
+{
+	int top = fcntl(any, F_DUPFD_CLOEXEC, (int)n + OWN_FDS);
+
+	if (top >= 0)
+		(void)close(top);
+}
+
 struct fds_ahead *fds_ahead_begin(struct dump_ctx *d, int pidfd, int pid, const int *fds, size_t n)
 {
 	struct fds_ahead *a =
@@ -107,6 +120,7 @@ struct fds_ahead *fds_ahead_begin(struct dump_ctx *d, int pidfd, int pid, const 
 	a->n = n;
 	for (size_t i = 0; i < n; i++)
 		a->v[i].seen = FD_SEEN_NONE;
+	make_room(pidfd, n);
 	if (!quiet_thread(&a->reader, read_ahead, a))
 		return a;
 	free(a);
