@@ -6,8 +6,8 @@ A program that was to be saved, and is not reported as saved and ended:
   - every task of it is there, runs, is traced by nobody and not stopped;
   - it maps what it mapped, and nothing of ckpt; no range is left registered with a userfaultfd;
     (the exceptions: ckpt killed in the moment between two threads of a process, when nobody is
-    inside to unmap the arena; nothing runs in it, and the next dump removes it; and what strict
-    seccomp confines ends when ckpt dies while it runs code of ckpt, a limit that README names)
+    inside to unmap the arena, or one of the two by which many threads are entered; nothing runs in
+    it, and the next dump removes it; and what strict seccomp confines ends when ckpt dies while it runs code of ckpt, a limit that README names)
   - it has the descriptors, signal masks and handlers, groups, limits and filters that it had.
 A program that was to be restored, and is not reported as restored:
   - no task of it is there.
@@ -185,7 +185,7 @@ class Program:
 
     def __init__(self, box, target, churns=False):
         self.box, self.target, self.churns = box, target, churns
-        self.arena = False      # the exception above is to be made
+        self.arena = 0          # the exception above is to be made for so many
         self.moved = False      # it was restored: pipes, sockets and removed files have new names
         if not churns:          # a thread that waits for a signal shows another mask than one about to
             box.wait(lambda: (state(target.pid) == "T" or (state(target.pid) == "S" and
@@ -213,7 +213,7 @@ class Program:
                     value, now[pid][key] = (joined(maps) for maps in (value, now[pid][key]))
                 if self.moved and key == "fds":
                     value, now[pid][key] = (without_numbers(fds) for fds in (value, now[pid][key]))
-                if self.arena and key == "maps" and len(ckpt_maps(pid)) == 1:
+                if key == "maps" and 0 < len(ckpt_maps(pid)) <= self.arena:
                     now[pid][key] = [m for m in now[pid][key] if m[1] != "rwxs"]
                 if now[pid][key] != value:
                     return f"{key} of task {pid} is not as before: {difference(value, now[pid][key])}"
@@ -221,7 +221,7 @@ class Program:
                 return f"task {pid} is still watched: {watched(pid)}"
         return None
 
-    def unharmed(self, after, arena=False, moved=False):
+    def unharmed(self, after, arena=0, moved=False):
         """Waits, for a program may be in the middle of opening a file."""
         why = [None]
         self.arena, self.moved = arena, moved

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import busy  # noqa: E402
-from _invariants import Program, World, ckpt_maps, no_half_image, points, points_of, unmet, walk_of, SWITCHES  # noqa: E402
+from _invariants import RANDOM, Program, World, ckpt_maps, no_half_image, points, points_of, unmet, walk_of, SWITCHES  # noqa: E402
 from _walk import HOWS, disturb, one_clear_error, private_world  # noqa: E402
 from sandbox import BUILD, check, describe, main, tree  # noqa: E402
 
@@ -36,7 +36,8 @@ def walk(box, target, names, hows, hit):
                 check(how == "fail", f"{what}: {res}\n{describe(target.pid)}")
                 one_clear_error(res, what)
                 check(not os.path.exists(image), f"{what}: {image} is left")
-            program.unharmed(what, arena=how == "kill" and point == BETWEEN)
+            between = how == "kill" and (point == BETWEEN or (RANDOM and point.startswith("inject.")))
+            program.unharmed(what, arena=(2 if RANDOM else 1) if between else 0)
             no_half_image(box, image, what)
             shutil.rmtree(image, ignore_errors=True)
             if any(ckpt_maps(p) for p in tree(target.pid)):

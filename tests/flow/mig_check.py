@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from node import Node  # noqa: E402
-from sandbox import BUILD, check, main, read  # noqa: E402
+from sandbox import BUILD, check, main, read, tree  # noqa: E402
 
 HOLD = """
 import os, signal, sys
@@ -33,6 +33,40 @@ tcp.listen()
 print(udp.getsockname()[1], tcp.getsockname()[1], flush=True)
 signal.pause()
 """
+
+
+SHARED = """
+import mmap, os, signal, sys
+memory, children = mmap.mmap(-1, int(sys.argv[1]) << 20), int(sys.argv[2])
+memory.madvise(23)      # MADV_POPULATE_WRITE
+for i in range(children):
+    if os.fork() == 0:
+        memory.madvise(22)      # MADV_POPULATE_READ
+        print(i, flush=True)
+        signal.pause()
+signal.pause()
+"""
+
+
+def shared(box):
+    """Memory that processes share is needed at the peer once, however many they are."""
+    node = Node(box, "m")
+    sock, out = os.path.join(box.dir, "msock"), os.path.join(box.dir, "shared")
+    mib = 256
+    available = int(read("/proc/meminfo").split("MemAvailable:")[1].split()[0]) >> 10
+    children = available * 5 // 4 // mib + 1
+    with open(out, "w") as f:
+        p = box.spawn(["/usr/bin/python3", "-c", SHARED, str(mib), str(children)], f, f)
+    p.returncode = 0
+    box.wait(lambda: read(out).count("\n") == children, f"they all have it: {read(out)}")
+    total = sum(int(read(f"/proc/{c}/status").split("RssShmem:")[1].split()[0]) >> 10 for c in tree(p.pid))
+    check(total > available, f"together they show {total} MiB, {available} are free")
+    peer = node.receive("--unix", sock)
+    res = box.run_ckpt("check", "-t", p.pid, "--to", f"unix:{sock}", "--json", env=node.env())
+    check(not [e for e in json.loads(res.out)["problems"] if e["id"] == "E-NOMEM"], f"it fits: {res}")
+    peer.stop()
+    box.end_tree(p.pid)
+    node.down()
 
 
 def ports(box):
@@ -91,6 +125,7 @@ def body(box):
     peer.stop()
     target.finish()
     ports(box)
+    shared(box)
 
 
 main(body)

@@ -93,6 +93,18 @@ int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err)
 	return *ret ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 }
 
+size_t proc_name_len(const char *name)
+{
+	size_t len = strlen(name), cut = strlen(PROC_DELETED);
+
+	return len > cut && !strcmp(name + len - cut, PROC_DELETED) ? len - cut : len;
+}
+
+bool proc_name_deleted(const char *name)
+{
+	return name[proc_name_len(name)] != 0;
+}
+
 int proc_map_link(int pid, const struct proc_vma *v, char **ret, struct ckpt_err *err)
 {
 	char name[64];

@@ -82,10 +82,15 @@ int proc_read(int pid, const char *name, char **ret_buf, size_t *ret_len,
 /* /proc/PID/task/TID/status; the caller frees. */
 int proc_thread_status(int pid, int tid, char **ret, struct ckpt_err *err) __must_check;
 int proc_open(int pid, const char *name, int flags, int *ret_fd, struct ckpt_err *err) __must_check;
-/* The link behind /proc/PID/NAME, NUL-terminated; the caller frees. */
+/* What the kernel adds to the name of a file that has been removed, and the length of a name
+ * without it. */
+#define PROC_DELETED " (deleted)"
+size_t proc_name_len(const char *name);
+bool proc_name_deleted(const char *name);
 /* The name of the file behind a mapping as it is: in smaps a newline looks like a backslash and
  * digits. */
 int proc_map_link(int pid, const struct proc_vma *v, char **ret, struct ckpt_err *err) __must_check;
+/* The link behind /proc/PID/NAME, NUL-terminated; the caller frees. */
 int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err) __must_check;
 /* Value behind "KEY:" in a status-like text; NULL when absent. Points into @text. */
 const char *proc_field(const char *text, const char *key);

@@ -78,7 +78,41 @@ static int add_file(Ckpt__MigOffer *o, int pid, const struct proc_vma *v, struct
 	return 0;
 }
 
-static int offer_memory(Ckpt__MigOffer *o, int pid, struct ckpt_err *err)
+/* Memory that several processes may share: each counts once. */
+struct shared_seen {
+	struct {
+		dev_t dev;
+		ino_t ino;
+	} * v;
+	size_t n, cap;
+};
+
+/* Shared memory travels when no name leads to it: anonymous, memory files, segments. It takes at
+ * the peer what it takes here, mapped or not. */
+static int add_shared(Ckpt__MigOffer *o, struct shared_seen *seen, int pid,
+		      const struct proc_vma *v, struct ckpt_err *err)
+{
+	struct stat st;
+	char link[96];
+
+	if (!v->shared || !v->path || !proc_name_deleted(v->path) || v->flags & PROC_VMF(ht))
+		return 0;
+	(void)snprintf(link, sizeof(link), "/proc/%d/map_files/%lx-%lx", pid,
+		       (unsigned long)v->start, (unsigned long)v->end);
+	if (stat(link, &st))
+		return 0;
+	for (size_t i = 0; i < seen->n; i++)
+		if (seen->v[i].dev == st.st_dev && seen->v[i].ino == st.st_ino)
+			return 0;
+	if (!vec_push(seen))
+		return oom(err);
+	seen->v[seen->n - 1].dev = st.st_dev;
+	seen->v[seen->n - 1].ino = st.st_ino;
+	o->memory_bytes += (uint64_t)st.st_blocks * 512;
+	return 0;
+}
+
+static int offer_memory(Ckpt__MigOffer *o, struct shared_seen *seen, int pid, struct ckpt_err *err)
 {
 	struct proc_vmas vmas = { 0 };
 	auto_free char *status = NULL;
@@ -87,6 +121,8 @@ static int offer_memory(Ckpt__MigOffer *o, int pid, struct ckpt_err *err)
 
 	for (size_t i = 0; !rc && i < vmas.n; i++) {
 		rc = add_file(o, pid, &vmas.v[i], err);
+		if (!rc)
+			rc = add_shared(o, seen, pid, &vmas.v[i], err);
 		if (vmas.v[i].path && !strcmp(vmas.v[i].path, "[vdso]"))
 			o->vdso_bytes = (uint32_t)(vmas.v[i].end - vmas.v[i].start);
 	}
@@ -98,12 +134,10 @@ static int offer_memory(Ckpt__MigOffer *o, int pid, struct ckpt_err *err)
 		o->memory_bytes += kb * 1024;
 	if (!rc && proc_field_num(status, "VmSwap", 0, 10, &kb))
 		o->memory_bytes += kb * 1024;
-	if (!rc && proc_field_num(status, "RssShmem", 0, 10, &kb))
-		o->memory_bytes += kb * 1024;
 	return rc;
 }
 
-static int offer_task(Ckpt__MigOffer *o, int pid, struct ckpt_err *err)
+static int offer_task(Ckpt__MigOffer *o, struct shared_seen *seen, int pid, struct ckpt_err *err)
 {
 	struct proc_pids tids = { 0 }, kids = { 0 };
 	int rc = proc_threads(pid, &tids, err);
@@ -120,7 +154,7 @@ static int offer_task(Ckpt__MigOffer *o, int pid, struct ckpt_err *err)
 		}
 	}
 	if (!rc)
-		rc = offer_memory(o, pid, err);
+		rc = offer_memory(o, seen, pid, err);
 	if (!rc)
 		rc = proc_children(pid, &kids, err);
 	for (size_t i = 0; !rc && i < kids.n; i++) {
@@ -129,7 +163,7 @@ static int offer_task(Ckpt__MigOffer *o, int pid, struct ckpt_err *err)
 
 		if (proc_stat_read(kids.v[i], &st, &gone) || st.state == 'Z')
 			continue;
-		rc = offer_task(o, kids.v[i], &gone);
+		rc = offer_task(o, seen, kids.v[i], &gone);
 		if (rc && gone.id != E_TARGET_GONE)
 			*err = gone;
 		else
@@ -145,6 +179,7 @@ Ckpt__MigOffer *preflight_offer(const struct migrate_opts *opts, const uint8_t *
 {
 	int pid = opts->pid;
 	Ckpt__MigOffer *o = kind_msg_new(&ckpt__mig_offer__descriptor);
+	struct shared_seen seen = { 0 };
 	struct proc_stat st;
 	int rc = o ? proc_stat_read(pid, &st, err) : oom(err);
 
@@ -164,7 +199,8 @@ Ckpt__MigOffer *preflight_offer(const struct migrate_opts *opts, const uint8_t *
 		o->track = opts->track;
 	}
 	if (!rc)
-		rc = offer_task(o, pid, err);
+		rc = offer_task(o, &seen, pid, err);
+	vec_free(&seen);
 	if (!rc)
 		return o;
 	if (o)

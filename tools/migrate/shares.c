@@ -26,7 +26,6 @@
 #define CHUNK_PAGES 64u   /* read and hashed while it is in the cache */
 #define CHUNKS_THREAD 16u /* fewer are not worth a thread */
 #define SHARES_MAX 4096u  /* as many as a peer makes early (RESTORE_EARLY_MAX) */
-#define DELETED " (deleted)"
 
 struct part {
 	unsigned char hash[PART_PAGES][CONTENT_HASH_BYTES];
@@ -347,13 +346,6 @@ int shares_begin(struct shares *h, struct source *s)
 	return h->seed || getrandom(&h->seed, sizeof(h->seed), 0) == sizeof(h->seed) ? 0 : -EIO;
 }
 
-static bool ends_deleted(const char *name)
-{
-	size_t len = strlen(name), cut = strlen(DELETED);
-
-	return len > cut && !strcmp(name + len - cut, DELETED);
-}
-
 static bool was_met(const struct shares *h, bool segment, uint64_t dev, uint64_t ino)
 {
 	const struct share *o = share_find(h, NULL, segment, dev, ino);
@@ -373,7 +365,7 @@ int shares_mapped(struct shares *h, int pid, const struct proc_vmas *vmas)
 		char path[96];
 
 		if (v->start >= v->end || !v->shared || !v->path || v->flags & PROC_VMF(ht) ||
-		    !ends_deleted(v->path) ||
+		    !proc_name_deleted(v->path) ||
 		    was_met(h, !strncmp(v->path, "/SYSV", 5), makedev(v->dev_major, v->dev_minor),
 			    v->ino))
 			continue;
@@ -407,7 +399,7 @@ static int descriptor(struct shares *h, int pid, int dir, const char *number)
 	if (n <= 0)
 		return 0;
 	link[n] = 0;
-	if (link[0] != '/' || !ends_deleted(link) || fstatat(dir, number, &st, 0) ||
+	if (link[0] != '/' || !proc_name_deleted(link) || fstatat(dir, number, &st, 0) ||
 	    !S_ISREG(st.st_mode) || was_met(h, false, st.st_dev, st.st_ino) ||
 	    has_lease(pid, number))
 		return 0;

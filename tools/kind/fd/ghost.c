@@ -18,7 +18,6 @@
 #include "fd_basic.pb-c.h"
 #include "kind/fd/kinds.h"
 
-#define DELETED " (deleted)"
 #define ATTRS_MAX 65536
 #define STORE_DIR "/var/tmp"
 
@@ -57,7 +56,6 @@ static int ghost_fill(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object
 {
 	char self[32];
 	auto_fd rd = -1;
-	size_t len = strlen(f->link), cut = strlen(DELETED);
 	int rc;
 
 	/* The description may be write-only. */
@@ -69,8 +67,7 @@ static int ghost_fill(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object
 	m->path = strdup(f->link);
 	if (!m->path || attrs_dump(rd, m))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	if (len > cut && !strcmp(m->path + len - cut, DELETED))
-		m->path[len - cut] = 0;
+	m->path[proc_name_len(m->path)] = 0;
 	m->mode = f->st.st_mode & 07777;
 	m->uid = f->st.st_uid;
 	m->gid = f->st.st_gid;
@@ -171,12 +168,11 @@ static int ghost_make(const Ckpt__Ghost *m, uint32_t stored, int *ret_fd, struct
 static int ghost_foresee(const struct fd_facts *f, void *msg)
 {
 	Ckpt__Ghost *m = msg;
-	size_t len = strlen(f->link), cut = strlen(DELETED);
 
-	if (f->link[0] != '/' || !S_ISREG(f->st.st_mode) || f->st.st_nlink || len <= cut ||
-	    strcmp(f->link + len - cut, DELETED) != 0)
+	if (f->link[0] != '/' || !S_ISREG(f->st.st_mode) || f->st.st_nlink ||
+	    !proc_name_deleted(f->link))
 		return 0;
-	m->path = strndup(f->link, len - cut);
+	m->path = strndup(f->link, proc_name_len(f->link));
 	m->bytes = (uint64_t)f->st.st_size;
 	return m->path ? 1 : -ENOMEM;
 }

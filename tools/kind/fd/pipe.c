@@ -20,7 +20,6 @@
 #include "kind/fd/ghost.h"
 #include "kind/fd/kinds.h"
 
-#define DELETED " (deleted)"
 #define LARGEFILE 0100000u /* as the kernel has it; the C library says 0 */
 
 static bool is_anon(const struct fd_facts *f)
@@ -119,7 +118,6 @@ static int pipe_peek(int fd, int capacity, bool packets, Ckpt__PipeInode *m, str
 
 static int inode_fill(const struct fd_facts *f, Ckpt__PipeInode *m, struct ckpt_err *err)
 {
-	size_t len = strlen(f->link), cut = strlen(DELETED);
 	auto_fd rd = -1;
 	struct stat st;
 	char self[32];
@@ -137,8 +135,8 @@ static int inode_fill(const struct fd_facts *f, Ckpt__PipeInode *m, struct ckpt_
 		m->gid = f->st.st_gid;
 		m->removed = lstat(m->path, &st) || st.st_dev != f->st.st_dev ||
 			     st.st_ino != f->st.st_ino;
-		if (m->removed && len > cut && !strcmp(m->path + len - cut, DELETED))
-			m->path[len - cut] = 0;
+		if (m->removed)
+			m->path[proc_name_len(m->path)] = 0;
 	}
 	/* A write end leads to a read end too, also when nobody holds one any longer. */
 	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", f->local);

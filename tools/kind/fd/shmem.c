@@ -22,12 +22,12 @@
 #include "kind/fd/kinds.h"
 
 #define MEMFD_PREFIX "/memfd:"
-#define DELETED " (deleted)"
 
 static bool is_shmem_link(const char *link)
 {
 	return !strncmp(link, MEMFD_PREFIX, strlen(MEMFD_PREFIX)) ||
-	       !strcmp(link, "/dev/zero" DELETED) || !strcmp(link, "/anon_hugepage" DELETED);
+	       !strcmp(link, "/dev/zero" PROC_DELETED) ||
+	       !strcmp(link, "/anon_hugepage" PROC_DELETED);
 }
 
 static bool shmem_match(const struct fd_facts *f)
@@ -48,9 +48,7 @@ static void inode_fill(int local, const char *link, const struct stat *st, char 
 	m->memfd = !strncmp(link, MEMFD_PREFIX, strlen(MEMFD_PREFIX));
 	if (m->memfd) {
 		(void)snprintf(name, NAME_ROOM, "%s", link + strlen(MEMFD_PREFIX));
-		if (strlen(name) > strlen(DELETED) &&
-		    !strcmp(name + strlen(name) - strlen(DELETED), DELETED))
-			name[strlen(name) - strlen(DELETED)] = 0;
+		name[proc_name_len(name)] = 0;
 	}
 	m->name = name;
 	m->bytes = (uint64_t)st->st_size;
