@@ -14,7 +14,7 @@ from sandbox import BUILD, check, main, read  # noqa: E402
 from series import complete, keepers  # noqa: E402
 
 MUTATE = os.path.join(BUILD, "tests/flow/mutate")
-COUNT = 20
+COUNT = 30     # enough for a fold, and a few behind it
 
 
 def every(box, target, name, fault, *args):

@@ -12,8 +12,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import busy  # noqa: E402
 from _invariants import Program, World, no_half_image, points_of, unmet, watched  # noqa: E402
 from _walk import HOWS, continuing, disturb, one_clear_error, private_world  # noqa: E402
-from sandbox import check, main, tree  # noqa: E402
-from series import keepers  # noqa: E402
+from sandbox import BUILD, check, main, tree  # noqa: E402
+from series import bases, complete, keepers, litter  # noqa: E402
 
 FULL = "this is a full checkpoint"
 
@@ -38,7 +38,7 @@ def body(box):
         world.clean(what)
 
     def clear():
-        for name in ("a", "b", "c", "every"):
+        for name in ("a", "b", "c"):
             shutil.rmtree(image(name), ignore_errors=True)
 
     def judge(res, how, what, codes=(1,)):
@@ -103,7 +103,7 @@ def body(box):
             with continuing(how):
                 turn(point, how)
     folding(box, target, image, disturb, judge, stop, clear)
-    periodic(box, target, image, names, judge, stop, clear)
+    periodic(box, image, names, judge, stop)
     keeper_dies(box, target, image, stop, clear)
     target.finish()
     missed = unmet(names, hit)
@@ -127,21 +127,26 @@ def folding(box, target, image, disturb, judge, stop, clear):
         stop(what)
 
 
-def periodic(box, target, image, names, judge, stop, clear):
+def periodic(box, image, names, judge, stop):
+    """Of a program that writes so much that its chain is folded, and knows what its memory must hold."""
+    target = box.start(os.path.join(BUILD, "tests/flow/mutate"), subdir="mutate").wait_ready()
+    series = image("every")
     for how in HOWS:
         for point in (p for p in names if p.startswith(("every.", "track.commit"))):
             what = f"every {point}:{how}"
-            args = ("--every", "1ms", "--keep", "2", "-D", image("every"))
+            args = ("--every", "1ms", "--keep", "2", "-D", series)
             # A fold that failed is tried again later: what is there stays right.
             judge(disturb(box, point, how, "dump", "-t", target.pid, *args, "--count", "24"), how, what, (0, 1))
             res = box.run_ckpt("dump", "-t", target.pid, *args, "--count", "2")
             check(res.code == 0, f"{what}: goes on: {res}")
-            kept = sorted(os.listdir(image("every")))
-            check(kept and all(n.isdigit() or n == "latest" for n in kept), f"{what}: litter in {kept}")
-            for name in [n for n in kept if n.isdigit()][-2:]:
-                check(box.run_ckpt("verify", "-D", os.path.join(image("every"), name)).code == 0, f"{what}: {name}")
-            clear()
-            stop(what)
+            check(not litter(series), f"{what}: litter: {litter(series)}")
+            for name in [*bases(series), *(f"{n:06d}" for n in complete(series)[-2:])]:
+                check(box.run_ckpt("verify", "-D", os.path.join(series, name)).code == 0, f"{what}: {name}")
+            shutil.rmtree(series)
+            box.run_ckpt("track", "stop", "-t", target.pid)
+    target.finish()
+    shutil.rmtree(target.dir)
+    stop("periodic")
 
 
 def keeper_dies(box, target, image, stop, clear):

@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from sandbox import BUILD, check, main  # noqa: E402
-from series import complete  # noqa: E402
+from series import bound, chain, complete, litter  # noqa: E402
 
 KEEP = 3
 
@@ -25,13 +25,15 @@ def body(box):
     def whole(n):
         return box.run_ckpt("verify", "-D", f"{series}/{n:06d}").code == 0
 
-    # Long enough for two folds.
+    # Long enough for a fold or two.
     res = box.run_ckpt("dump", "-t", target.pid, "-D", series, "--every", "1ms", "--keep", KEEP, "--count", 40)
     check(res.code == 0 and res.out.count("saved process") == 40, f"{res}")
     check("full checkpoint" not in res.err and "not folded" not in res.err, f"{res}")
     have = numbers()
     check(have[-1] == 40 and have[-KEEP:] == [38, 39, 40], f"the newest are kept: {have}")
-    check(len(have) <= KEEP + 17, f"the chain is bounded: {have}")
+    check(len(os.listdir(series)) <= bound(KEEP), f"the chain is bounded: {os.listdir(series)}")
+    check("000001" not in chain(f"{series}/latest"), f"the first one was folded: {chain(series + '/latest')}")
+    check(not litter(series), f"litter: {litter(series)}")
     check(os.readlink(f"{series}/latest") == "000040", "latest")
     for n in have[-KEEP:]:
         check(whole(n), f"checkpoint {n} is whole")

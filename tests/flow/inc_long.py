@@ -11,7 +11,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from sandbox import BUILD, Skip, check, main, read, tree  # noqa: E402
-from series import keepers  # noqa: E402
+from series import bound, keepers  # noqa: E402
 
 COUNT = int(os.environ.get("T_LONG", "20"))
 KEEP = min(10, COUNT // 4)
@@ -78,7 +78,7 @@ def body(box):
         if len(sizes) > 3:
             check(max(f for f, _ in sizes[-3:]) <= max(f for f, _ in sizes[:-3]) + 4, f"descriptors of {what}: {sizes}")
             check(sizes[-1][1] < sizes[0][1] * 1.5 + 4096, f"memory of {what}: {sizes}")
-    check(max(s[2] for s in seen) <= KEEP + 20, f"directories: {seen}")
+    check(max(s[2] for s in seen) <= bound(KEEP), f"directories: {seen}")
 
     os.kill(target.pid, signal.SIGTERM)
     check(box.wait_pid(target.pid, "end of the original") == 0, f"the program failed{target.why()}")

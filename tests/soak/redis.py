@@ -21,7 +21,7 @@ from _invariants import World  # noqa: E402
 from _walk import private_world  # noqa: E402
 from node import Node  # noqa: E402
 from sandbox import Skip, check, main, read  # noqa: E402
-from series import keepers  # noqa: E402
+from series import bound, keepers  # noqa: E402
 
 SECONDS = knob("SECONDS", 2)
 MOVES = knob("MIGRATIONS", 2)
@@ -233,7 +233,7 @@ class Soak:
         check(text.count("full checkpoint") <= 1, f"tracking was lost: {text[-2000:]}")
         self.dumps += text.count("saved process")
         node.ckpt("track", "stop", "-t", PID)
-        check(len(os.listdir(self.series)) <= 3 + 17 + 1, f"the chain is bounded: {os.listdir(self.series)}")
+        check(len(os.listdir(self.series)) <= bound(3), f"the chain is bounded: {os.listdir(self.series)}")
         self.second_copy(floor)
         shutil.rmtree(self.series)
 

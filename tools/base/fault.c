@@ -24,27 +24,46 @@ static void note_met(void)
 static bool is_turn(const char *how)
 {
 	static unsigned long turn;
-	const char *at = strchr(how, '@');
+	const char *at = how + strcspn(how, "@,");
 
-	return !at || __atomic_add_fetch(&turn, 1, __ATOMIC_RELAXED) == strtoul(at + 1, NULL, 10);
+	return *at != '@' ||
+	       __atomic_add_fetch(&turn, 1, __ATOMIC_RELAXED) == strtoul(at + 1, NULL, 10);
 }
 
 static bool is_how(const char *how, const char *name)
 {
 	size_t n = strlen(name);
 
-	return !strncmp(how, name, n) && (!how[n] || how[n] == '@');
+	return !strncmp(how, name, n) && (!how[n] || how[n] == '@' || how[n] == ',');
+}
+
+/* What CKPT_FAULT, a list with commas, wants at the point; NULL: nothing. */
+static const char *how_at(const char *point)
+{
+	const char *want = getenv("CKPT_FAULT");
+	size_t n = strlen(point);
+
+	for (; want; want = strchr(want, ',')) {
+		want += *want == ',';
+		if (!strncmp(want, point, n) && want[n] == ':')
+			return want + n + 1;
+	}
+	return NULL;
+}
+
+static void hold(void)
+{
+	const char *path = getenv("CKPT_FAULT_MET");
+
+	while (path && !access(path, F_OK))
+		(void)usleep(1000);
 }
 
 int ckpt_fault_hit(const char *point)
 {
-	const char *want = getenv("CKPT_FAULT"), *how;
-	size_t n = strlen(point);
+	const char *how = how_at(point);
 
-	if (!want || strncmp(want, point, n) != 0 || want[n] != ':')
-		return 0;
-	how = want + n + 1;
-	if (!is_turn(how))
+	if (!how || !is_turn(how))
 		return 0;
 	note_met();
 	if (is_how(how, "kill")) {
@@ -60,6 +79,8 @@ int ckpt_fault_hit(const char *point)
 	}
 	if (is_how(how, "stop"))
 		raise(SIGSTOP);
+	if (is_how(how, "hold"))
+		hold();
 	return is_how(how, "fail") ? -EIO : 0;
 }
 #endif

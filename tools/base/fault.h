@@ -5,9 +5,11 @@
  *   CKPT_FAULT=dump.frozen:stop   stop it with SIGSTOP
  *   CKPT_FAULT=restore.seized:orphan   in a helper of ckpt: kill ckpt, and go on
  *   CKPT_FAULT=dump.frozen:fail   fail there with -EIO
+ *   CKPT_FAULT=every.merge:hold   the thread waits there until CKPT_FAULT_MET is removed
  *   CKPT_FAULT=inject.run:kill@3   not before a process comes there for the third time
- * In normal builds they cost nothing. The names of all points are in a section of the test build,
- * so that tests/faults can walk them without a list that could be incomplete.
+ * Several of these have a comma between them. In normal builds they cost nothing. The names of all
+ * points are in a section of the test build, so that tests/faults can walk them without a list that
+ * could be incomplete.
  */
 #ifndef CKPT_BASE_FAULT_H
 #define CKPT_BASE_FAULT_H

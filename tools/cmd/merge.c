@@ -34,9 +34,9 @@ static int rebase(int pid, const struct image *img, const struct image_merged *m
 
 static int run(const struct cmd *cmd, int argc, char **argv)
 {
-	int key, rc, pid = 0, threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+	int key, rc, pid = 0;
 	const char *dir = NULL, *to = NULL;
-	enum pack_how how = PACK_HOW_NONE;
+	struct image_merge_how how = { .threads = (int)sysconf(_SC_NPROCESSORS_ONLN) };
 	struct cmd_common c = { 0 };
 	struct ckpt_err err = { 0 };
 	struct image_merged m;
@@ -50,10 +50,10 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			to = optarg;
 		if (key == 't' && !cmd_pid(optarg, &pid))
 			return cmd_usage(cmd, "\"%s\" is not a process id", optarg);
-		if (key == OPT_COMPRESS && !pack_how_parse(optarg, &how))
+		if (key == OPT_COMPRESS && !pack_how_parse(optarg, &how.pack))
 			return cmd_usage(cmd, "--compress takes none, lz4 or zstd, not \"%s\"",
 					 optarg);
-		if (key == OPT_THREADS && !cmd_pid(optarg, &threads))
+		if (key == OPT_THREADS && !cmd_pid(optarg, &how.threads))
 			return cmd_usage(cmd, "\"%s\" is not a number of threads", optarg);
 	}
 	if (optind < argc)
@@ -62,7 +62,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "name the increment with --image, the new one with --output");
 	rc = image_read(&img, dir, &err);
 	if (!rc)
-		rc = image_merge(&img, to, how, threads, &c.ui, &m, &err);
+		rc = image_merge(&img, to, &how, &c.ui, &m, &err);
 	if (!rc && pid)
 		rc = rebase(pid, &img, &m, to, &err);
 	cmd_progress_end();

@@ -14,17 +14,6 @@ static int oom(struct ckpt_err *err)
 	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 }
 
-static int put_list(struct image_writer *w, enum ckpt_record type, void *list_ptr,
-		    struct ckpt_err *err)
-{
-	VEC(ProtobufCMessage *) *list = list_ptr;
-	int rc = 0;
-
-	for (size_t i = 0; !rc && i < list->n; i++)
-		rc = image_put(w, type, list->v[i], err);
-	return rc;
-}
-
 /* The segments of a run: one for each file of the page file that it goes through. */
 static int list_run(const struct image *img, const struct ckpt_page_run *r, struct page_segs *ret)
 {
@@ -63,7 +52,7 @@ static int list_segs(const struct image *img, struct page_segs *ret)
 
 /* The maps with the places that the segments got. A page of zeros lies in a hole, as it may. */
 static int put_maps(struct image_writer *w, const struct image *img, const struct page_segs *segs,
-		    struct ckpt_err *err)
+		    struct page_moves *moves, struct ckpt_err *err)
 {
 	size_t seg = 0;
 	int rc = 0;
@@ -79,10 +68,14 @@ static int put_maps(struct image_writer *w, const struct image *img, const struc
 
 			if (run.kind == CKPT_RUN_DATA) {
 				run.off = segs->v[seg].off;
+				rc = moves && page_moves_add(moves, r[k].off, run.off, run.npages)
+					     ? oom(err)
+					     : 0;
 				for (uint32_t n = 0; n < run.npages; seg++)
 					n += segs->v[seg].npages;
 			}
-			rc = run_list_add(&l, &run) ? oom(err) : 0;
+			if (!rc)
+				rc = run_list_add(&l, &run) ? oom(err) : 0;
 		}
 		m.mm = was->mm;
 		m.object = was->object;
@@ -95,7 +88,7 @@ static int put_maps(struct image_writer *w, const struct image *img, const struc
 	return rc;
 }
 
-static int write_all(struct image_writer *w, struct image *img, int threads,
+static int write_all(struct image_writer *w, struct image *img, const struct image_merge_how *how,
 		     struct image_merged *ret, struct ckpt_err *err)
 {
 	struct page_segs segs = { 0 };
@@ -103,35 +96,31 @@ static int write_all(struct image_writer *w, struct image *img, int threads,
 	int rc = list_segs(img, &segs) ? oom(err) : 0;
 
 	if (!rc)
-		rc = image_pages_write(w, &segs, threads, &zero, &ret->pages, err);
+		rc = image_pages_write(w, &segs, how->threads, &zero, &ret->pages, err);
 	free(zero);
 	if (!rc)
 		rc = ckpt_fault_fail("merge.pages", E_IMAGE_WRITE, err);
 	if (!rc)
-		rc = put_list(w, CKPT_REC_OBJECT, &img->objects, err);
+		rc = image_put_state(w, img, err);
 	if (!rc)
-		rc = put_list(w, CKPT_REC_FDTABLE, &img->tables, err);
-	if (!rc)
-		rc = put_list(w, CKPT_REC_MM, &img->mms, err);
-	if (!rc)
-		rc = put_list(w, CKPT_REC_TASK, &img->tasks, err);
-	if (!rc)
-		rc = put_maps(w, img, &segs, err);
-	if (!rc)
-		rc = put_list(w, CKPT_REC_PAGEHASHES, &img->hashes, err);
+		rc = put_maps(w, img, &segs, how->moves, err);
+	if (!rc && how->moves)
+		page_moves_sort(how->moves);
 	vec_free(&segs);
 	return rc;
 }
 
-int image_merge(struct image *img, const char *path, enum pack_how how, int threads,
+int image_merge(struct image *img, const char *path, const struct image_merge_how *how,
 		struct ckpt_ui *ui, struct image_merged *ret, struct ckpt_err *err)
 {
 	Ckpt__Inventory inv = *img->inv;
 	char **required = calloc(inv.n_required + 1, sizeof(*required));
 	struct image_writer w;
-	int rc = required ? image_verify_pages(img, ui, err) : oom(err);
+	int rc;
 
 	memset(ret, 0, sizeof(*ret));
+	img->cancel = how->cancel;
+	rc = required ? image_verify_pages(img, ui, err) : oom(err);
 	if (rc) {
 		free(required);
 		return rc;
@@ -146,17 +135,19 @@ int image_merge(struct image *img, const char *path, enum pack_how how, int thre
 		    strcmp(img->inv->required[i], IMAGE_FEATURE_STRIPED) != 0)
 			required[inv.n_required++] = img->inv->required[i];
 	rc = image_create(&w, path, ui, err);
-	image_stripe(&w, threads);
-	image_pack(&w, how);
+	w.cancel = how->cancel;
+	image_stripe(&w, how->threads);
+	image_pack(&w, how->pack);
 	if (!rc)
-		rc = image_unpack(img, threads, err);
+		rc = image_unpack(img, how->threads, err);
 	if (!rc)
-		rc = write_all(&w, img, threads, ret, err);
+		rc = write_all(&w, img, how, ret, err);
 	if (!rc)
 		rc = image_commit(&w, &inv, err);
 	memcpy(ret->id, w.content_id, sizeof(ret->id));
-	ret->bytes = w.records_bytes +
-		     (how == PACK_HOW_NONE ? ret->pages * CKPT_PAGE : atomic_load(&w.packed_bytes));
+	ret->pages_bytes = w.pages_bytes;
+	ret->bytes = w.records_bytes + (how->pack == PACK_HOW_NONE ? ret->pages * CKPT_PAGE
+								   : atomic_load(&w.packed_bytes));
 	image_abort(&w);
 	free(required);
 	return rc;

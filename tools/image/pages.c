@@ -274,7 +274,8 @@ static void *copy_worker(void *arg)
 	uint64_t block;
 
 	while (!rc && !atomic_load(&c->rc) && block_take(c, &file, &block))
-		rc = block_copy(c, &out, block);
+		rc = c->w->cancel && atomic_load(c->w->cancel) ? -ECANCELED
+							       : block_copy(c, &out, block);
 	flushed = out_close(&out);
 	rc = rc ? rc : flushed;
 	if (rc)

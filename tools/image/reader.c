@@ -592,6 +592,9 @@ static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *er
 		struct page_place at = page_place(img->pages.stripes, off);
 		int rc;
 
+		if (img->cancel && atomic_load(img->cancel))
+			return ckpt_fail(err, E_IMAGE_CORRUPT, -ECANCELED, "%s was not verified",
+					 img->path);
 		if (len > CKPT_PAGE_SUM_BYTES)
 			len = CKPT_PAGE_SUM_BYTES;
 		rc = img->pages.pack.v ? pack_read_block(img->pages.fd[0], &img->pages.pack.v[i],
@@ -620,6 +623,7 @@ int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *e
 		struct image a;
 
 		rc = image_read_alone(&a, img->sources.v[i].path, err);
+		a.cancel = img->cancel;
 		if (!rc)
 			rc = verify_own(&a, ui, err);
 		image_free(&a);

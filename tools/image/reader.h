@@ -7,6 +7,7 @@
 #ifndef CKPT_IMAGE_READER_H
 #define CKPT_IMAGE_READER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -69,11 +70,12 @@ struct image {
 		struct image_source *v; /* by ckpt_run_source(): 0 is this image itself */
 		size_t n, cap;
 	} sources;
-	Ckpt__Chain *chain; /* NULL: not an increment */
-	bool kept;          /* the reader keeps what CKPT_RUN_PARENT stands for */
-	uint32_t *by_pid;   /* indexes of tasks, ascending by pid */
-	uint32_t *child;    /* indexes of tasks, grouped by parent in image order */
-	uint32_t *child_at; /* first entry in child for each task; one more at the end */
+	Ckpt__Chain *chain;        /* NULL: not an increment */
+	const atomic_bool *cancel; /* image_verify_pages() ends when it is set; may be NULL */
+	bool kept;                 /* the reader keeps what CKPT_RUN_PARENT stands for */
+	uint32_t *by_pid;          /* indexes of tasks, ascending by pid */
+	uint32_t *child;           /* indexes of tasks, grouped by parent in image order */
+	uint32_t *child_at;        /* first entry in child for each task; one more at the end */
 	struct page_file pages;
 };
 
@@ -96,7 +98,7 @@ int image_read_kept(struct image *img, const char *path, struct ckpt_err *err) _
 int image_unpack(struct image *img, int threads, struct ckpt_err *err) __must_check;
 void image_free(struct image *img);
 /* Compare every block of the page file, and of those of the chain, with its sum. E_IMAGE_CORRUPT
- * names the block. */
+ * names the block; -ECANCELED. */
 int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err) __must_check;
 /* NULL when the image has no task of this pid; *ret_index may be NULL. O(log n). */
 Ckpt__Task *image_task(const struct image *img, int pid, size_t *ret_index);

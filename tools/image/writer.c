@@ -260,10 +260,42 @@ void image_pack(struct image_writer *w, enum pack_how how)
 		w->stripes = 1;
 }
 
+int image_take_pages(struct image_writer *w, int dir_fd, const struct page_file *from,
+		     const uint64_t *sums, size_t n, struct ckpt_err *err)
+{
+	(void)close(w->pages_fd[0]);
+	w->pages_fd[0] = -1;
+	if (unlinkat(w->dir_fd, CKPT_FILE_PAGES, 0))
+		return fail_write(w, err, -errno, CKPT_FILE_PAGES);
+	for (uint32_t i = 0; i < from->n; i++) {
+		char buf[PAGE_FILE_NAME_BYTES];
+		const char *name = page_file_name(i, buf);
+
+		if (linkat(dir_fd, name, w->dir_fd, name, 0))
+			return fail_write(w, err, -errno, name);
+		w->pages_fd[i] = openat(w->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (w->pages_fd[i] < 0)
+			return fail_write(w, err, -errno, name);
+	}
+	for (size_t i = 0; i < n; i++) {
+		uint64_t *sum = vec_push(&w->sums);
+
+		if (!sum)
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		*sum = sums[i];
+	}
+	w->taken = true;
+	w->stripes = from->stripes;
+	w->pages_bytes = from->bytes;
+	if (from->packed)
+		w->how = PACK_HOW_LZ4; /* or another: its blocks say */
+	return 0;
+}
+
 /* The end of the page file. 0 or -errno. */
 static int end_pages(struct image_writer *w)
 {
-	if (w->sink)
+	if (w->sink || w->taken)
 		return 0;
 	if (w->how != PACK_HOW_NONE)
 		return pack_put_index(w->pages_fd[0], w->packed.v, w->packed.n,

@@ -53,6 +53,8 @@ struct image_writer {
 	} packed;                           /* as many as sums, when the page file is packed */
 	atomic_uint_least64_t packed_bytes; /* written to the page file so far */
 	uint64_t hash_seed;                 /* of segments that want hashes */
+	bool taken;                         /* the page file is that of another checkpoint, whole */
+	const atomic_bool *cancel; /* image_pages_write() ends when it is set; may be NULL */
 	struct ckpt_ui *ui;
 };
 
@@ -69,6 +71,10 @@ int image_create_stream(struct image_writer *w, struct image_sink *sink, struct 
 void image_stripe(struct image_writer *w, int threads);
 /* Pack the page file, from now on: before any page is written, and not of a stream. */
 void image_pack(struct image_writer *w, enum pack_how how);
+/* Have the page file @from of the checkpoint in @dir_fd, with its @n sums, instead of writing one:
+ * its files get a second name. */
+int image_take_pages(struct image_writer *w, int dir_fd, const struct page_file *from,
+		     const uint64_t *sums, size_t n, struct ckpt_err *err) __must_check;
 int image_put(struct image_writer *w, enum ckpt_record type, const ProtobufCMessage *msg,
 	      struct ckpt_err *err) __must_check;
 /* Fill in digests and content id, make everything durable, rename the inventory into place. */
