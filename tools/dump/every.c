@@ -17,6 +17,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "dump/fold.h"
+#include "dump/gone.h"
 #include "image/rebase.h"
 #include "track/keeper.h"
 
@@ -65,6 +66,7 @@ struct series {
 	} bases;
 	struct fold *fold; /* under way, or done and not yet made use of; NULL: none */
 	uint32_t fold_of;  /* the checkpoint whose chain it folds */
+	struct gone *gone; /* page files of what was removed */
 	size_t fold_again; /* after one that failed: not before the chain has so many */
 };
 
@@ -108,7 +110,7 @@ static void remove_dir(const struct series *s, const char *name)
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		(void)unlinkat(fd, files[i], 0);
 	for (uint32_t i = 0; i < CKPT_STRIPES_MAX; i++)
-		(void)unlinkat(fd, page_file_name(i, file), 0);
+		gone_unlink(s->gone, fd, page_file_name(i, file));
 	(void)unlinkat(s->dir_fd, name, AT_REMOVEDIR);
 }
 
@@ -596,18 +598,19 @@ static int series_add(struct series *s, uint32_t number, bool full, struct ckpt_
 	return 0;
 }
 
-/* What the fold takes of the disk is wanted for a checkpoint. */
-static bool fold_in_the_way(struct series *s, int rc)
+/* What the fold takes of the disk is wanted for a checkpoint, or what is just being given back. */
+static bool make_room(struct series *s, int rc)
 {
-	bool there = s->fold && (rc == -ENOSPC || rc == -EDQUOT);
-
-	if (there) {
+	if ((rc != -ENOSPC && rc != -EDQUOT) || (!s->fold && !gone_any(s->gone)))
+		return false;
+	if (s->fold) {
 		ui_warn(s->ui, "the chain of %s/%06u is not folded: the disk is full",
 			s->o->dump.dir, s->fold_of);
 		s->fold_again = newest(s)->needs.n + FOLD_AT;
 		fold_drop(s, false);
 	}
-	return there;
+	gone_wait(s->gone);
+	return true;
 }
 
 static int one(struct series *s, struct ckpt_err *err)
@@ -640,7 +643,7 @@ static int one(struct series *s, struct ckpt_err *err)
 		ckpt_err_clear(&why);
 		rc = ckpt_dump(&o, s->ui, &st, &why);
 	}
-	if (rc && fold_in_the_way(s, rc)) {
+	if (rc && make_room(s, rc)) {
 		ckpt_err_clear(&why);
 		rc = ckpt_dump(&o, s->ui, &st, &why);
 	}
@@ -708,7 +711,10 @@ static bool fold_behind(struct series *s)
 int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int *ret_made,
 		    struct ckpt_err *err)
 {
-	struct series s = { .o = o, .ui = ui, .dir_fd = -1, .stays = { .iters = DUMP_ITERS_NONE } };
+	struct gone gone = { 0 };
+	struct series s = {
+		.o = o, .ui = ui, .dir_fd = -1, .gone = &gone, .stays = { .iters = DUMP_ITERS_NONE }
+	};
 	sigset_t ends, old;
 	unsigned int made = 0;
 	int rc;
@@ -723,7 +729,9 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 		uint64_t next = io_now_us() + o->interval_us;
 
 		fold_finish(&s);
+		gone_free(&gone);
 		rc = one(&s, err);
+		gone_free(&gone);
 		made += !rc;
 		if (rc && err->id == E_PAUSE) {
 			ui_warn(ui, "no checkpoint: %s", err->msg);
@@ -744,6 +752,7 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 	dump_iters_close(&s.stays.iters);
 	dump_stage_free(&s.stays.stage);
 	series_close(&s);
+	gone_wait(&gone);
 	(void)sigprocmask(SIG_SETMASK, &old, NULL);
 	/* The program ended, and may wait for its parent: so do we. Its keeper may know first. */
 	if (rc && made &&
