@@ -475,7 +475,7 @@ static int write_part(struct dump_ctx *d, bool later, struct ckpt_err *err)
 	struct page_segs part = { 0 };
 	size_t at = 0;
 	uint64_t written = 0;
-	int rc;
+	int rc, threads = d->opts->threads;
 
 	for (size_t i = 0; i < d->segs.n; i++) {
 		struct page_seg *s = d->segs.v[i].later == later ? vec_push(&part) : NULL;
@@ -490,8 +490,11 @@ static int write_part(struct dump_ctx *d, bool later, struct ckpt_err *err)
 			return oom(err);
 	}
 	d->copied[later].base = d->writer.pages_bytes;
-	rc = image_pages_write(&d->writer, &part, d->opts->threads, &d->copied[later].zero,
-			       &written, err);
+	/* A single file takes one writer at a time, and the program runs again: it has more use for
+	 * a processor. */
+	if (later && d->stats.pages_later * CKPT_PAGE <= CKPT_STRIPE_BYTES)
+		threads = 1;
+	rc = image_pages_write(&d->writer, &part, threads, &d->copied[later].zero, &written, err);
 	for (size_t i = 0; !rc && i < d->segs.n; i++)
 		if (d->segs.v[i].later == later)
 			d->segs.v[i].off = part.v[at++].off;
