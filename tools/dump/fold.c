@@ -113,6 +113,7 @@ struct fold *fold_end(struct fold *f)
 	if (!f)
 		return NULL;
 	atomic_store(&f->cancel, true);
+	fold_hurry(f);
 	(void)pthread_join(f->thread, NULL);
 	image_free(&f->img);
 	free(f->moves.v);

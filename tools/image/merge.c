@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "base/vec.h"
 #include "image/chain.h"
+#include "image/check.h"
 #include "image/writer.h"
 
 static int oom(struct ckpt_err *err)
@@ -15,13 +16,15 @@ static int oom(struct ckpt_err *err)
 }
 
 /* The segments of a run: one for each file of the page file that it goes through. */
-static int list_run(const struct image *img, const struct ckpt_page_run *r, struct page_segs *ret)
+static int list_run(const struct image *img, struct page_check *checks,
+		    const struct ckpt_page_run *r, struct page_segs *ret)
 {
-	const struct page_file *p = &img->sources.v[ckpt_run_source(r->off)].pages;
+	uint32_t source = ckpt_run_source(r->off);
+	const struct page_file *p = &img->sources.v[source].pages;
 
 	for (uint32_t at = 0; at < r->npages;) {
-		struct page_place from =
-			page_place(p->stripes, ckpt_run_off(r->off) + (uint64_t)at * CKPT_PAGE);
+		uint64_t off = ckpt_run_off(r->off) + (uint64_t)at * CKPT_PAGE;
+		struct page_place from = page_place(p->stripes, off);
 		struct page_seg *s = vec_push(ret);
 		uint64_t room = from.room / CKPT_PAGE;
 
@@ -29,6 +32,8 @@ static int list_run(const struct image *img, const struct ckpt_page_run *r, stru
 			return -ENOMEM;
 		s->fd = p->fd[from.file];
 		s->addr = from.off;
+		s->check = &checks[source];
+		s->at = off;
 		s->npages = r->npages - at < room ? r->npages - at : (uint32_t)room;
 		at += s->npages;
 	}
@@ -36,14 +41,14 @@ static int list_run(const struct image *img, const struct ckpt_page_run *r, stru
 }
 
 /* Every run of data becomes segments that follow each other, in the order of the maps. */
-static int list_segs(const struct image *img, struct page_segs *ret)
+static int list_segs(const struct image *img, struct page_check *checks, struct page_segs *ret)
 {
 	for (size_t i = 0; i < img->maps.n; i++) {
 		const struct ckpt_page_run *r = (const void *)img->maps.v[i]->runs.data;
 		size_t n = img->maps.v[i]->runs.len / sizeof(*r);
 
 		for (size_t k = 0; k < n; k++) {
-			if (r[k].kind == CKPT_RUN_DATA && list_run(img, &r[k], ret))
+			if (r[k].kind == CKPT_RUN_DATA && list_run(img, checks, &r[k], ret))
 				return -ENOMEM;
 		}
 	}
@@ -88,16 +93,37 @@ static int put_maps(struct image_writer *w, const struct image *img, const struc
 	return rc;
 }
 
+/* Every block is compared with its sum just before the first page of it is copied, so that what is
+ * not in memory is read once. */
+static int write_pages(struct image_writer *w, const struct image *img, struct page_segs *segs,
+		       int threads, uint64_t *ret_pages, struct ckpt_err *err)
+{
+	struct page_check *checks = NULL;
+	struct ckpt_err why = { 0 };
+	unsigned char *zero = NULL;
+	int rc = page_checks_open(img, &checks, err);
+
+	if (rc)
+		return rc;
+	rc = list_segs(img, checks, segs) ? oom(err) : 0;
+	if (!rc)
+		rc = image_pages_write(w, segs, threads, &zero, ret_pages, err);
+	free(zero);
+	/* What the writer saw of it is that it could not read. */
+	if (rc && page_checks_failed(img, checks, &why)) {
+		*err = why;
+		rc = err->code;
+	}
+	page_checks_close(img, checks);
+	return rc;
+}
+
 static int write_all(struct image_writer *w, struct image *img, const struct image_merge_how *how,
 		     struct image_merged *ret, struct ckpt_err *err)
 {
 	struct page_segs segs = { 0 };
-	unsigned char *zero = NULL;
-	int rc = list_segs(img, &segs) ? oom(err) : 0;
+	int rc = write_pages(w, img, &segs, how->threads, &ret->pages, err);
 
-	if (!rc)
-		rc = image_pages_write(w, &segs, how->threads, &zero, &ret->pages, err);
-	free(zero);
 	if (!rc)
 		rc = ckpt_fault_fail("merge.pages", E_IMAGE_WRITE, err);
 	if (!rc)
@@ -119,12 +145,8 @@ int image_merge(struct image *img, const char *path, const struct image_merge_ho
 	int rc;
 
 	memset(ret, 0, sizeof(*ret));
-	img->cancel = how->cancel;
-	rc = required ? image_verify_pages(img, ui, err) : oom(err);
-	if (rc) {
-		free(required);
-		return rc;
-	}
+	if (!required)
+		return oom(err);
 	inv.parent_id = (ProtobufCBinaryData) { 0 };
 	inv.parent_path = (char *)protobuf_c_empty_string;
 	inv.required = required;

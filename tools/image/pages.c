@@ -21,6 +21,7 @@
 #include "base/io.h"
 #include "base/sum.h"
 #include "base/vec.h"
+#include "image/check.h"
 #include "image/content.h"
 #include "image/writer.h"
 
@@ -58,7 +59,8 @@ static void read_what_is_there(const struct page_seg *seg, uint64_t first, uint6
 			memset(buf + i * CKPT_PAGE, 0, CKPT_PAGE);
 }
 
-static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char *buf)
+static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char *buf,
+		      unsigned char **room)
 {
 	size_t s = c->seg_of_block[first / BLOCK_PAGES];
 	uint64_t page = first;
@@ -74,7 +76,13 @@ static int block_read(struct copy *c, uint64_t first, uint64_t n, unsigned char 
 			take = first + n - page;
 		if (seg->is_file)
 			memset(buf + (page - first + take - 1) * CKPT_PAGE, 0, CKPT_PAGE);
-		rc = 0;
+		rc = seg->check ? page_check(seg->check, seg->at + skip * CKPT_PAGE,
+					     take * CKPT_PAGE, room)
+				: 0;
+		if (rc) {
+			atomic_store(&c->bad_seg, (int)s);
+			return rc;
+		}
 		if (seg->data)
 			memcpy(buf + (page - first) * CKPT_PAGE, seg->data + skip * CKPT_PAGE,
 			       take * CKPT_PAGE);
@@ -105,8 +113,9 @@ struct out {
 	struct image_sink *sink;
 	enum pack_how how;
 	struct aio queue;
-	unsigned char *buf; /* of a stream, or what is to be packed */
-	int nr;             /* the queue's number of the current buffer */
+	unsigned char *buf;  /* of a stream, or what is to be packed */
+	int nr;              /* the queue's number of the current buffer */
+	unsigned char *room; /* of page_check() */
 };
 
 /* A ring pays when the kernel can write while we read on. On tmpfs it would only hand each write to
@@ -140,6 +149,7 @@ static int out_close(struct out *o)
 	if (!o->sink)
 		aio_close(&o->queue);
 	free(o->buf);
+	free(o->room);
 	return rc;
 }
 
@@ -219,7 +229,7 @@ static int block_copy(struct copy *c, struct out *o, uint64_t block)
 	if (n > BLOCK_PAGES)
 		n = BLOCK_PAGES;
 	if (!rc)
-		rc = block_read(c, first, n, buf);
+		rc = block_read(c, first, n, buf, &o->room);
 	if (rc)
 		return rc;
 	/* The file is cut to whole blocks: the last one ends in zeros. */

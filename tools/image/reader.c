@@ -579,9 +579,26 @@ static int index_tasks(struct image *img, struct ckpt_err *err)
 	return 0;
 }
 
+int image_bad_block(const char *path, const struct page_file *p, size_t block, int rc,
+		    struct ckpt_err *err)
+{
+	uint64_t off = (uint64_t)block * CKPT_PAGE_SUM_BYTES, len = p->bytes - off;
+	struct page_place at = page_place(p->stripes, off);
+	char name[PAGE_FILE_NAME_BYTES];
+
+	if (len > CKPT_PAGE_SUM_BYTES)
+		len = CKPT_PAGE_SUM_BYTES;
+	if (rc != -EBADMSG)
+		return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc, "cannot read %s/%s at %llu", path,
+				       page_file_name(at.file, name), (unsigned long long)at.off);
+	return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
+			 "the checkpoint in %s is damaged: %s, bytes %llu to %llu", path,
+			 page_file_name(at.file, name), (unsigned long long)at.off,
+			 (unsigned long long)(at.off + len - 1));
+}
+
 static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err)
 {
-	char name[PAGE_FILE_NAME_BYTES];
 	auto_free unsigned char *buf = malloc(2 * (size_t)CKPT_PAGE_SUM_BYTES);
 
 	if (!buf)
@@ -589,27 +606,17 @@ static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *er
 	for (size_t i = 0; i < img->sums.n; i++) {
 		uint64_t off = (uint64_t)i * CKPT_PAGE_SUM_BYTES;
 		uint64_t len = img->pages.bytes - off;
-		struct page_place at = page_place(img->pages.stripes, off);
 		int rc;
 
-		if (img->cancel && atomic_load(img->cancel))
-			return ckpt_fail(err, E_IMAGE_CORRUPT, -ECANCELED, "%s was not verified",
-					 img->path);
 		if (len > CKPT_PAGE_SUM_BYTES)
 			len = CKPT_PAGE_SUM_BYTES;
 		rc = img->pages.pack.v ? pack_read_block(img->pages.fd[0], &img->pages.pack.v[i],
 							 buf, buf + CKPT_PAGE_SUM_BYTES)
 				       : page_file_read(&img->pages, buf, len, off);
-		if (rc && rc != -EBADMSG)
-			return ckpt_fail_errno(
-				err, E_IMAGE_CORRUPT, rc, "cannot read %s/%s at %llu", img->path,
-				page_file_name(at.file, name), (unsigned long long)at.off);
-		if (rc || sum_bytes(buf, len) != img->sums.v[i])
-			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
-					 "the checkpoint in %s is damaged: %s, bytes %llu to %llu",
-					 img->path, page_file_name(at.file, name),
-					 (unsigned long long)at.off,
-					 (unsigned long long)(at.off + len - 1));
+		if (!rc && sum_bytes(buf, len) != img->sums.v[i])
+			rc = -EBADMSG;
+		if (rc)
+			return image_bad_block(img->path, &img->pages, i, rc, err);
 		ui_progress(ui, "verify", off + len, img->pages.bytes);
 	}
 	return 0;
@@ -623,7 +630,6 @@ int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *e
 		struct image a;
 
 		rc = image_read_alone(&a, img->sources.v[i].path, err);
-		a.cancel = img->cancel;
 		if (!rc)
 			rc = verify_own(&a, ui, err);
 		image_free(&a);

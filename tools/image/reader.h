@@ -70,12 +70,11 @@ struct image {
 		struct image_source *v; /* by ckpt_run_source(): 0 is this image itself */
 		size_t n, cap;
 	} sources;
-	Ckpt__Chain *chain;        /* NULL: not an increment */
-	const atomic_bool *cancel; /* image_verify_pages() ends when it is set; may be NULL */
-	bool kept;                 /* the reader keeps what CKPT_RUN_PARENT stands for */
-	uint32_t *by_pid;          /* indexes of tasks, ascending by pid */
-	uint32_t *child;           /* indexes of tasks, grouped by parent in image order */
-	uint32_t *child_at;        /* first entry in child for each task; one more at the end */
+	Ckpt__Chain *chain; /* NULL: not an increment */
+	bool kept;          /* the reader keeps what CKPT_RUN_PARENT stands for */
+	uint32_t *by_pid;   /* indexes of tasks, ascending by pid */
+	uint32_t *child;    /* indexes of tasks, grouped by parent in image order */
+	uint32_t *child_at; /* first entry in child for each task; one more at the end */
 	struct page_file pages;
 };
 
@@ -98,8 +97,12 @@ int image_read_kept(struct image *img, const char *path, struct ckpt_err *err) _
 int image_unpack(struct image *img, int threads, struct ckpt_err *err) __must_check;
 void image_free(struct image *img);
 /* Compare every block of the page file, and of those of the chain, with its sum. E_IMAGE_CORRUPT
- * names the block; -ECANCELED. */
+ * names the block. */
 int image_verify_pages(struct image *img, struct ckpt_ui *ui, struct ckpt_err *err) __must_check;
+/* The error of block @block of the page file @p of the checkpoint in @path: -EBADMSG, its sum is
+ * another; or it could not be read. */
+int image_bad_block(const char *path, const struct page_file *p, size_t block, int rc,
+		    struct ckpt_err *err);
 /* NULL when the image has no task of this pid; *ret_index may be NULL. O(log n). */
 Ckpt__Task *image_task(const struct image *img, int pid, size_t *ret_index);
 struct image_maps image_maps_of_mm(const struct image *img, uint32_t id);

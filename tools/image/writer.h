@@ -95,6 +95,9 @@ struct page_seg {
 	bool later;                /* dump: written when the target runs again */
 	bool backed;               /* what is not saved shows a file: zeros are content */
 	const unsigned char *data; /* the pages themselves, instead of fd; NULL: there */
+	struct page_check
+		*check; /* of the page file that it is read from, at byte at; NULL: none */
+	uint64_t at;
 	unsigned char *hash; /* room for the hash of every page (image/content.h); may be NULL */
 };
 struct page_segs {
