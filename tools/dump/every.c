@@ -396,6 +396,8 @@ static bool fold_due(struct series *s)
 {
 	struct member *last = newest(s);
 
+	if (last->needs.n < FOLD_AT)
+		s->fold_again = 0;
 	if (last->needs.n < FOLD_AT || last->needs.n < s->fold_again)
 		return false;
 	if (chain_heavy(s, last))
