@@ -143,14 +143,14 @@ def retention(box):
     box.end_tree(s.target.pid)
 
 
-def ends(box):
+def ends(box, name, *args):
     """With a signal a fold is given up; the next run makes up for it."""
-    s = begin(box, FLAT, "ends", "16")
+    s = begin(box, FLAT, name, "16")
     for i in range(AT):
         heavy(s, i)
-        s.more("--count", 1)
+        s.more("--count", 1, *args)
     heavy(s, AT)
-    s.start("every.merge:hold@1")
+    s.start("every.merge:hold@1", *args)
     s.held()
     newest = s.newest()
     os.kill(s.p.pid, signal.SIGTERM)
@@ -159,7 +159,7 @@ def ends(box):
     check("not folded" not in out and s.newest() >= newest, out)
     check(not bases(s.dir) and not litter(s.dir), f"nothing is left of it: {os.listdir(s.dir)}")
     s.whole("a fold was given up")
-    s.more("--count", 1)
+    s.more("--count", 1, *args)
     check(not chain(f"{s.dir}/latest"), f"folded: {chain(s.dir + '/latest')}")
     s.whole("the next run")
     box.end_tree(s.target.pid)
@@ -267,7 +267,8 @@ def body(box):
     goes_on(box, "on")
     goes_on(box, "packed", "--compress", "lz4")
     retention(box)
-    ends(box)
+    ends(box, "ends")
+    ends(box, "ends-packed", "--compress", "zstd")
     killed(box)
     damaged(box)
     disk_full(box)

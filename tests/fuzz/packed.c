@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!pack_get_index(fd, off, n, &idx)) {
 		for (size_t i = 0; i < n; i++)
 			(void)pack_read_block(fd, &idx.v[i], dst, scratch);
-		to = pack_unpack(fd, &idx, want, n * CKPT_PAGE_SUM_BYTES, -1, 1, &bad);
+		to = pack_unpack(fd, &idx, want, n * CKPT_PAGE_SUM_BYTES, -1, 1, NULL, &bad);
 		if (to >= 0)
 			(void)close(to);
 		free(idx.v);

@@ -157,7 +157,7 @@ int image_merge(struct image *img, const char *path, const struct image_merge_ho
 		    strcmp(img->inv->required[i], IMAGE_FEATURE_STRIPED) != 0)
 			required[inv.n_required++] = img->inv->required[i];
 	rc = image_create(&w, path, ui, err);
-	w.cancel = how->cancel;
+	w.cancel = img->cancel = how->cancel;
 	image_stripe(&w, how->threads);
 	image_pack(&w, how->pack);
 	if (!rc)

@@ -173,6 +173,7 @@ struct unpack {
 	const struct pack_index *idx;
 	const unsigned char *want;
 	uint64_t bytes;
+	const atomic_bool *cancel;
 	atomic_size_t next, bad;
 	atomic_int rc;
 };
@@ -197,6 +198,8 @@ static void *unpack_worker(void *arg)
 		rc = pack_read_block(u->from, &u->idx->v[i], buf, buf + BLOCK);
 		if (!rc)
 			rc = io_pwrite_full(u->to, buf, len, off);
+		if (!rc && u->cancel && atomic_load(u->cancel))
+			rc = -ECANCELED;
 		if (rc) {
 			atomic_store(&u->bad, i);
 			atomic_store(&u->rc, rc);
@@ -232,9 +235,11 @@ static int scratch_file(uint64_t bytes, int dir_fd)
 }
 
 int pack_unpack(int fd, const struct pack_index *idx, const unsigned char *want, uint64_t bytes,
-		int dir_fd, int threads, size_t *ret_bad)
+		int dir_fd, int threads, const atomic_bool *cancel, size_t *ret_bad)
 {
-	struct unpack u = { .from = fd, .idx = idx, .want = want, .bytes = bytes };
+	struct unpack u = {
+		.from = fd, .idx = idx, .want = want, .bytes = bytes, .cancel = cancel
+	};
 	pthread_t tid[MAX_THREADS];
 	uint64_t blocks = 0;
 	auto_fd to = -1;

@@ -7,6 +7,7 @@
 #ifndef CKPT_IMAGE_PACK_H
 #define CKPT_IMAGE_PACK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -54,8 +55,8 @@ int pack_read_block(int fd, const struct pack_entry *e, void *dst, void *scratch
 
 /* Unpack the blocks whose bit is set in @want into a file of @bytes that nobody can name: in
  * memory, or next to the image at @dir_fd when memory is short. -errno or its descriptor; *ret_bad
- * is the block that failed. */
+ * is the block that failed. -ECANCELED once another thread has set @cancel, which may be NULL. */
 int pack_unpack(int fd, const struct pack_index *idx, const unsigned char *want, uint64_t bytes,
-		int dir_fd, int threads, size_t *ret_bad);
+		int dir_fd, int threads, const atomic_bool *cancel, size_t *ret_bad);
 
 #endif

@@ -672,7 +672,7 @@ static int unpack_source(struct image *img, size_t source, int threads, struct c
 	if (!want)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	fd = pack_unpack(s->pages.fd[0], &s->pages.pack, want, s->pages.bytes, img->dir_fd, threads,
-			 &bad);
+			 img->cancel, &bad);
 	if (fd == -EBADMSG)
 		return ckpt_fail(err, E_IMAGE_CORRUPT, fd,
 				 "the checkpoint in %s is damaged: pages, block %zu", s->path, bad);

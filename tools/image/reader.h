@@ -70,11 +70,12 @@ struct image {
 		struct image_source *v; /* by ckpt_run_source(): 0 is this image itself */
 		size_t n, cap;
 	} sources;
-	Ckpt__Chain *chain; /* NULL: not an increment */
-	bool kept;          /* the reader keeps what CKPT_RUN_PARENT stands for */
-	uint32_t *by_pid;   /* indexes of tasks, ascending by pid */
-	uint32_t *child;    /* indexes of tasks, grouped by parent in image order */
-	uint32_t *child_at; /* first entry in child for each task; one more at the end */
+	Ckpt__Chain *chain;        /* NULL: not an increment */
+	const atomic_bool *cancel; /* image_unpack() ends when it is set; NULL: never */
+	bool kept;                 /* the reader keeps what CKPT_RUN_PARENT stands for */
+	uint32_t *by_pid;          /* indexes of tasks, ascending by pid */
+	uint32_t *child;           /* indexes of tasks, grouped by parent in image order */
+	uint32_t *child_at;        /* first entry in child for each task; one more at the end */
 	struct page_file pages;
 };
 
