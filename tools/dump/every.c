@@ -710,6 +710,16 @@ static bool fold_behind(struct series *s)
 	return s->fold && newest(s)->needs.n >= (size_t)FOLD_WAIT * chain_max(s);
 }
 
+/* One that took too long is followed by the next at once, so that there are as many as was asked
+ * for; of a delay that is longer than an interval nothing is made up for. */
+static uint64_t due_after(uint64_t due, uint64_t interval_us)
+{
+	uint64_t now = io_now_us();
+
+	due += interval_us;
+	return due + interval_us < now ? now : due;
+}
+
 int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int *ret_made,
 		    struct ckpt_err *err)
 {
@@ -717,6 +727,7 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 	struct series s = {
 		.o = o, .ui = ui, .dir_fd = -1, .gone = &gone, .stays = { .iters = DUMP_ITERS_NONE }
 	};
+	uint64_t due = io_now_us();
 	sigset_t ends, old;
 	unsigned int made = 0;
 	int rc;
@@ -728,8 +739,6 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 	(void)sigprocmask(SIG_BLOCK, &ends, &old);
 	rc = series_open(&s, err);
 	while (!rc) {
-		uint64_t next = io_now_us() + o->interval_us;
-
 		fold_finish(&s);
 		gone_free(&gone);
 		rc = one(&s, err);
@@ -740,7 +749,8 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 			ckpt_err_clear(err);
 			rc = 0;
 		}
-		if (rc || (o->count && made == o->count) || pause_until(next, &ends) ||
+		due = due_after(due, o->interval_us);
+		if (rc || (o->count && made == o->count) || pause_until(due, &ends) ||
 		    (fold_behind(&s) && fold_wait(&s, &ends)))
 			break;
 	}

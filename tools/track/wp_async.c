@@ -534,8 +534,8 @@ static bool holes_told(const struct tracker *self, char *p)
 }
 
 /* Is a page that was moved away still protected, before 6.13? The mapping that moves is registered
- * no more. */
-static bool moved_clean(const struct tracker *self, char *p)
+ * no more. *ret_left: it did move, and where it was another thread may have mapped something. */
+static bool moved_clean(const struct tracker *self, char *p, bool *ret_left)
 {
 	struct uffdio_writeprotect wp = { .range = { (uint64_t)p, PAGE },
 					  .mode = UFFDIO_WRITEPROTECT_MODE_WP };
@@ -544,9 +544,11 @@ static bool moved_clean(const struct tracker *self, char *p)
 	*(volatile char *)p = 1;
 	if (ioctl(self->fd, UFFDIO_WRITEPROTECT, &wp) ||
 	    pread(self->pagemap_fd, &there, 8, (off_t)((uint64_t)p / PAGE * 8)) != 8 ||
-	    mremap(p, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p + TABLE_BYTES) == MAP_FAILED ||
-	    pread(self->pagemap_fd, &moved, 8, (off_t)((uint64_t)(p + TABLE_BYTES) / PAGE * 8)) !=
-		    8)
+	    mremap(p, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p + TABLE_BYTES) == MAP_FAILED)
+		return false;
+	*ret_left = true;
+	if (pread(self->pagemap_fd, &moved, 8, (off_t)((uint64_t)(p + TABLE_BYTES) / PAGE * 8)) !=
+	    8)
 		return false;
 	return (there & PM_PRESENT) && (there & PM_UFFD_WP) && (moved & PM_PRESENT) &&
 	       !(moved & PM_UFFD_WP);
@@ -561,15 +563,16 @@ static unsigned int facts_ask(void *buf)
 	auto_fd uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
 	struct tracker self = { .fd = uffd, .pagemap_fd = own, .buf = buf };
 	unsigned int facts = FACT_ASKED;
+	bool left = false;
 
 	if (p == MAP_FAILED)
 		return facts;
 	if (own >= 0 && uffd >= 0 && !uffd_enable(uffd) &&
 	    !uffd_register(uffd, (uint64_t)p, (uint64_t)p + len)) {
 		facts |= holes_told(&self, p) ? FACT_HOLES_TOLD : 0;
-		facts |= moved_clean(&self, p) ? FACT_MOVED_CLEAN : 0;
+		facts |= moved_clean(&self, p, &left) ? FACT_MOVED_CLEAN : 0;
 	}
-	(void)munmap(p, len);
+	(void)munmap(left ? p + PAGE : p, left ? len - PAGE : len);
 	return facts;
 }
 
