@@ -231,6 +231,19 @@ static const struct ckpt_page_run *chain_map_next(struct chain_map *m, uint64_t 
 	return NULL;
 }
 
+uint64_t chain_has(struct chain_map *m, uint64_t vaddr, uint64_t npages, bool *ret_has)
+{
+	const struct ckpt_page_run *r = chain_map_next(m, vaddr);
+	uint64_t until;
+
+	*ret_has = r && r->vaddr <= vaddr;
+	if (!r)
+		return npages;
+	until = *ret_has ? r->vaddr + (uint64_t)r->npages * CKPT_PAGE : r->vaddr;
+	until = (until - vaddr) / CKPT_PAGE;
+	return until < npages ? until : npages;
+}
+
 int chain_same(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct run_list *ret,
 	       uint64_t *ret_pages)
 {

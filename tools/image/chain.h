@@ -41,6 +41,10 @@ int chain_resolve(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct r
 int chain_same(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct run_list *ret,
 	       uint64_t *ret_pages);
 
+/* How many of the pages [vaddr, +npages), at least one, the parent has, or (*ret_has false) has
+ * not. Order as above. */
+uint64_t chain_has(struct chain_map *m, uint64_t vaddr, uint64_t npages, bool *ret_has);
+
 /* Write the chain record of a child of @parent: of all ancestors those that @lists use, numbered
  * anew, also in the lists. */
 int chain_put(struct image_writer *w, const struct image *parent, struct run_list *const *lists,
