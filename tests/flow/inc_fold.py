@@ -109,19 +109,22 @@ def goes_on(box, name, *args):
     s.restored()
 
 
+def grown(s, first=0, *args):
+    """As many checkpoints, but one, as a chain has that is folded; each holds about what the first does."""
+    for i in range(first, AT):
+        heavy(s, i)
+        s.more("--count", 1, *args)
+
+
 def retention(box):
     """A base is an ancestor as any other, until its chain is folded as well and nobody needs it."""
     s = begin(box, FLAT, "kept", "16")
-    for i in range(AT):
-        heavy(s, i)
-        s.more("--count", 1)
+    grown(s)
     check(len(chain(f"{s.dir}/latest")) == AT - 1, f"not yet: {chain(s.dir + '/latest')}")
     heavy(s, AT)
     s.more("--count", 1)
     check(not chain(f"{s.dir}/latest") and not bases(s.dir), f"folded in its own place: {os.listdir(s.dir)}")
-    for i in range(1, AT):
-        heavy(s, i)
-        s.more("--count", 1)
+    grown(s, 1)
     heavy(s, AT)
     s.start("every.merge:hold@1")
     s.held()
@@ -146,9 +149,7 @@ def retention(box):
 def ends(box, name, *args):
     """With a signal a fold is given up; the next run makes up for it."""
     s = begin(box, FLAT, name, "16")
-    for i in range(AT):
-        heavy(s, i)
-        s.more("--count", 1, *args)
+    grown(s, 0, *args)
     heavy(s, AT)
     s.start("every.merge:hold@1", *args)
     s.held()
@@ -183,9 +184,7 @@ def killed(box):
 def damaged(box):
     """A page that is not what it was is named, and comes into no other checkpoint."""
     s = begin(box, FLAT, "damaged", "16")
-    for i in range(AT):
-        heavy(s, i)
-        s.more("--count", 1)
+    grown(s)
     with open(f"{s.dir}/000001/pages", "r+b") as f:
         for at in range(8, os.fstat(f.fileno()).st_size, 4096):
             f.seek(at)

@@ -311,6 +311,9 @@ int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* The checkpoint is on disk: the next one may be relative to it. Warns when it cannot be. */
 void dump_session_commit(struct dump_ctx *d);
 void dump_session_end(struct dump_ctx *d);
+/* The pages that the parent has of the address space of process @pid; ret->img is NULL when it has
+ * none. */
+void dump_parent_map(const struct dump_ctx *d, int pid, struct chain_map *ret);
 /* Say where the pages are that the parent holds, in the lists that belong to d->pages. */
 int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists,
 			struct ckpt_err *err) __must_check;

@@ -265,16 +265,21 @@ static void series_close(struct series *s)
 
 /* ---- after a checkpoint -------------------------------------------------------------------- */
 
+static bool needs(const struct member *m, uint32_t number)
+{
+	for (size_t i = 0; i < m->needs.n; i++)
+		if (m->needs.v[i] == number)
+			return true;
+	return false;
+}
+
 static bool needed(const struct series *s, uint32_t number, size_t first_kept)
 {
 	for (size_t i = first_kept; i < s->members.n; i++) {
 		const struct member *m = &s->members.v[i];
 
-		if (m->number == number || (m->unread && number & IS_BASE))
+		if (m->number == number || (m->unread && number & IS_BASE) || needs(m, number))
 			return true;
-		for (size_t k = 0; k < m->needs.n; k++)
-			if (m->needs.v[k] == number)
-				return true;
 	}
 	return false;
 }
@@ -343,14 +348,6 @@ static int rebase(const struct series *s, const unsigned char *old, const unsign
 static struct member *newest(struct series *s)
 {
 	return s->members.n ? &s->members.v[s->members.n - 1] : NULL;
-}
-
-static bool needs(const struct member *m, uint32_t number)
-{
-	for (size_t i = 0; i < m->needs.n; i++)
-		if (m->needs.v[i] == number)
-			return true;
-	return false;
 }
 
 static unsigned int chain_max(const struct series *s)

@@ -152,6 +152,9 @@ static int tracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int f
 		bool had = true;
 		uint64_t n = tr->had ? tr->had(tr, w->pages->pid, addr, npages, &had) : npages;
 
+		/* A thread that stands still on its way to write a page of a file it has mapped:
+		 * the page is its own already, and shown as protected, which was the file's. So the
+		 * parent has none, and what is there is to be saved. */
 		if (had && w->backed && w->parent.img && !(flags & TRACK_SAME))
 			n = chain_has(&w->parent, addr, n, &had);
 		/* There may be no pages, or some that cost nothing: nobody looked so far. */
@@ -266,21 +269,6 @@ static bool ranges_told(const struct dump_ctx *d, const struct tracker *t)
 	return !d->pre || (t && t->ops->live);
 }
 
-/* A thread that stands still on its way to write a page of a file it has mapped: the page is its
- * own already, and shown as protected, which was the file's; so the parent has none, and what is
- * there is to be saved. */
-static void parent_look(struct anon_walk *w)
-{
-	const struct dump_ctx *d = w->d;
-	const Ckpt__Task *was = w->increment && d->parent
-					? image_task(d->parent, dump_vpid(d, w->pages->pid), NULL)
-					: NULL;
-
-	w->parent.img = NULL;
-	if (was && was->mm)
-		chain_map_init(&w->parent, d->parent, was->mm);
-}
-
 static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_vmas *vmas,
 		     const Ckpt__Mm *mm, struct pagemap *pm, struct ckpt_err *err)
 {
@@ -295,7 +283,9 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 	w->tracker = t;
 	w->vmas = vmas;
 	w->mm = mm;
-	parent_look(w);
+	w->parent.img = NULL;
+	if (w->increment)
+		dump_parent_map(w->d, w->pages->pid, &w->parent);
 	w->keep = !rc && t && w->increment && w->d->tracking->arm &&
 		  w->d->opts->end == TARGET_RUN && tracker_keeps(t);
 	if (w->keep)

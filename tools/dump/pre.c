@@ -131,16 +131,9 @@ static uint64_t alike(const struct run_list *l, uint64_t addr, uint64_t npages, 
 		      const struct ckpt_page_run **ret_run)
 {
 	size_t i = run_at(l, addr);
-	const struct ckpt_page_run *r = i < l->n ? &l->v[i] : NULL;
-	uint64_t until;
 
-	*ret_have = r && r->vaddr <= addr;
-	*ret_run = r;
-	if (!r)
-		return npages;
-	until = *ret_have ? r->vaddr + (uint64_t)r->npages * CKPT_PAGE : r->vaddr;
-	until = (until - addr) / CKPT_PAGE;
-	return until < npages ? until : npages;
+	*ret_run = i < l->n ? &l->v[i] : NULL;
+	return run_alike(*ret_run, addr, npages, ret_have);
 }
 
 /* Of an increment, the parent has the rest. */

@@ -523,19 +523,26 @@ static int resolve_same(struct dump_ctx *d, const struct dump_pages *p, struct c
 	return 0;
 }
 
+void dump_parent_map(const struct dump_ctx *d, int pid, struct chain_map *ret)
+{
+	const Ckpt__Task *was = d->parent ? image_task(d->parent, dump_vpid(d, pid), NULL) : NULL;
+
+	*ret = (struct chain_map) { 0 };
+	if (was && was->mm)
+		chain_map_init(ret, d->parent, was->mm);
+}
+
 static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct run_list *l,
 		       struct ckpt_err *err)
 {
-	const Ckpt__Task *was =
-		p->mm && d->parent ? image_task(d->parent, dump_vpid(d, p->pid), NULL) : NULL;
 	struct run_list out = { 0 };
 	struct chain_map map = { 0 };
 	int rc = 0;
 
 	if (p->object && p->parent_object)
 		chain_map_init_object(&map, d->parent, p->parent_object);
-	else if (was && was->mm)
-		chain_map_init(&map, d->parent, was->mm);
+	else if (p->mm)
+		dump_parent_map(d, p->pid, &map);
 	for (size_t i = 0; !rc && i < l->n; i++) {
 		const struct ckpt_page_run *r = &l->v[i];
 

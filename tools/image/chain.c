@@ -134,6 +134,18 @@ int run_list_add(struct run_list *l, const struct ckpt_page_run *r)
 	return 0;
 }
 
+uint64_t run_alike(const struct ckpt_page_run *r, uint64_t addr, uint64_t npages, bool *ret_in)
+{
+	uint64_t until;
+
+	*ret_in = r && r->vaddr <= addr;
+	if (!r)
+		return npages;
+	until = *ret_in ? r->vaddr + (uint64_t)r->npages * CKPT_PAGE : r->vaddr;
+	until = (until - addr) / CKPT_PAGE;
+	return until < npages ? until : npages;
+}
+
 void chain_map_init(struct chain_map *m, const struct image *img, uint32_t mm)
 {
 	memset(m, 0, sizeof(*m));
@@ -233,15 +245,7 @@ static const struct ckpt_page_run *chain_map_next(struct chain_map *m, uint64_t 
 
 uint64_t chain_has(struct chain_map *m, uint64_t vaddr, uint64_t npages, bool *ret_has)
 {
-	const struct ckpt_page_run *r = chain_map_next(m, vaddr);
-	uint64_t until;
-
-	*ret_has = r && r->vaddr <= vaddr;
-	if (!r)
-		return npages;
-	until = *ret_has ? r->vaddr + (uint64_t)r->npages * CKPT_PAGE : r->vaddr;
-	until = (until - vaddr) / CKPT_PAGE;
-	return until < npages ? until : npages;
+	return run_alike(chain_map_next(m, vaddr), vaddr, npages, ret_has);
 }
 
 int chain_same(struct chain_map *m, uint64_t vaddr, uint64_t npages, struct run_list *ret,

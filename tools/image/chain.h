@@ -20,6 +20,10 @@ struct run_list {
 /* Append, joined with the last when they are one. 0 or -ENOMEM. */
 int run_list_add(struct run_list *l, const struct ckpt_page_run *r);
 
+/* How many of the @npages from @addr, at least one, are in @r or (*ret_in false) in front of it; @r
+ * ends behind @addr. NULL: there is none. */
+uint64_t run_alike(const struct ckpt_page_run *r, uint64_t addr, uint64_t npages, bool *ret_in);
+
 /* A walk over the pages of one address space of the parent. */
 struct chain_map {
 	const struct image *img;

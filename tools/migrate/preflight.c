@@ -47,11 +47,20 @@ static int add_pid(Ckpt__MigOffer *o, int pid)
 	return 0;
 }
 
+/* The file behind a mapping. */
+static int map_stat(int pid, const struct proc_vma *v, struct stat *ret)
+{
+	char link[96];
+
+	(void)snprintf(link, sizeof(link), "/proc/%d/map_files/%lx-%lx", pid,
+		       (unsigned long)v->start, (unsigned long)v->end);
+	return stat(link, ret);
+}
+
 static int add_file(Ckpt__MigOffer *o, int pid, const struct proc_vma *v, struct ckpt_err *err)
 {
 	Ckpt__MigFile *f;
 	struct stat st;
-	char link[96];
 	int rc;
 
 	if (!v->path || v->path[0] != '/' || !v->ino || strstr(v->path, " (deleted)") ||
@@ -61,9 +70,7 @@ static int add_file(Ckpt__MigOffer *o, int pid, const struct proc_vma *v, struct
 	/* Mappings of one file follow each other. */
 	if (o->n_files && !strcmp(o->files[o->n_files - 1]->path, v->path))
 		return 0;
-	(void)snprintf(link, sizeof(link), "/proc/%d/map_files/%lx-%lx", pid,
-		       (unsigned long)v->start, (unsigned long)v->end);
-	if (stat(link, &st))
+	if (map_stat(pid, v, &st))
 		return 0;
 	f = kind_msg_new(&ckpt__mig_file__descriptor);
 	if (!f || kind_push(&o->n_files, &o->files, f))
@@ -93,13 +100,10 @@ static int add_shared(Ckpt__MigOffer *o, struct shared_seen *seen, int pid,
 		      const struct proc_vma *v, struct ckpt_err *err)
 {
 	struct stat st;
-	char link[96];
 
 	if (!v->shared || !v->path || !proc_name_deleted(v->path) || v->flags & PROC_VMF(ht))
 		return 0;
-	(void)snprintf(link, sizeof(link), "/proc/%d/map_files/%lx-%lx", pid,
-		       (unsigned long)v->start, (unsigned long)v->end);
-	if (stat(link, &st))
+	if (map_stat(pid, v, &st))
 		return 0;
 	for (size_t i = 0; i < seen->n; i++)
 		if (seen->v[i].dev == st.st_dev && seen->v[i].ino == st.st_ino)

@@ -85,7 +85,7 @@ static int inet_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_
 {
 	auto_fd own = f->local < 0 ? fd_take(f->pid, f->fd) : -1;
 	int fd = f->local < 0 ? own : f->local;
-	int protocol = sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL);
+	int protocol = f->protocol;
 	int type = sockopt_get(fd, SOL_SOCKET, SO_TYPE);
 
 	if (fd < 0)
@@ -187,7 +187,7 @@ static int inet_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object 
 	(void)obj;
 	m->family = (uint32_t)f->family;
 	m->type = (uint32_t)sockopt_get(f->local, SOL_SOCKET, SO_TYPE);
-	m->protocol = (uint32_t)sockopt_get(f->local, SOL_SOCKET, SO_PROTOCOL);
+	m->protocol = (uint32_t)f->protocol;
 	if (m->type == SOCK_STREAM)
 		rc = tcp_dump(d, f, m, err);
 	if (!rc && !m->ended)
