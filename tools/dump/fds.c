@@ -550,7 +550,6 @@ int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, ui
 	int flags = v->shared && (v->flags & PROC_VMF(mw)) ? O_RDWR : O_RDONLY;
 	auto_free char *name = NULL;
 	auto_free char *link = NULL;
-	char path[96];
 	int fd, rc;
 
 	/* A file is mapped many times: its name in smaps spares opening it each time. */
@@ -560,12 +559,10 @@ int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, ui
 	*ret_id = name_find(d, name);
 	if (*ret_id)
 		return 0;
-	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", pid,
-		       (unsigned long)v->start, (unsigned long)v->end);
 	/* Nobody who stands still gives up a lease. */
-	fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
+	fd = proc_map_open(pid, v->start, v->end, flags | O_NONBLOCK);
 	if (fd < 0)
-		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open the mapped file %s",
+		return ckpt_fail_errno(err, E_UNSUPPORTED, fd, "cannot open the mapped file %s",
 				       v->path);
 	rc = proc_map_link(pid, v, &link, err);
 	if (!rc)

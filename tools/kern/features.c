@@ -22,6 +22,7 @@
 #include "base/cleanup.h"
 #include "kern/netlock.h"
 #include "kern/pagemap.h"
+#include "kern/procfs.h"
 #include "kern/vmaiter.h"
 
 static bool have_cap(int cap)
@@ -50,14 +51,11 @@ static bool probe_map_files(void)
 {
 	long page = sysconf(_SC_PAGESIZE);
 	void *p = mmap(NULL, (size_t)page, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	char path[96];
 	int fd;
 
 	if (p == MAP_FAILED)
 		return false;
-	(void)snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)p,
-		       (unsigned long)p + (unsigned long)page);
-	fd = open(path, O_RDWR | O_CLOEXEC);
+	fd = proc_map_open(0, (uintptr_t)p, (uintptr_t)p + (uint64_t)page, O_RDWR);
 	(void)munmap(p, (size_t)page);
 	if (fd >= 0)
 		(void)close(fd);

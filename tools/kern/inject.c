@@ -202,15 +202,11 @@ static int thread_put_back(struct inject *in, struct target_thread *th, bool at_
 static int map_arena(struct inject *in)
 {
 	uint64_t addr = in->arena.remote, size = in->arena.size;
-	char path[96];
-	auto_fd fd = -1;
+	auto_fd fd = proc_map_open(in->task->pid, addr, addr + size, O_RDWR);
 	void *map;
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", in->task->pid,
-		       (unsigned long)addr, (unsigned long)(addr + size));
-	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	map = mmap(in->berth, size, PROT_READ | PROT_WRITE,
 		   MAP_SHARED | (in->berth ? MAP_FIXED : 0), fd, 0);
 	if (map == MAP_FAILED)

@@ -105,12 +105,38 @@ bool proc_name_deleted(const char *name)
 	return name[proc_name_len(name)] != 0;
 }
 
+static void map_name(uint64_t start, uint64_t end, char ret[64])
+{
+	(void)snprintf(ret, 64, "map_files/%llx-%llx", (unsigned long long)start,
+		       (unsigned long long)end);
+}
+
+void proc_map_path(int pid, uint64_t start, uint64_t end, char ret[PROC_MAP_PATH])
+{
+	char name[64];
+
+	map_name(start, end, name);
+	if (pid)
+		(void)snprintf(ret, PROC_MAP_PATH, "/proc/%d/%s", pid, name);
+	else
+		(void)snprintf(ret, PROC_MAP_PATH, "/proc/self/%s", name);
+}
+
+int proc_map_open(int pid, uint64_t start, uint64_t end, int flags)
+{
+	char path[PROC_MAP_PATH];
+	int fd;
+
+	proc_map_path(pid, start, end, path);
+	fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 int proc_map_link(int pid, const struct proc_vma *v, char **ret, struct ckpt_err *err)
 {
 	char name[64];
 
-	(void)snprintf(name, sizeof(name), "map_files/%lx-%lx", (unsigned long)v->start,
-		       (unsigned long)v->end);
+	map_name(v->start, v->end, name);
 	return proc_readlink(pid, name, ret, err);
 }
 

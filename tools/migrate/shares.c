@@ -362,16 +362,13 @@ int shares_mapped(struct shares *h, int pid, const struct proc_vmas *vmas)
 		struct ckpt_err gone = { 0 };
 		auto_free char *link = NULL;
 		auto_fd fd = -1;
-		char path[96];
 
 		if (v->start >= v->end || !v->shared || !v->path || v->flags & PROC_VMF(ht) ||
 		    !proc_name_deleted(v->path) ||
 		    was_met(h, !strncmp(v->path, "/SYSV", 5), makedev(v->dev_major, v->dev_minor),
 			    v->ino))
 			continue;
-		(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%llx-%llx", pid,
-			       (unsigned long long)v->start, (unsigned long long)v->end);
-		fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOATIME);
+		fd = proc_map_open(pid, v->start, v->end, O_RDONLY | O_NONBLOCK | O_NOATIME);
 		if (fd >= 0 && !proc_map_link(pid, v, &link, &gone))
 			rc = share_meet(h, pid, -1, fd, link);
 	}

@@ -127,20 +127,16 @@ static int zero_inode(uint64_t bytes, int huge, int *ret_fd, struct ckpt_err *er
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS | (huge ? huge : MAP_NORESERVE), -1, 0);
-	char path[96];
 	int fd;
 
 	if (p == MAP_FAILED)
 		return ckpt_fail_errno(err, E_NOMEM, -errno,
 				       "cannot map %llu bytes of shared memory",
 				       (unsigned long long)bytes);
-	(void)snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)p,
-		       (unsigned long)p + (unsigned long)bytes);
-	fd = open(path, O_RDWR | O_CLOEXEC);
+	fd = proc_map_open(0, (uintptr_t)p, (uintptr_t)p + bytes, O_RDWR);
 	(void)munmap(p, bytes);
 	if (fd < 0)
-		return ckpt_fail_errno(err, E_RESTORE, -errno,
-				       "cannot open shared anonymous memory");
+		return ckpt_fail_errno(err, E_RESTORE, fd, "cannot open shared anonymous memory");
 	*ret_fd = fd;
 	return 0;
 }

@@ -137,16 +137,12 @@ static bool shmem_match(const struct proc_vma *v)
 static int shmem_dump(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
 		      Ckpt__Vma *vma, struct ckpt_err *err)
 {
+	auto_fd fd = proc_map_open(task->pid, v->start, v->end, O_RDONLY);
 	auto_free char *link = NULL;
-	char path[96];
-	auto_fd fd = -1;
 	int rc;
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", task->pid,
-		       (unsigned long)v->start, (unsigned long)v->end);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot open %s", v->path);
+		return ckpt_fail_errno(err, E_FREEZE, fd, "cannot open %s", v->path);
 	rc = proc_map_link(task->pid, v, &link, err);
 	return rc ? rc : shmem_inode_dump(d, fd, link, &vma->object, err);
 }

@@ -70,7 +70,6 @@ static int sysv_dump(struct dump_ctx *d, struct target_task *task, const struct 
 	Ckpt__SysvShm m = CKPT__SYSV_SHM__INIT;
 	Ckpt__Object *obj;
 	struct shmid_ds ds;
-	char path[96];
 	auto_fd fd = -1;
 	bool is_new;
 	int rc = dump_object_keyed(d, "sysv-shm", v->ino, 0, &obj, &is_new, err);
@@ -96,11 +95,9 @@ static int sysv_dump(struct dump_ctx *d, struct target_task *task, const struct 
 	rc = dump_object_set(obj, "sysv-shm", &m.base, err);
 	if (rc)
 		return rc;
-	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", task->pid,
-		       (unsigned long)v->start, (unsigned long)v->end);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = proc_map_open(task->pid, v->start, v->end, O_RDONLY);
 	if (fd < 0)
-		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot open the System V segment %d",
+		return ckpt_fail_errno(err, E_FREEZE, fd, "cannot open the System V segment %d",
 				       m.id);
 	return dump_object_pages(d, obj, fd, m.bytes, err);
 }
@@ -117,16 +114,13 @@ static int segment_attach(const Ckpt__SysvShm *m, void **ret, int *ret_fd, struc
 {
 	void *p = shmat(m->id, NULL, 0);
 	uint64_t end = (uint64_t)p + round_up(m->bytes);
-	char path[96];
 
 	if (p == (void *)-1)
 		return ckpt_fail_errno(err, E_RESTORE, -errno,
 				       "cannot attach the System V segment %d", m->id);
-	(void)snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)p,
-		       (unsigned long)end);
-	*ret_fd = open(path, O_RDWR | O_CLOEXEC);
+	*ret_fd = proc_map_open(0, (uintptr_t)p, end, O_RDWR);
 	if (*ret_fd < 0) {
-		int rc = ckpt_fail_errno(err, E_RESTORE, -errno,
+		int rc = ckpt_fail_errno(err, E_RESTORE, *ret_fd,
 					 "cannot open the System V segment %d", m->id);
 
 		(void)shmdt(p);
