@@ -3,54 +3,26 @@
 # t: timeout=120
 """Memory that processes share goes to the peer while they run, also what is written by children that come and go and
 by write(2), cut and made longer, punched and filled; and at the end only what has changed since."""
-import json
 import os
-import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../faults"))
-from _invariants import TEST_BUILD  # noqa: E402
-from _walk import stopped_ckpt  # noqa: E402
+from moving import moved_in_steps  # noqa: E402
 from node import Node  # noqa: E402
-from sandbox import BUILD, check, main, read, tree  # noqa: E402
+from sandbox import check, main, read  # noqa: E402
 
 KEY = 0x636b7074
 
 
 def moved(box, node, peer_at, what, mib, steps, *args, env=None):
-    """Migrate; after each of the first @steps rounds the program makes a step. The last event."""
-    t = box.start(os.path.join(BUILD, "tests/flow/mig_shared"), str(mib), hex(KEY), *args, subdir=what.replace(" ", "-"))
-    t.wait_ready()
-    members = tree(t.pid)
-    out, err = t.file("out"), t.file("err")
-    argv = [TEST_BUILD, "migrate", "-t", str(t.pid), "--to", peer_at, "--json", "--max-downtime", "1", "--max-rounds", "6"]
+    began = []
     try:
-        with open(out, "w") as o, open(err, "w") as e:
-            p = box.spawn(argv, o, e, env=node.env(CKPT_FAULT="migrate.round:stop", **(env or {})))
-        p.returncode = 0
-        stops = 0
-        while True:
-            box.wait(lambda: p.pid in box.status or p.pid in stopped_ckpt(), f"{what}: ckpt goes on{read(err)}")
-            if p.pid in box.status:
-                break
-            stops += 1
-            if stops <= steps:
-                os.kill(t.pid, signal.SIGUSR1)
-                box.wait(lambda: os.path.exists(t.file(f"step{stops}")), f"{what}: step {stops}{t.why()}")
-            os.kill(p.pid, signal.SIGCONT)
-        code = os.waitstatus_to_exitcode(box.status.pop(p.pid))
-        check(code == 0, f"{what}: {read(out)} {read(err)}{t.why()}")
-        check(stops >= steps, f"{what}: only {stops} rounds")
-        box.log(f"{what}: {read(out)}")
-        box.wait(lambda: not any(os.path.exists(f"/proc/{m}") for m in members) or t.pid in box.status,
-                 f"{what}: it is ended at the source")
-        node.finish(t, what)
-        box.wait(node.idle, f"{what}: nothing is left at the peer")
+        return moved_in_steps(box, node, peer_at, what, "flow/mig_shared", str(mib), hex(KEY), *args, steps=steps,
+                              options=("--max-rounds", "6"), env=env, started=began.append)
     finally:
         # A segment stays where it was made.
-        box.run(["ipcrm", "-m", read(t.file("segment"))])
-    return json.loads([line for line in read(out).splitlines() if line.startswith('{"')][-1])
+        for t in began:
+            box.run(["ipcrm", "-m", read(t.file("segment"))])
 
 
 def body(box):

@@ -76,7 +76,7 @@ def body(box):
     check(migrate("without a cut", proxy.where) == "there", "it moves")
     up = proxy.ways["up"].moved
     cuts = [("up", k) for k in range(up // 6, up, up // 5)]
-    cuts += [("up", (f, k)) for f in ("tree", "space", "pages", "share", "round", "records", "inventory", "run", "done") for k in (8,)]
+    cuts += [("up", (f, k)) for f in ("tree", "space", "same", "pages", "share", "round", "records", "inventory", "run", "done") for k in (8,)]
     cuts += [("down", (f, 8)) for f in ("round", "restored", "running")]
     for way, k in cuts:
         proxy.reset(**{way: k})

@@ -117,6 +117,24 @@ int restore_warm_read(const struct warm_task *w, uint64_t addr, void *data, size
 	return 0;
 }
 
+int restore_warm_present(const struct warm_task *w, uint64_t start, uint64_t npages, bool *ret)
+{
+	(void)w;
+	(void)start;
+	memset(ret, 0, npages * sizeof(*ret));
+	return 0;
+}
+
+int restore_warm_keep(struct restore_ctx *r, struct warm_task *w, const struct mm_runs *keep,
+		      struct ckpt_err *err)
+{
+	(void)r;
+	(void)w;
+	(void)keep;
+	(void)err;
+	return 0;
+}
+
 /* Nothing but a memory file: a fuzzer makes no segments, and no files in the way of others. */
 int restore_early_make(struct restore_ctx *r, uint32_t number, const Ckpt__State *state,
 		       struct ckpt_err *err)

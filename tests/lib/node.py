@@ -140,7 +140,7 @@ class Node:
 
 
 FRAMES = {name: i + 1 for i, name in enumerate(
-    "hello error offer answer pages round records inventory restored run running done ask verdict space tree share"
+    "hello error offer answer pages round records inventory restored run running done ask verdict space tree share alive same"
     .split())}
 
 

@@ -170,7 +170,7 @@ static int resolve(struct cmd_common *c, const char *id, const struct migrate_op
 static void print_result(const struct cmd_common *c, const struct migrate_opts *o,
 			 const struct migrate_result *r)
 {
-	char bytes[16], zero[16], lz4[16], xor[16];
+	char bytes[16], zero[16], lz4[16], xor[16], same[16];
 
 	if (c->json) {
 		struct json_object *j = json_object_new_object();
@@ -194,6 +194,8 @@ static void print_result(const struct cmd_common *c, const struct migrate_opts *
 				       json_object_new_uint64(r->saved_zero));
 		json_object_object_add(j, "saved_lz4_bytes", json_object_new_uint64(r->saved_lz4));
 		json_object_object_add(j, "saved_xor_bytes", json_object_new_uint64(r->saved_xor));
+		json_object_object_add(j, "saved_shared_bytes",
+				       json_object_new_uint64(r->saved_same));
 		json_object_object_add(j, "tracker",
 				       json_object_new_string(r->tracker ? r->tracker : "none"));
 		if (*r->checkpoint)
@@ -213,10 +215,11 @@ static void print_result(const struct cmd_common *c, const struct migrate_opts *
 	       o->pid, o->to, (double)r->downtime_us / 1e3, cmd_human(r->bytes, bytes),
 	       (double)r->total_us / 1e6, r->rounds, r->rounds == 1 ? "" : "s",
 	       (unsigned long long)r->final_pages);
-	if (r->saved_zero + r->saved_lz4 + r->saved_xor)
-		printf("not sent: %s of zero pages, %s by LZ4, %s by differences\n",
+	if (r->saved_zero + r->saved_lz4 + r->saved_xor + r->saved_same)
+		printf("not sent: %s of zero pages, %s by LZ4, %s by differences, %s that children "
+		       "share with their parents\n",
 		       cmd_human(r->saved_zero, zero), cmd_human(r->saved_lz4, lz4),
-		       cmd_human(r->saved_xor, xor));
+		       cmd_human(r->saved_xor, xor), cmd_human(r->saved_same, same));
 	if (*r->checkpoint)
 		printf("its first checkpoint there is %s\n", r->checkpoint);
 	if (c->verbose)

@@ -37,15 +37,21 @@ static int base_read(struct peer *p, const struct mig_pages *h, char *to)
 	return 0;
 }
 
-static int lost_add(struct peer *p, const struct mig_pages *h, struct ckpt_err *err)
+int peer_lost(struct peer *p, uint32_t pid, uint64_t addr, uint32_t npages, struct ckpt_err *err)
 {
-	Ckpt__MigRun *run = kind_msg_new(&ckpt__mig_run__descriptor);
+	Ckpt__MigRun *run = p->lost.n_lost ? p->lost.lost[p->lost.n_lost - 1] : NULL;
 
+	if (run && run->pid == pid && run->addr + (uint64_t)run->npages * CKPT_PAGE == addr &&
+	    run->npages + npages <= MIG_PAGES_MAX) {
+		run->npages += npages;
+		return 0;
+	}
+	run = kind_msg_new(&ckpt__mig_run__descriptor);
 	if (!run || kind_push(&p->lost.n_lost, &p->lost.lost, run))
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	run->pid = h->pid;
-	run->addr = h->addr;
-	run->npages = h->npages;
+	run->pid = pid;
+	run->addr = addr;
+	run->npages = npages;
 	return 0;
 }
 
@@ -62,7 +68,7 @@ static int take_xor(struct peer *p, const struct mig_pages *h, uint64_t sum, str
 		(void)delta_xor((uint64_t *)(raw + i), raw + i, base + i);
 	if (!rc && !ckpt_fault("delta.lost") && sum_bytes(raw, bytes) == sum)
 		return 0;
-	rc = lost_add(p, h, err);
+	rc = peer_lost(p, h->pid, h->addr, h->npages, err);
 	return rc ? rc : 1;
 }
 
@@ -272,11 +278,14 @@ static int follow_tree(struct peer *p, struct ckpt_err *err)
 {
 	const Ckpt__MigTree *tree = p->tree;
 	auto_free enum warm_wish *wish = calloc(tree->n_tasks, sizeof(*wish));
-	struct warm_follow f = { .wish = wish, .grow = true, .gone = task_gone, .arg = p };
+	auto_free int *heir_of = calloc(tree->n_tasks, sizeof(*heir_of));
+	struct warm_follow f = {
+		.wish = wish, .heir_of = heir_of, .grow = true, .gone = task_gone, .arg = p
+	};
 	struct births b;
 	int rc = births_init(&b, tree->n_tasks, err);
 
-	if (!rc && !wish)
+	if (!rc && (!wish || !heir_of))
 		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	for (size_t i = 0; !rc && i < b.n; i++) {
 		const Ckpt__MigTask *t = tree->tasks[i];
@@ -290,6 +299,7 @@ static int follow_tree(struct peer *p, struct ckpt_err *err)
 					  .lone_pgid = t->lone_pgid && t->pgid,
 					  .files = t->files,
 					  .fs = t->fs };
+		heir_of[i] = t->heir_of;
 		wish[i] = t->zombie ? WARM_GONE : t->late && i ? WARM_COLD : WARM_WANTED;
 		if (t->pid <= 0 || t->pid > 1 << 22 || t->exit_signal < 0 || t->exit_signal > 64)
 			rc = peer_bad_frame(p, err, "an impossible process");
@@ -357,6 +367,10 @@ static int take_other(struct peer *p, enum mig_type type, size_t len, struct ckp
 	/* What comes next needs its place. */
 	if (!rc && type != MIG_SPACE && type != MIG_TREE && (p->tree || p->spaces.n))
 		rc = follow(p, err);
+	if (!rc && type == MIG_SAME)
+		return peer_take_same(p, p->buf.data, len, err);
+	if (!rc)
+		rc = peer_settle_heirs(p, err);
 	if (rc)
 		return rc;
 	if (type == MIG_TREE)
@@ -380,15 +394,18 @@ static int take_other(struct peer *p, enum mig_type type, size_t len, struct ckp
 static int pump_begin(struct peer *p, const struct mig_pages *h, struct ckpt_err *err)
 {
 	void *each[PUMP_PARCELS];
+	int rc;
 
 	for (size_t i = 0; i < PUMP_PARCELS; i++)
 		each[i] = &p->frames[i];
 	if (p->tree || p->spaces.n) {
-		int rc = follow(p, err);
-
+		rc = follow(p, err);
 		if (rc)
 			return rc;
 	}
+	rc = peer_settle_heirs(p, err);
+	if (rc)
+		return rc;
 	/* Not for the last part, which is small. */
 	pump_start(&p->pump, each, h->pid != 0, work, p);
 	return 0;

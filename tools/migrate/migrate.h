@@ -59,6 +59,7 @@ struct migrate_result {
 	uint64_t pages, zero_pages, final_pages;
 	uint64_t bytes;
 	uint64_t saved_zero, saved_lz4, saved_xor;
+	uint64_t saved_same;      /* of what children share with their parents */
 	int pid;                  /* there */
 	char checkpoint[256];     /* there, the first of its increments; "": it is not tracked */
 	uint32_t processes, warm; /* there; those that existed when the last part came */

@@ -155,14 +155,24 @@ static void read_each(struct parcel *p, int mem)
 	}
 }
 
-static void read_parcel(struct parcel *p, int mem)
+/*
+ * process_vm_readv(2) pins pages, and the kernel makes a copy of one for that if it is shared since
+ * a fork: the program would take as much memory as if nothing was.
+ */
+static bool may_pin(const struct rounds *r, const struct round_task *t)
+{
+	return r->tree.births.n == 1 && !t->shared;
+}
+
+static void read_parcel(const struct rounds *r, struct parcel *p, int mem)
 {
 	struct iovec to = { p->data, (size_t)p->pages * CKPT_PAGE }, from[RUNS_MAX];
 
 	for (uint32_t i = 0; i < p->n; i++)
 		from[i] = (struct iovec) { (void *)(uintptr_t)p->runs[i].addr,
 					   (size_t)p->runs[i].npages * CKPT_PAGE };
-	if (process_vm_readv(p->t->pid, &to, 1, from, p->n, 0) != (ssize_t)to.iov_len)
+	if (!may_pin(r, p->t) ||
+	    process_vm_readv(p->t->pid, &to, 1, from, p->n, 0) != (ssize_t)to.iov_len)
 		read_each(p, mem);
 }
 
@@ -182,15 +192,15 @@ static int send_parcel(void *arg, void *parcel)
 	return rc;
 }
 
-static int flush_parcel(struct pump *pump, struct parcel *p, int mem)
+static int flush_parcel(const struct rounds *r, struct pump *pump, struct parcel *p, int mem)
 {
 	if (!p->n)
 		return 0;
-	read_parcel(p, mem);
+	read_parcel(r, p, mem);
 	return pump_put(pump);
 }
 
-static int send_task(struct pump *pump, const struct round_task *t)
+static int send_task(const struct rounds *r, struct pump *pump, const struct round_task *t)
 {
 	struct ckpt_err gone = { 0 };
 	struct parcel *p = pump_next(pump);
@@ -215,12 +225,12 @@ static int send_task(struct pump *pump, const struct round_task *t)
 			left.npages -= n;
 			if (p->pages < MIG_PAGES_MAX && p->n < RUNS_MAX)
 				continue;
-			rc = flush_parcel(pump, p, mem);
+			rc = flush_parcel(r, pump, p, mem);
 			p = pump_next(pump);
 			p->n = p->pages = 0;
 		}
 	}
-	return rc ? rc : flush_parcel(pump, p, mem);
+	return rc ? rc : flush_parcel(r, pump, p, mem);
 }
 
 int rounds_send_pages(struct rounds *r)
@@ -241,7 +251,7 @@ int rounds_send_pages(struct rounds *r)
 	pump_start(&pump, each, pages > FEW_PAGES, send_parcel, r);
 	for (size_t i = 0; !rc && i < r->tasks.n; i++)
 		if (!r->tasks.v[i]->lost)
-			rc = send_task(&pump, r->tasks.v[i]);
+			rc = send_task(r, &pump, r->tasks.v[i]);
 	sent = pump_stop(&pump);
 	return rc ? rc : sent;
 }

@@ -55,6 +55,11 @@ int peer_hook(struct peer *p, const char *point, struct ckpt_err *err);
 void peer_hook_warn(struct peer *p, const char *point);
 /* intake.c: everything until the inventory is here, in its place or kept. */
 int peer_take_all(struct peer *p, struct ckpt_err *err) __must_check;
+/* Pages that are not there after all: the source hears of it at the end of the round. */
+int peer_lost(struct peer *p, uint32_t pid, uint64_t addr, uint32_t npages, struct ckpt_err *err);
+/* heirs_peer.c: pages that a child shares with its parent; and: no more of them come. */
+int peer_take_same(struct peer *p, const void *data, size_t len, struct ckpt_err *err) __must_check;
+int peer_settle_heirs(struct peer *p, struct ckpt_err *err) __must_check;
 /* The tasks-to-be are as the image says, and the store knows what they have. */
 int peer_settle(struct peer *p, struct ckpt_err *err) __must_check;
 void peer_intake_free(struct peer *p);

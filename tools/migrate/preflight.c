@@ -50,11 +50,10 @@ static int add_pid(Ckpt__MigOffer *o, int pid)
 /* The file behind a mapping. */
 static int map_stat(int pid, const struct proc_vma *v, struct stat *ret)
 {
-	char link[96];
+	char path[PROC_MAP_PATH];
 
-	(void)snprintf(link, sizeof(link), "/proc/%d/map_files/%lx-%lx", pid,
-		       (unsigned long)v->start, (unsigned long)v->end);
-	return stat(link, ret);
+	proc_map_path(pid, v->start, v->end, path);
+	return stat(path, ret);
 }
 
 static int add_file(Ckpt__MigOffer *o, int pid, const struct proc_vma *v, struct ckpt_err *err)
@@ -119,7 +118,8 @@ static int add_shared(Ckpt__MigOffer *o, struct shared_seen *seen, int pid,
 static int offer_memory(Ckpt__MigOffer *o, struct shared_seen *seen, int pid, struct ckpt_err *err)
 {
 	struct proc_vmas vmas = { 0 };
-	auto_free char *status = NULL;
+	auto_free char *rollup = NULL;
+	struct ckpt_err none = { 0 };
 	uint64_t kb = 0;
 	int rc = proc_vmas_read(pid, NULL, &vmas, err);
 
@@ -133,12 +133,14 @@ static int offer_memory(Ckpt__MigOffer *o, struct shared_seen *seen, int pid, st
 	proc_vmas_free(&vmas);
 	if (rc)
 		return rc;
-	rc = proc_read(pid, "status", &status, NULL, err);
-	if (!rc && proc_field_num(status, "RssAnon", 0, 10, &kb))
+	/* Of pages that several share, each its part. Who has ended has none. */
+	if (proc_read(pid, "smaps_rollup", &rollup, NULL, &none))
+		return 0;
+	if (proc_field_num(rollup, "Pss_Anon", 0, 10, &kb))
 		o->memory_bytes += kb * 1024;
-	if (!rc && proc_field_num(status, "VmSwap", 0, 10, &kb))
+	if (proc_field_num(rollup, "SwapPss", 0, 10, &kb))
 		o->memory_bytes += kb * 1024;
-	return rc;
+	return 0;
 }
 
 static int offer_task(Ckpt__MigOffer *o, struct shared_seen *seen, int pid, struct ckpt_err *err)

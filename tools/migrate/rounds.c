@@ -124,11 +124,16 @@ static int send_space(struct rounds *r, const struct round_task *t)
 /* What changed of the processes and of where their memory is. 0 or -errno of the link. */
 static int send_places(struct rounds *r)
 {
-	uint64_t sum = tree_sum(&r->tree);
+	auto_free struct tree_wish *wish = calloc(r->tree.births.n + 1, sizeof(*wish));
+	uint64_t sum;
 	int rc = 0;
 
+	if (!wish)
+		return -ENOMEM;
+	heirs_wish(r, wish);
+	sum = tree_sum(&r->tree, wish);
 	if (r->tree.births.n && sum != r->tree_sum) {
-		rc = tree_send(&r->tree, &r->s->link);
+		rc = tree_send(&r->tree, wish, &r->s->link);
 		r->tree_sum = sum;
 		/* Who is made by it knows nothing yet. */
 		for (size_t i = 0; i < r->tasks.n; i++)
@@ -215,11 +220,16 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 	int rc = 0;
 
 	rounds_look(r);
+	heirs_look(r);
 	rc = rounds_collect(r, number, err);
 	if (rc)
 		return rc;
+	if (heirs_settle(r, number < s->opts->max_rounds))
+		return oom(err);
 	cache_plan(r, number);
 	rc = send_places(r);
+	if (!rc)
+		rc = heirs_send(r);
 	if (!rc)
 		rc = rounds_send_pages(r);
 	if (!rc)
@@ -236,6 +246,7 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 		return err->code;
 	take_lost(r, back);
 	ckpt__mig_round__free_unpacked(back, NULL);
+	heirs_sent(r);
 	*e = (struct migrate_event) { .what = "round",
 				      .round = number,
 				      .pages = m.pages,
@@ -254,10 +265,19 @@ static int no_convergence(struct rounds *r, const struct migrate_event *e, struc
 {
 	if (r->s->opts->diverge != DIVERGE_FAIL)
 		return 0;
-	(void)ckpt_fail(err, E_PEER, -ETIME,
-			"the program writes %llu MB/s, the link carries %llu MB/s",
-			(unsigned long long)e->write_bytes_s / 1000000,
-			(unsigned long long)e->link_bytes_s / 1000000);
+	if (e->shared_us > e->downtime_us / 2)
+		(void)ckpt_fail(err, E_PEER, -ETIME,
+				"it would stand still for %llu ms, %llu of them for a look at its "
+				"shared memory",
+				(unsigned long long)e->downtime_us / 1000,
+				(unsigned long long)e->shared_us / 1000);
+	else
+		(void)ckpt_fail(err, E_PEER, -ETIME,
+				"it would stand still for %llu ms: it writes %llu MB/s, the link "
+				"carries %llu MB/s",
+				(unsigned long long)e->downtime_us / 1000,
+				(unsigned long long)e->write_bytes_s / 1000000,
+				(unsigned long long)e->link_bytes_s / 1000000);
 	return ckpt_remedy(err, "let it stand still longer with --max-downtime, or stop it anyway "
 				"with --on-diverge stop");
 }
@@ -288,7 +308,7 @@ static int loop(struct rounds *r, struct ckpt_err *err)
 	uint32_t stuck = 0;
 
 	for (uint32_t n = 1; n <= o->max_rounds; n++) {
-		uint64_t began = io_now_us();
+		uint64_t began = io_now_us(), written;
 		struct migrate_event e;
 		int rc = round_once(r, n, &e, err);
 
@@ -297,9 +317,11 @@ static int loop(struct rounds *r, struct ckpt_err *err)
 		if (rc)
 			return rc;
 		r->s->res->rounds = n;
-		/* The first pass is everything there is; the second one says what is written. */
+		/* The first pass of a process is everything there is; the second one says what is
+		 * written. */
+		written = e.pages > r->fresh_pages ? e.pages - r->fresh_pages : 0;
 		if (n > 1)
-			e.write_bytes_s = e.pages * CKPT_PAGE * 1000000 / (began - armed + 1);
+			e.write_bytes_s = written * CKPT_PAGE * 1000000 / (began - armed + 1);
 		armed = began;
 		e.downtime_us = FIXED_US + e.shared_us;
 		if (n > 1 && e.link_bytes_s)
@@ -307,12 +329,12 @@ static int loop(struct rounds *r, struct ckpt_err *err)
 		e.throttle = throttle_get(r->throttle);
 		source_event(r->s, &e);
 		rounds_look(r);
-		if (r->late_bytes > ROUNDS_NEW_BYTES && r->late++ < LATE_ROUNDS)
+		if ((r->late_bytes > ROUNDS_NEW_BYTES && r->late++ < LATE_ROUNDS) || heirs_wait(r))
 			continue;
 		if (e.pages <= SMALL_PAGES || (n > 1 && e.downtime_us <= o->max_downtime_us))
 			return 0;
-		stuck = n > 2 && e.pages >= before - before / 8 ? stuck + 1 : 0;
-		before = e.pages;
+		stuck = n > 2 && written >= before - before / 8 ? stuck + 1 : 0;
+		before = written;
 		if ((stuck >= STUCK_ROUNDS || (stuck && r->throttle)) && n < o->max_rounds &&
 		    slow_down(r, &e))
 			stuck = 0;
@@ -378,6 +400,7 @@ void rounds_end(struct source *s)
 	for (size_t i = 0; i < r->tasks.n; i++) {
 		tracker_detach(&r->tasks.v[i]->tracker);
 		proc_vmas_free(&r->tasks.v[i]->vmas);
+		heirs_forget(r->tasks.v[i]);
 		vec_free(&r->tasks.v[i]->runs);
 		free(r->tasks.v[i]);
 	}

@@ -19,6 +19,11 @@ struct round_run {
 	bool backed;
 };
 
+struct round_runs {
+	struct round_run *v; /* ascending */
+	size_t n, cap;
+};
+
 struct round_task {
 	struct tracker tracker;
 	int pid, tgid, vpid;
@@ -27,10 +32,14 @@ struct round_task {
 	unsigned int again;
 	uint64_t space; /* sum of the mappings that were sent last */
 	struct proc_vmas vmas;
-	struct {
-		struct round_run *v;
-		size_t n, cap;
-	} runs; /* to be sent in this round */
+	struct round_runs runs; /* to be sent in this round */
+	bool sent;              /* all that it had went out once, in an earlier round */
+	bool shared; /* it had pages in common with somebody when it was first looked at */
+	/* A child that waits for its parent's memory to be there, and begins with it (heirs.c). */
+	struct round_task *heir_of; /* NULL: it is sent by itself */
+	bool due;                   /* it waits no more: it is born in this round */
+	struct round_runs first;    /* what it had when it was first looked at, and wrote since */
+	struct round_runs same;     /* pages that are its parent's */
 };
 
 struct rounds {
@@ -47,6 +56,8 @@ struct rounds {
 	uint64_t tree_sum;     /* of the one that was sent last */
 	uint64_t late_bytes;   /* of processes that are not tracked yet */
 	unsigned int late;     /* rounds that were made for them */
+	unsigned int waited;   /* the same for children that waited for their parents */
+	uint64_t fresh_pages;  /* of this round: of those whose first pass it is */
 	bool direct;           /* pages are written that look unwritten: arm at short stops only */
 	struct round_task *at; /* the task and the kind of mappings being asked about */
 	bool backed;
@@ -68,6 +79,19 @@ struct round_task *rounds_task(const struct rounds *r, int pid);
 uint64_t rounds_start_of(int pid);
 /* What was written since the round before, into the runs of each task. */
 int rounds_collect(struct rounds *r, uint32_t number, struct ckpt_err *err) __must_check;
+/*
+ * heirs.c: children that begin with their parent's memory. Before the pages written are asked for:
+ * which are one page for both? Afterwards: who waits, and who is due; @more: there will be another
+ * round. When all is sent: the end of the round.
+ */
+void heirs_look(struct rounds *r);
+int heirs_settle(struct rounds *r, bool more) __must_check;
+void heirs_sent(struct rounds *r);
+bool heirs_wait(const struct rounds *r);
+void heirs_wish(const struct rounds *r, struct tree_wish *ret);
+/* Tell the peer which pages are the same. 0 or -errno of the link. */
+int heirs_send(struct rounds *r) __must_check;
+void heirs_forget(struct round_task *t);
 /* pages.c: all of that to the peer. 0 or -errno of the link. */
 int rounds_send_pages(struct rounds *r) __must_check;
 

@@ -27,7 +27,7 @@ void tree_free(struct tree *t)
 	t->seen = NULL;
 }
 
-uint64_t tree_sum(const struct tree *t)
+uint64_t tree_sum(const struct tree *t, const struct tree_wish *wish)
 {
 	uint64_t sum = 1;
 
@@ -39,7 +39,7 @@ uint64_t tree_sum(const struct tree *t)
 			(uint64_t)x->pgid << 32 | (uint32_t)x->sid,
 			(uint64_t)x->files << 32 | (uint32_t)x->fs,
 			(uint64_t)x->exit_signal << 32 | x->lone_sid | x->lone_pgid << 1,
-			(uint64_t)t->seen[i].zombie << 1 | t->seen[i].tty,
+			(uint64_t)t->seen[i].zombie << 2 | t->seen[i].tty << 1 | wish[i].late,
 			t->seen[i].start,
 		};
 
@@ -48,7 +48,7 @@ uint64_t tree_sum(const struct tree *t)
 	return sum;
 }
 
-int tree_send(const struct tree *t, struct link *l)
+int tree_send(const struct tree *t, const struct tree_wish *wish, struct link *l)
 {
 	size_t n = t->births.n;
 	auto_free Ckpt__MigTask *all = calloc(n + 1, sizeof(*all));
@@ -75,7 +75,8 @@ int tree_send(const struct tree *t, struct link *l)
 		all[i].zombie = t->seen[i].zombie;
 		/* The terminal is inherited from a leader who has it; the peer's gets it in the
 		 * end. */
-		all[i].late = t->seen[i].tty;
+		all[i].late = t->seen[i].tty || wish[i].late;
+		all[i].heir_of = wish[i].heir_of;
 		v[i] = &all[i];
 	}
 	m.tasks = v;
@@ -96,4 +97,16 @@ uint64_t tree_memory(int pid)
 	    !proc_field_num(status, "RssAnon", 0, 10, &kib))
 		return 0;
 	return kib << 10;
+}
+
+bool tree_shares(int pid)
+{
+	auto_free char *rollup = NULL;
+	struct ckpt_err gone = { 0 };
+	uint64_t all = 0, part = 0;
+
+	/* Of the part in KiB something is cut off. */
+	return proc_read(pid, "smaps_rollup", &rollup, NULL, &gone) ||
+	       !proc_field_num(rollup, "Anonymous", 0, 10, &all) ||
+	       !proc_field_num(rollup, "Pss_Anon", 0, 10, &part) || part + 1 < all;
 }

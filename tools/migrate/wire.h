@@ -9,7 +9,7 @@
  *         ◄───────────────────────── HELLO
  *   OFFER ─────────────────────────►
  *         ◄───────────────────────── ANSWER      what stops it there
- *   TREE SPACE… PAGES… ──────────►               while the program runs, any number of times
+ *   TREE SPACE… SAME… PAGES… ────►               while the program runs, any number of times
  *   SHARE PAGES… … ROUND ────────►
  *         ◄───────────────────────── ROUND
  *   PAGES… RECORDS… INVENTORY ─────►             the program stands still
@@ -31,7 +31,7 @@
 #include "migrate.pb-c.h"
 #include "migrate/link.h"
 
-#define MIG_PROTOCOL 6
+#define MIG_PROTOCOL 7
 #define MIG_ID_BYTES 16
 
 enum mig_type {
@@ -53,6 +53,7 @@ enum mig_type {
 	MIG_TREE,  /* which processes there are */
 	MIG_SHARE, /* what several processes share */
 	MIG_ALIVE, /* the peer is at work; nobody need do anything */
+	MIG_SAME,  /* pages that a child shares with its parent */
 	MIG_TYPES
 };
 

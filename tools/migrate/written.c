@@ -144,6 +144,7 @@ static void task_attach(struct rounds *r, struct round_task *t, struct target_ta
 	struct ckpt_err why = { 0 };
 
 	tracker_detach(&t->tracker);
+	heirs_forget(t);
 	store_forget_task(&r->sent, (uint32_t)task->vpid);
 	t->pid = task->pid;
 	t->tgid = task->tgid;
@@ -257,6 +258,18 @@ static int collect_frozen(struct rounds *r, bool look, struct ckpt_err *err)
 	return rc;
 }
 
+/* Nothing is to be found out of one that has ended, and nothing depends on it. */
+static bool lives(const struct round_task *t)
+{
+	struct ckpt_err gone = { 0 };
+	struct proc_stat st;
+
+	if (proc_stat_read(t->tgid, &st, &gone) || st.start_time != t->start)
+		return false;
+	/* Its first thread may have ended alone. */
+	return (st.state != 'Z' && st.state != 'X') || st.num_threads > 1;
+}
+
 /*
  * While a device may be writing into pages that it was given before they are armed, nobody may arm
  * them. A task that stands still has no read(2) under way.
@@ -264,7 +277,7 @@ static int collect_frozen(struct rounds *r, bool look, struct ckpt_err *err)
 static bool direct_io(struct rounds *r)
 {
 	for (size_t i = 0; !r->direct && i < r->tasks.n; i++)
-		r->direct = directio_possible(r->tasks.v[i]->pid);
+		r->direct = directio_possible(r->tasks.v[i]->pid) && lives(r->tasks.v[i]);
 	return r->direct;
 }
 

@@ -153,6 +153,8 @@ struct warm_task {
 	unsigned int share;       /* with its parent, from birth: as in births.h */
 	bool led;                 /* it leads one of its own by now */
 	bool placed;              /* it was given its mappings once */
+	bool heir;                /* it was born with its parent's memory */
+	bool unsettled;           /* and what it is not to keep of it is still there */
 	struct warm_task *parent; /* NULL: the root */
 	Ckpt__Mm mm;              /* what it has: private anonymous mappings, ascending */
 	struct mm_runs
@@ -187,6 +189,7 @@ enum warm_wish {
 struct warm_follow {
 	const struct births *b;     /* planned */
 	const enum warm_wish *wish; /* by index in b */
+	const int *heir_of; /* by index: the parent with whose memory it is born; NULL: nobody is */
 	bool grow;
 	int (*gone)(void *arg, const struct warm_task *w, bool lives, struct ckpt_err *err);
 	void *arg;
@@ -201,6 +204,11 @@ int restore_warm_settle(struct restore_ctx *r,
 /* Let its mappings be the private anonymous ones of @want; what stays keeps its pages. */
 int restore_warm_map(struct restore_ctx *r, struct warm_task *w, const Ckpt__Mm *want,
 		     struct ckpt_err *err) __must_check;
+/* Which of the @npages pages from @start are there. 0 or -errno. */
+int restore_warm_present(const struct warm_task *w, uint64_t start, uint64_t npages, bool *ret);
+/* An heir drops all pages but those of @keep, ascending. */
+int restore_warm_keep(struct restore_ctx *r, struct warm_task *w, const struct mm_runs *keep,
+		      struct ckpt_err *err) __must_check;
 /* Is all of [start, end) mapped? */
 bool restore_warm_has(const struct warm_task *w, uint64_t start, uint64_t end);
 /* Write to such memory, whatever its protection. 0 or -errno. */

@@ -265,6 +265,18 @@ static int push(Ckpt__Mm *mm, const Ckpt__Vma *v, uint64_t start, uint64_t end, 
 	return n && n->kind && !kind_push(&mm->n_vmas, &mm->vmas, n) ? 0 : -ENOMEM;
 }
 
+int warm_mm_copy(Ckpt__Mm *ret, const Ckpt__Mm *from)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < from->n_vmas; i++) {
+		const Ckpt__Vma *v = from->vmas[i];
+
+		rc = push(ret, v, v->start, v->end, v->prot);
+	}
+	return rc;
+}
+
 static void map_new(struct steps *s, const Ckpt__Vma *v, uint64_t start, uint64_t end)
 {
 	if (start < end)
@@ -278,6 +290,18 @@ static void map_new(struct steps *s, const Ckpt__Vma *v, uint64_t start, uint64_
 						       v->map | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
 						       (uint64_t)-1, 0 } },
 			"map anonymous memory");
+}
+
+/* What goes on where an inherited mapping ends: a new one never merges with that, but it can grow.
+ * Where it does not, the new one is made after all. */
+static void map_more(struct steps *s, const Ckpt__Vma *v, uint64_t start, uint64_t end)
+{
+	if (start >= end)
+		return;
+	(void)steps_try(s, "let a mapping grow", SYS_mremap, start - CKPT_PAGE, CKPT_PAGE,
+			CKPT_PAGE + end - start, 0);
+	(void)steps_try(s, "map anonymous memory", SYS_mmap, start, end - start, early_prot(v),
+			v->map | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, (uint64_t)-1, 0);
 }
 
 /* Unmap of @have what no mapping of @want goes on with. Both ascend. */
@@ -306,7 +330,8 @@ static void plan_unmap(const Ckpt__Mm *have, const Ckpt__Mm *want, struct steps 
 }
 
 /* Map of @want what @have does not have; *ret is what there is then. */
-static int plan_map(const Ckpt__Mm *have, const Ckpt__Mm *want, Ckpt__Mm *ret, struct steps *s)
+static int plan_map(const Ckpt__Mm *have, const Ckpt__Mm *want, bool heir, Ckpt__Mm *ret,
+		    struct steps *s)
 {
 	size_t k = 0;
 	int rc = 0;
@@ -336,7 +361,10 @@ static int plan_map(const Ckpt__Mm *have, const Ckpt__Mm *want, Ckpt__Mm *ret, s
 						 early_prot(w));
 			at = to;
 		}
-		map_new(s, w, at, w->end);
+		if (heir && at > w->start && early_prot(w) != PROT_NONE)
+			map_more(s, w, at, w->end);
+		else
+			map_new(s, w, at, w->end);
 		if (!rc)
 			rc = push(ret, w, at, w->end, early_prot(w));
 	}
@@ -463,7 +491,7 @@ int restore_warm_map(struct restore_ctx *r, struct warm_task *w, const Ckpt__Mm 
 	}
 	warm_steps(r, &s);
 	plan_unmap(&w->mm, want, &s);
-	rc = plan_map(&w->mm, want, &now, &s);
+	rc = plan_map(&w->mm, want, w->heir, &now, &s);
 	if (rc)
 		rc = mm_oom(err);
 	if (!rc && s.n)

@@ -14,6 +14,8 @@ int warm_run(struct restore_ctx *r, struct warm_task *w, struct steps *s,
 struct warm_task *warm_new(struct restore_ctx *r, int pid, struct warm_task *parent,
 			   struct ckpt_err *err);
 void warm_forget(struct restore_ctx *r, struct warm_task *w);
+/* Append to @ret the mappings of @from. 0 or -errno. */
+int warm_mm_copy(Ckpt__Mm *ret, const Ckpt__Mm *from);
 /* It was cloned. */
 int warm_born(struct restore_ctx *r, struct warm_task *w, struct ckpt_err *err) __must_check;
 /* warm_fill.c: what new pages come by; that a kernel has none is no error. */

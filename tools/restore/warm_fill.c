@@ -9,11 +9,13 @@
 #include <linux/userfaultfd.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "kern/pagemap.h"
 #include "restore/mm.h"
 #include "restore/warm.h"
 
@@ -159,4 +161,80 @@ int restore_warm_write(const struct warm_task *w, uint64_t addr, const void *dat
 		len -= n;
 	}
 	return 0;
+}
+
+/* ---- an heir: what it was born with --------------------------------------------------------- */
+
+#define DROPS_MAX 16384u /* steps of a list */
+
+struct present {
+	bool *v;
+	uint64_t start;
+};
+
+static int note_present(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct present *p = arg;
+
+	for (uint64_t i = 0; !flags && i < npages; i++)
+		p->v[(addr - p->start) / CKPT_PAGE + i] = true;
+	return 0;
+}
+
+int restore_warm_present(const struct warm_task *w, uint64_t start, uint64_t npages, bool *ret)
+{
+	struct present p = { ret, start };
+	struct pagemap pm;
+	int rc = pagemap_open(&pm, w->pid);
+
+	memset(ret, 0, npages * sizeof(*ret));
+	if (rc)
+		return rc;
+	rc = pagemap_anon(&pm, start, start + npages * CKPT_PAGE, false, note_present, &p);
+	pagemap_close(&pm);
+	return rc;
+}
+
+static int drop(struct restore_ctx *r, struct warm_task *w, struct steps *s, uint64_t start,
+		uint64_t end, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	if (start >= end)
+		return 0;
+	(void)steps_call(s, "drop pages of the parent", SYS_madvise, start, end - start,
+			 MADV_DONTNEED);
+	if (s->n >= DROPS_MAX) {
+		rc = warm_run(r, w, s, err);
+		steps_free(s);
+		warm_steps(r, s);
+	}
+	return rc;
+}
+
+int restore_warm_keep(struct restore_ctx *r, struct warm_task *w, const struct mm_runs *keep,
+		      struct ckpt_err *err)
+{
+	struct steps s;
+	size_t k = 0;
+	int rc = 0;
+
+	warm_steps(r, &s);
+	for (size_t i = 0; !rc && i < w->mm.n_vmas; i++) {
+		uint64_t at = w->mm.vmas[i]->start, end = w->mm.vmas[i]->end;
+
+		while (k < keep->n && keep->v[k].end <= at)
+			k++;
+		for (size_t n = k; !rc && n < keep->n && keep->v[n].start < end; n++) {
+			rc = drop(r, w, &s, at, keep->v[n].start, err);
+			if (keep->v[n].end > at)
+				at = keep->v[n].end;
+		}
+		if (!rc)
+			rc = drop(r, w, &s, at, end, err);
+	}
+	if (!rc && s.n)
+		rc = warm_run(r, w, &s, err);
+	steps_free(&s);
+	return rc;
 }

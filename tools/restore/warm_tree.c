@@ -118,21 +118,24 @@ static int begin_session(struct restore_ctx *r, struct warm_task *w, struct ckpt
 	return rc;
 }
 
-/* Its memory is to begin empty: but for the arena and the parked mappings. */
+/* Its memory is to begin empty, unless it is an heir: but for the arena and the parked mappings. */
 static int first_list(struct restore_ctx *r, struct warm_task *w, struct steps *s,
 		      struct ckpt_err *err)
 {
 	uint64_t end = r->parked.area + r->parked.area_len;
 
 	(void)steps_call(s, "die with ckpt", SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
-	(void)steps_call(s, "leave the parent's memory", SYS_munmap, 0, r->arena.remote);
-	(void)steps_call(s, "leave the parent's memory", SYS_munmap, end, ARCH_TASK_SIZE - end);
+	if (!w->heir) {
+		(void)steps_call(s, "leave the parent's memory", SYS_munmap, 0, r->arena.remote);
+		(void)steps_call(s, "leave the parent's memory", SYS_munmap, end,
+				 ARCH_TASK_SIZE - end);
+	}
 	return steps_commit(s, w->slot, err);
 }
 
 /* @parent clones it. Not to succeed is no error: the end will tell why. */
 static int give_birth(struct restore_ctx *r, struct warm_task *parent, const struct birth *x,
-		      struct ckpt_err *err)
+		      bool heir, struct ckpt_err *err)
 {
 	struct warm_task *w = warm_new(r, x->pid, parent, err);
 	struct steps first, s;
@@ -144,6 +147,10 @@ static int give_birth(struct restore_ctx *r, struct warm_task *parent, const str
 	w->exit_signal = x->exit_signal;
 	w->birth_sid = x->birth_sid;
 	w->share = x->share;
+	w->heir = w->unsettled = heir;
+	rc = heir ? warm_mm_copy(&w->mm, &parent->mm) : 0;
+	if (rc)
+		return mm_oom(err);
 	warm_steps(r, &first);
 	rc = first_list(r, w, &first, err);
 	steps_free(&first);
@@ -185,7 +192,7 @@ static int grow_one(struct restore_ctx *r, const struct warm_follow *f, size_t i
 		if (begin_session(r, parent, err))
 			return err->code;
 	}
-	return give_birth(r, parent, x, err);
+	return give_birth(r, parent, x, f->heir_of && f->heir_of[i] == parent->pid, err);
 }
 
 int restore_warm_follow(struct restore_ctx *r, const struct warm_follow *f, struct ckpt_err *err)
