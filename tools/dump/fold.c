@@ -7,6 +7,7 @@
  */
 #include "dump/fold.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -51,9 +52,12 @@ static void *fold_main(void *arg)
 {
 	struct fold *f = arg;
 	struct fold_result *r = &f->result;
+	const struct sched_param none = { 0 };
 
 	atomic_store(&f->tid, gettid());
-	(void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
+	/* Whoever wakes up takes the processor from it at once, niceness alone has them wait. */
+	if (sched_setscheduler(0, SCHED_IDLE, &none))
+		(void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
 	(void)syscall(SYS_ioprio_set, IOPRIO_WHO_THREAD, 0, IOPRIO_LOWEST);
 	r->rc = fold_merge(f);
 	r->err = &f->err;
@@ -91,11 +95,14 @@ int fold_begin(struct fold **ret, const char *from, const char *to, enum pack_ho
 
 void fold_hurry(struct fold *f)
 {
+	const struct sched_param none = { 0 };
 	int tid = atomic_load(&f->tid);
 
 	/* It ends only when it is joined, so nobody else has its number. */
-	if (tid && !fold_is_done(f))
-		(void)setpriority(PRIO_PROCESS, (id_t)tid, getpriority(PRIO_PROCESS, 0));
+	if (!tid || fold_is_done(f))
+		return;
+	(void)sched_setscheduler(tid, SCHED_OTHER, &none);
+	(void)setpriority(PRIO_PROCESS, (id_t)tid, getpriority(PRIO_PROCESS, 0));
 }
 
 bool fold_is_done(const struct fold *f)
