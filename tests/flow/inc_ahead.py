@@ -5,9 +5,32 @@ meanwhile the newest counts. Not with --no-pre, and not when little was written.
 import json
 import os
 import signal
+import struct
 import time
 
 from sandbox import BUILD, Skip, check, main
+
+AT, LARGE = 0x640000000000, 16 << 20    # of flow/flat
+
+
+def at_rest(box):
+    """Much was written since a parent that was made just before, and nothing is written any more."""
+    target = box.start(os.path.join(BUILD, "tests/flow/flat"), "64", subdir="rest").wait_ready()
+    with open(f"/proc/{target.pid}/mem", "r+b", buffering=0) as mem:
+        for i in range(18):
+            os.pwrite(mem.fileno(), struct.pack("<Q", 4711), AT + i * ((64 << 8) // 18) * 4096)
+    images = [os.path.join(box.dir, f"rest{i}") for i in range(4)]
+    for i, image in enumerate(images):
+        res = box.run_ckpt("dump", "-t", target.pid, "-D", image, "--json", *(("--parent", images[i - 1]) if i else ("--track",)))
+        check(res.code == 0, f"{res}")
+        stats = json.loads(res.out)["stats"]
+        check(not i or int(stats["pages_pre"]) >= LARGE >> 12, f"it is copied ahead: {stats}")
+        with open(f"/proc/{target.pid}/mem", "r+b", buffering=0) as mem:
+            same = os.pread(mem.fileno(), LARGE, AT)
+            check(os.pwrite(mem.fileno(), same, AT) == LARGE, "written")
+    os.kill(target.pid, signal.SIGTERM)
+    check(box.wait_pid(target.pid, "end of the original") == 0, f"the program failed{target.why()}")
+    target.holds(images[-1])
 
 
 def body(box):
@@ -59,6 +82,8 @@ def body(box):
     check(box.wait_pid(target.pid, "end of the original") == 0, f"the program failed{target.why()}")
     for image in images:
         target.holds(image)
+    if full["tracker"] == "wp-async":
+        at_rest(box)
 
 
 main(body)

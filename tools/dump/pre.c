@@ -454,7 +454,8 @@ static int rounds(struct dump_pre *p, struct ckpt_err *err)
 #define LIVE_RESIDENT 2048u /* a program with fewer pages is not looked at */
 #define LIVE_PAGE_NS 2500u  /* what it takes to find, copy and arm a page, roughly */
 #define LIVE_SHARE 2u       /* the pass may last half the time since the parent */
-#define LIVE_WAIT 15u       /* increments without, when it was of no use */
+#define LIVE_WAIT 15u       /* increments without, at most, when it was of no use */
+#define LIVE_LOOK_US 1000u  /* between two looks whether it still writes */
 
 /* Anonymous mappings that a tracker looks after, which are adjacent: where they end, or 0. */
 static size_t live_group(const struct proc_vmas *vmas, size_t i)
@@ -539,6 +540,12 @@ static int live_collect(void *arg, struct tracker *t)
 	return rc == -ENOMEM ? rc : 0;
 }
 
+/* After once one, then three, seven and so on. */
+static uint64_t live_wait(uint64_t useless)
+{
+	return useless < 4 ? (1u << useless) - 1 : LIVE_WAIT;
+}
+
 /* Is this increment such that copying ahead can pay at all? Costs next to nothing. */
 static bool live_may(struct dump_ctx *d)
 {
@@ -553,8 +560,11 @@ static bool live_may(struct dump_ctx *d)
 		return false;
 	/* It was of no use lately: what was copied was written again. */
 	d->stats.pre_wait = was->pre_wait ? was->pre_wait - 1 : 0;
-	if (was->pages_pre && was->pages_dirty > was->pages_pre / 2)
-		d->stats.pre_wait = LIVE_WAIT;
+	d->stats.pre_useless = was->pre_useless;
+	if (was->pages_pre && was->pages_dirty <= was->pages_pre / 2)
+		d->stats.pre_useless = 0;
+	else if (was->pages_pre)
+		d->stats.pre_wait = live_wait(++d->stats.pre_useless);
 	/* In a series one is like the one before. */
 	if (d->opts->series && d->opts->series->made &&
 	    was->pages_dirty + was->pages_pre < LIVE_MIN * 3 / 4)
@@ -563,13 +573,34 @@ static bool live_may(struct dump_ctx *d)
 	       sscanf(text, "%*u %llu", &resident) == 1 && resident >= LIVE_RESIDENT;
 }
 
-/* Copying what was written takes a while, in which about as much of it is written again as before
- * in such a time. */
-static bool live_pays(const struct dump_ctx *d, const struct live *l)
+static int live_look(struct dump_pre *p, struct live *ret)
 {
-	uint64_t now = dump_clock_ns(CLOCK_REALTIME);
-	uint64_t since = now > d->parent->inv->created_ns ? now - d->parent->inv->created_ns : 0;
-	return !l->direct && l->pages >= LIVE_MIN && l->pages * LIVE_PAGE_NS * LIVE_SHARE <= since;
+	*ret = (struct live) { .p = p };
+	return p->session->each(p->session, false, live_count, ret);
+}
+
+/* @pages came to be written in @ns: could they be copied in a part of that? */
+static bool live_outruns(uint64_t pages, uint64_t ns)
+{
+	return pages * LIVE_PAGE_NS * LIVE_SHARE <= ns;
+}
+
+/* Copying what was written takes a while, in which about as much of it is written again as before
+ * in such a time; or as now, if it has come to rest. */
+static bool live_pays(struct dump_pre *p, const struct live *l)
+{
+	uint64_t now = dump_clock_ns(CLOCK_REALTIME), was = p->d->parent->inv->created_ns, begin;
+	struct live again;
+
+	if (l->direct || l->pages < LIVE_MIN)
+		return false;
+	if (live_outruns(l->pages, now > was ? now - was : 0))
+		return true;
+	begin = io_now_us();
+	(void)usleep(LIVE_LOOK_US);
+	(void)live_look(p, &again);
+	return again.pages >= l->pages &&
+	       live_outruns(again.pages - l->pages, (io_now_us() - begin) * 1000);
 }
 
 static int live_rounds(struct dump_pre *p, struct ckpt_err *err)
@@ -579,10 +610,10 @@ static int live_rounds(struct dump_pre *p, struct ckpt_err *err)
 	int rc = 0;
 
 	for (unsigned int i = 0; !rc && i < MAX_ROUNDS; i++) {
-		struct live l = { .p = p };
+		struct live l;
 
-		(void)p->session->each(p->session, false, live_count, &l);
-		if (l.pages > last / 2 || !live_pays(d, &l))
+		(void)live_look(p, &l);
+		if (l.pages > last / 2 || !live_pays(p, &l))
 			break;
 		rc = p->session->each(p->session, true, live_collect, &l) ? oom(err) : 0;
 		if (!rc)
