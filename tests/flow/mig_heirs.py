@@ -10,9 +10,10 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from moving import TEST_BUILD, moved_in_steps  # noqa: E402
 from node import Node  # noqa: E402
-from sandbox import BUILD, check, main, read, tree  # noqa: E402
+from sandbox import BUILD, Skip, check, main, read, tree  # noqa: E402
 
-MIB = 24
+MIB = int(os.environ.get("T_MIB", "24"))
+TRACKER = ("--tracker", os.environ["T_TRACKER"]) if "T_TRACKER" in os.environ else ()
 
 
 def shares(pids):
@@ -38,6 +39,12 @@ def stays(box, node, sock):
 
 
 def body(box):
+    if TRACKER:
+        t = box.start(os.path.join(BUILD, "tests/flow/flat"), "1", subdir="tracker").wait_ready()
+        res = box.run_ckpt("dump", "-t", t.pid, "-D", os.path.join(box.dir, "tracker.image"), "--track", *TRACKER)
+        if "cannot track writes by" in res.err:
+            raise Skip(f"the tracker {TRACKER[1]}")
+        check(res.code == 0, f"{res}")
     node = Node(box, "b")
     sock = os.path.join(box.dir, "sock")
     peer = node.receive("--unix", sock)
@@ -49,11 +56,11 @@ def body(box):
     def there(t):
         took["there"] = shares(tree(node.outer(t.pid)))
 
-    for what, args, more in (("nothing is written", (), {}), ("they write", ("hot",), {}), ("one step", (), {"steps": 1}),
-                             ("two steps", ("hot",), {"steps": 2}), ("one round", (), {"options": ("--max-rounds", "1")}),
-                             ("two rounds", ("hot",), {"options": ("--max-rounds", "2")})):
-        done = moved_in_steps(box, node, f"unix:{sock}", what, "flow/mig_heirs", str(MIB), *args, started=here, there=there,
-                              **more)
+    for what, args, steps, options in (("nothing is written", (), 0, ()), ("they write", ("hot",), 0, ()), ("one step", (), 1, ()),
+                                       ("two steps", ("hot",), 2, ()), ("one round", (), 0, ("--max-rounds", "1")),
+                                       ("two rounds", ("hot",), 0, ("--max-rounds", "2"))):
+        done = moved_in_steps(box, node, f"unix:{sock}", what, "flow/mig_heirs", str(MIB), *args, steps=steps,
+                              options=(*options, *TRACKER), started=here, there=there)
         box.log(f"{what}: MiB {took}, {done}")
         if done["tracker"] == "none":
             continue

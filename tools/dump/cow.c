@@ -4,6 +4,9 @@
  * page frame, saved once. A run CKPT_RUN_SHARED names the address space that holds the page at the
  * same address. Only pages that the kernel calls mapped more than once are looked at; without
  * CAP_SYS_ADMIN it hides the frames, and then every page is saved for each.
+ *
+ * An increment saves all pages of a process that was born since its parent, and few of those it was
+ * forked from: what both still share is found at that one, too.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -51,10 +54,19 @@ static int cow_grow(struct cow_table *t)
 	return 0;
 }
 
+/* The address space that the one being walked was forked from. */
+struct cow_source {
+	const struct dump_pages *pages; /* NULL: none, or none that the parent image has */
+	struct pagemap pm;
+	struct chain_map had; /* what that has of it */
+};
+
 struct cow_walk {
+	struct dump_ctx *d;
 	struct cow_table table;
 	struct page_segs out;
 	struct dump_pages *pages;
+	struct cow_source from;
 	uint64_t shared;
 };
 
@@ -98,7 +110,20 @@ static int put_shared(struct cow_walk *w, uint64_t addr, uint32_t mm)
 	return 0;
 }
 
-static int cow_page(struct cow_walk *w, const struct page_seg *s, uint64_t addr, uint64_t frame)
+/* The page that it was forked with: it is in the image of both, saved now or in the parent. */
+static bool still_shared(struct cow_walk *w, uint64_t addr, uint64_t frame, uint64_t of_source)
+{
+	bool had = false;
+
+	if (!of_source || frame != of_source)
+		return false;
+	(void)chain_has(&w->from.had, addr, 1, &had);
+	return had;
+}
+
+/* @of_source: the frame that the address space has there which it was forked from, or 0. */
+static int cow_page(struct cow_walk *w, const struct page_seg *s, uint64_t addr, uint64_t frame,
+		    uint64_t of_source)
 {
 	struct cow_slot *slot;
 	int rc;
@@ -111,6 +136,8 @@ static int cow_page(struct cow_walk *w, const struct page_seg *s, uint64_t addr,
 	slot = &w->table.v[cow_place(&w->table, frame)];
 	if (slot->frame && slot->addr == addr && slot->mm != w->pages->mm)
 		return put_shared(w, addr, slot->mm);
+	if (still_shared(w, addr, frame, of_source))
+		return put_shared(w, addr, w->from.pages->mm);
 	if (!slot->frame) {
 		*slot = (struct cow_slot) { .frame = frame, .addr = addr, .mm = w->pages->mm };
 		w->table.n++;
@@ -122,7 +149,7 @@ static int cow_mm(struct cow_walk *w, struct pagemap *pm, const struct page_segs
 		  size_t first, size_t n)
 {
 	enum { BATCH = 512 };
-	uint64_t frames[BATCH];
+	uint64_t frames[BATCH], of_source[BATCH] = { 0 };
 	int rc = 0;
 
 	for (size_t i = first; !rc && i < first + n; i++) {
@@ -132,17 +159,49 @@ static int cow_mm(struct cow_walk *w, struct pagemap *pm, const struct page_segs
 			uint64_t take = s->npages - at > BATCH ? BATCH : s->npages - at;
 
 			rc = pagemap_shared_frames(pm, s->addr + at * CKPT_PAGE, take, frames);
+			if (!rc && w->from.pages)
+				rc = pagemap_shared_frames(&w->from.pm, s->addr + at * CKPT_PAGE,
+							   take, of_source);
 			for (uint64_t k = 0; !rc && k < take; k++)
-				rc = cow_page(w, s, s->addr + (at + k) * CKPT_PAGE, frames[k]);
+				rc = cow_page(w, s, s->addr + (at + k) * CKPT_PAGE, frames[k],
+					      of_source[k]);
 			at += take;
 		}
 	}
 	return rc;
 }
 
+/* Whom the @at-th was forked from, if it was since the parent image. 0 or -errno. */
+static int source_open(struct cow_walk *w, size_t at)
+{
+	struct dump_ctx *d = w->d;
+	const struct target_task *tasks = d->target.tasks.v;
+	struct chain_map own;
+	int source = 0;
+
+	w->from = (struct cow_source) { .pm.fd = -1 };
+	dump_parent_map(d, d->pages.v[at].pid, &own);
+	if (!d->parent || own.img)
+		return 0;
+	for (size_t i = 0; i < d->target.tasks.n; i++)
+		if (tasks[i].pid == d->pages.v[at].pid && tasks[i].parent >= 0)
+			source = tasks[tasks[i].parent].pid;
+	for (size_t i = 0; i < at; i++)
+		if (d->pages.v[i].mm && d->pages.v[i].pid == source)
+			w->from.pages = &d->pages.v[i];
+	if (!w->from.pages)
+		return 0;
+	dump_parent_map(d, source, &w->from.had);
+	if (!w->from.had.img) {
+		w->from.pages = NULL;
+		return 0;
+	}
+	return pagemap_open(&w->from.pm, source);
+}
+
 int dump_share_pages(struct dump_ctx *d, struct ckpt_err *err)
 {
-	struct cow_walk w = { 0 };
+	struct cow_walk w = { .d = d, .from.pm.fd = -1 };
 	int rc = 0;
 
 	if (d->mms.n < 2)
@@ -168,7 +227,10 @@ int dump_share_pages(struct dump_ctx *d, struct ckpt_err *err)
 		}
 		rc = pagemap_open(&pm, p->pid);
 		if (!rc)
+			rc = source_open(&w, i);
+		if (!rc)
 			rc = cow_mm(&w, &pm, &d->segs, first, n);
+		pagemap_close(&w.from.pm);
 		pagemap_close(&pm);
 	}
 	free(w.table.v);
