@@ -20,6 +20,9 @@
 #include "migrate/rounds.h"
 
 #define FIXED_US 20000u  /* of a stop, besides memory */
+#define PAGE_US 10u      /* of a stop: to find a page, save it and put it in its place */
+#define FINE_US 3000u    /* of a stop: not worth another round */
+#define FINE_ROUNDS 4u   /* that only make a stop shorter which is short enough */
 #define SMALL_PAGES 256u /* so few that another round gains nothing */
 #define STUCK_ROUNDS 3u  /* without progress: it does not converge */
 #define LATE_ROUNDS 3u   /* more, for the sake of processes that came late */
@@ -301,14 +304,24 @@ static bool slow_down(struct rounds *r, const struct migrate_event *e)
 	return true;
 }
 
+/* How long what is written in the time of this round adds to the stop. */
+static uint64_t left_us(const struct migrate_event *e)
+{
+	uint64_t bytes = e->write_bytes_s * e->us / 1000000;
+	uint64_t link = e->link_bytes_s ? bytes * 1000000 / e->link_bytes_s : 0;
+	uint64_t work = bytes / CKPT_PAGE * PAGE_US;
+
+	return link > work ? link : work;
+}
+
 static int loop(struct rounds *r, struct ckpt_err *err)
 {
 	const struct migrate_opts *o = r->s->opts;
 	uint64_t before = 0, armed = io_now_us();
-	uint32_t stuck = 0;
+	uint32_t stuck = 0, fine = 0;
 
 	for (uint32_t n = 1; n <= o->max_rounds; n++) {
-		uint64_t began = io_now_us(), written;
+		uint64_t began = io_now_us(), written, left;
 		struct migrate_event e;
 		int rc = round_once(r, n, &e, err);
 
@@ -323,13 +336,16 @@ static int loop(struct rounds *r, struct ckpt_err *err)
 		if (n > 1)
 			e.write_bytes_s = written * CKPT_PAGE * 1000000 / (began - armed + 1);
 		armed = began;
-		e.downtime_us = FIXED_US + e.shared_us;
-		if (n > 1 && e.link_bytes_s)
-			e.downtime_us += e.write_bytes_s * e.link_us / e.link_bytes_s;
+		left = left_us(&e);
+		e.downtime_us = FIXED_US + e.shared_us + left;
 		e.throttle = throttle_get(r->throttle);
 		source_event(r->s, &e);
 		rounds_look(r);
 		if ((r->late_bytes > ROUNDS_NEW_BYTES && r->late++ < LATE_ROUNDS) || heirs_wait(r))
+			continue;
+		/* So much less was written meanwhile that another one makes the stop shorter. */
+		if (n > 1 && n < o->max_rounds && left > FINE_US && left < e.pages * PAGE_US / 2 &&
+		    fine++ < FINE_ROUNDS)
 			continue;
 		if (e.pages <= SMALL_PAGES || (n > 1 && e.downtime_us <= o->max_downtime_us))
 			return 0;
