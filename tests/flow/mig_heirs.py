@@ -62,17 +62,17 @@ def body(box):
         done = moved_in_steps(box, node, f"unix:{sock}", what, "flow/mig_heirs", str(MIB), *args, steps=steps,
                               options=(*options, *TRACKER), started=here, there=there)
         box.log(f"{what}: MiB {took}, {done}")
-        if done["tracker"] == "none":
-            continue
+        if not done["rounds"]:
+            continue        # a tracker that asks only while the program stands still
         if what == "one round":
             check(not done["saved_shared_bytes"], f"{what}: nobody waits for a round that does not come: {done}")
             continue
-        # Of the 5/4 that each of seven has, most is its parent's.
-        check(done["saved_shared_bytes"] > MIB * 4 << 20, f"{what}: what they share is sent once: {done}")
+        # Of the 5/4 that each of seven has, most is its parent's; of a small pool less, for they go on writing.
+        check(done["saved_shared_bytes"] > MIB * 3 << 20, f"{what}: what they share is sent once: {done}")
         check(done["saved_shared_bytes"] < MIB * 9 << 20, f"{what}: what they do not share is sent: {done}")
         if what == "nothing is written":
             # S is made in the end, and has a copy of what it shares. An eighth is shared by four who are not parent and child.
-            check(took["there"] < took["here"] + MIB * 5 / 4 + MIB * 3 / 8 + 4, f"{what}: it takes what it took: {took}")
+            check(took["there"] < took["here"] + MIB * 5 / 4 + MIB * 3 / 8 + 8, f"{what}: it takes what it took: {took}")
             check(done["warm_processes"] == done["processes"] - 1, f"{what}: they are there before the end: {done}")
     stays(box, node, sock)
     peer.stop()
