@@ -4,9 +4,10 @@
  * is one page for both at the peer as well, if the child is born there when its parent has it. So a
  * child with much of that waits for the round after the one that sends its parent's memory.
  *
- * Then a page is the same for both if it is one page frame, and neither has written to it since its
- * tracker was armed for the first time: before that the parent's page was not sent. The frames are
- * looked at before the trackers are asked, so that they know of each write until then.
+ * Then a page is the same for both if it is one page frame and neither has written to it since the
+ * trackers were asked in the round before: so long it has been what the peer has of the parent. The
+ * frames are looked at before the trackers are asked again, so that these know of each write until
+ * then.
  */
 #include <stdlib.h>
 
