@@ -454,6 +454,9 @@ int proc_inner_pid(int pid, int tid, int *ret, bool *ret_nested, struct ckpt_err
 	if (rc)
 		return rc;
 	*ret = proc_status_inner(buf, &nested);
+	/* The kernel has taken its numbers already. */
+	if (!*ret && proc_field(buf, "NSpid"))
+		return ckpt_fail(err, E_TARGET_GONE, -ESRCH, "task %d has ended", tid);
 	if (!*ret)
 		return ckpt_fail(err, E_KERNEL, -ENOSYS, "/proc/%d/status has no NSpid", pid);
 	if (ret_nested)
