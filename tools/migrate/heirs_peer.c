@@ -12,19 +12,6 @@
 /* More pages that are not there no source names: 4 GiB. */
 #define LOST_MAX (1u << 20)
 
-/* A page as it would have come over the link; NULL: it is zero. */
-static int put_copy(struct peer *p, const struct warm_task *w, uint32_t pid, uint64_t addr,
-		    const void *data, struct ckpt_err *err)
-{
-	if (w && data && restore_warm_has(w, addr, addr + CKPT_PAGE)) {
-		int rc = restore_warm_write(w, addr, data, CKPT_PAGE);
-
-		return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot write to task %u", pid)
-			  : store_note(&p->store, pid, addr, 1, err);
-	}
-	return store_put(&p->store, pid, addr, 1, data, err);
-}
-
 /* @own: the child has it since its birth. */
 static int same_page(struct peer *p, const Ckpt__MigSame *m, const struct warm_task *w,
 		     const struct warm_task *parent, uint64_t addr, bool own, uint32_t *lost,
@@ -34,13 +21,13 @@ static int same_page(struct peer *p, const Ckpt__MigSame *m, const struct warm_t
 	int rc = store_read(&p->store, (uint32_t)m->of, addr, page);
 
 	if (!rc)
-		return put_copy(p, w, (uint32_t)m->pid, addr, page_is_zero(page) ? NULL : page,
-				err);
+		return peer_put_pages(p, w, (uint32_t)m->pid, addr, 1,
+				      page_is_zero(page) ? NULL : page, err);
 	if (rc == 1 && own)
 		return store_note(&p->store, (uint32_t)m->pid, addr, 1, err);
 	if (rc == 1 && parent && restore_warm_has(parent, addr, addr + CKPT_PAGE) &&
 	    !restore_warm_read(parent, addr, page, sizeof(page)))
-		return put_copy(p, w, (uint32_t)m->pid, addr, page, err);
+		return peer_put_pages(p, w, (uint32_t)m->pid, addr, 1, page, err);
 	if (++*lost > LOST_MAX)
 		return peer_bad_frame(p, err, "pages that are nobody's");
 	return peer_lost(p, (uint32_t)m->pid, addr, 1, err);

@@ -85,12 +85,25 @@ static int take_shared(struct peer *p, const struct mig_pages *h, const void *da
 		  : store_note(&p->store, h->pid, h->addr, h->npages, err);
 }
 
+int peer_put_pages(struct peer *p, const struct warm_task *w, uint32_t pid, uint64_t addr,
+		   uint32_t npages, const void *data, struct ckpt_err *err)
+{
+	const uint64_t bytes = (uint64_t)npages * CKPT_PAGE;
+
+	if (w && data && restore_warm_has(w, addr, addr + bytes)) {
+		int rc = restore_warm_write(w, addr, data, bytes);
+
+		return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot write to task %u", pid)
+			  : store_note(&p->store, pid, addr, npages, err);
+	}
+	return store_put(&p->store, pid, addr, npages, data, err);
+}
+
 static int take_pages(struct peer *p, const struct peer_frame *f, struct ckpt_err *err)
 {
 	const struct mig_pages *h = f->buf.data;
 	size_t len = f->len;
 	const char *data = (const char *)(h + 1);
-	const struct warm_task *w;
 	uint64_t bytes, sum = 0;
 	size_t head = 0; /* in front of what LZ4 packed */
 	int n;
@@ -122,15 +135,9 @@ static int take_pages(struct peer *p, const struct peer_frame *f, struct ckpt_er
 	p->memory_bytes += bytes;
 	if (h->pid & MIG_SHARED)
 		return take_shared(p, h, data, err);
-	w = h->pid && data ? restore_warm_find(&p->restore, (int)h->pid) : NULL;
-	if (w && restore_warm_has(w, h->addr, h->addr + bytes)) {
-		int rc = restore_warm_write(w, h->addr, data, bytes);
-
-		return rc ? ckpt_fail_errno(err, E_NOMEM, rc, "cannot write to task %u", h->pid)
-			  : store_note(&p->store, h->pid, h->addr, h->npages, err);
-	}
 	if (h->pid)
-		return store_put(&p->store, h->pid, h->addr, h->npages, data, err);
+		return peer_put_pages(p, data ? restore_warm_find(&p->restore, (int)h->pid) : NULL,
+				      h->pid, h->addr, h->npages, data, err);
 	if (!data)
 		return 0; /* holes of the page file read as zeros */
 	return store_put_final(&p->store, h->addr, h->npages, data, err);

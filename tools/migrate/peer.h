@@ -55,6 +55,10 @@ int peer_hook(struct peer *p, const char *point, struct ckpt_err *err);
 void peer_hook_warn(struct peer *p, const char *point);
 /* intake.c: everything until the inventory is here, in its place or kept. */
 int peer_take_all(struct peer *p, struct ckpt_err *err) __must_check;
+/* Pages of @pid go into its memory, if @w (or NULL) has it already, or are kept until it has; @data
+ * NULL: they are zero. */
+int peer_put_pages(struct peer *p, const struct warm_task *w, uint32_t pid, uint64_t addr,
+		   uint32_t npages, const void *data, struct ckpt_err *err) __must_check;
 /* Pages that are not there after all: the source hears of it at the end of the round. */
 int peer_lost(struct peer *p, uint32_t pid, uint64_t addr, uint32_t npages, struct ckpt_err *err);
 /* heirs_peer.c: pages that a child shares with its parent; and: no more of them come. */
