@@ -87,13 +87,13 @@ int proc_open(int pid, const char *name, int flags, int *ret_fd, struct ckpt_err
 #define PROC_DELETED " (deleted)"
 size_t proc_name_len(const char *name);
 bool proc_name_deleted(const char *name);
-/* The name of the file behind a mapping as it is: in smaps a newline looks like a backslash and
- * digits. */
 /* /proc/PID/map_files of [start, end), a whole mapping of @pid; 0 is ckpt itself. */
 #define PROC_MAP_PATH 96
 void proc_map_path(int pid, uint64_t start, uint64_t end, char ret[PROC_MAP_PATH]);
 /* The file behind it: a descriptor or -errno. */
 int proc_map_open(int pid, uint64_t start, uint64_t end, int flags);
+/* The name of the file behind a mapping as it is: in smaps a newline looks like a backslash and
+ * digits. */
 int proc_map_link(int pid, const struct proc_vma *v, char **ret, struct ckpt_err *err) __must_check;
 /* The link behind /proc/PID/NAME, NUL-terminated; the caller frees. */
 int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err) __must_check;
