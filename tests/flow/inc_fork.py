@@ -8,16 +8,9 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from sandbox import BUILD, check, main, read, tree  # noqa: E402
+from sandbox import BUILD, check, main, takes, tree  # noqa: E402
 
 MIB = 24
-
-
-def private(pid):
-    """MiB of anonymous memory that nobody else has."""
-    text = read(f"/proc/{pid}/smaps_rollup")
-    kib = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines() if line.endswith(" kB")}
-    return kib["Pss_Anon"] / 1024
 
 
 def body(box):
@@ -48,13 +41,13 @@ def body(box):
     step(2)
     dump("changed")
     dump("packed", "--compress", "lz4")
-    before = sum(map(private, tree(target.pid)))
+    before = takes(tree(target.pid))
     os.kill(target.pid, signal.SIGTERM)
     check(box.wait_pid(target.pid, "end of the original") == 0, f"the program failed{target.why()}")
     for image in images:
         target.holds(image)
     box.restore(image=images[-1])
-    after = sum(map(private, tree(target.pid)))
+    after = takes(tree(target.pid))
     box.log(f"MiB: {before}, restored {after}")
     check(after < before * 1.5 + 8, f"they share less memory than they did: {before} MiB, restored {after}")
     os.unlink(target.file("result"))

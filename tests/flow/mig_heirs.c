@@ -16,12 +16,11 @@
 #define PAGE 4096u
 #define WORDS (PAGE / 8)
 #define NOTHING 0u /* a page of zeros */
-#define HOT_FROM(n) ((n) - (n) / 8)
 
 enum { ROOT, A, A2, B, C, P, Q, S, Y, WHO };
 
 struct member {
-	atomic_int ready, step, pid, ended;
+	atomic_int ready, step, pid;
 };
 
 static struct board {
@@ -145,7 +144,7 @@ static void step_of(int me, int step)
 /* Some writes here and there. */
 static void write_on(int me, uint32_t *n)
 {
-	size_t from = HOT_FROM(npages);
+	size_t from = npages - npages / 8;
 
 	for (int i = 0; hot && i < 16; i++) {
 		size_t p = from + t_pattern(++*n) % (npages - from);
@@ -173,7 +172,6 @@ static void stay(int me)
 	}
 	verify(&pool, me, "pool");
 	verify(&heap, me, "heap");
-	board->who[me].ended = 1;
 	if (me == A)
 		t_reap(board->who[A2].pid, 0);
 	if (me == P)
@@ -183,7 +181,7 @@ static void stay(int me)
 
 static pid_t life(int me, unsigned long flags)
 {
-	pid_t pid = flags ? (pid_t)t_sys(syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0)) : t_fork();
+	pid_t pid = t_clone(flags);
 
 	if (!pid)
 		stay(me);
@@ -193,8 +191,6 @@ static pid_t life(int me, unsigned long flags)
 
 static void make_step(int step)
 {
-	char name[16];
-
 	if (step == 1) {
 		put(&pool, version(ROOT, 3), part(6), part(6) + npages / 32);
 		put(&heap, version(ROOT, 3), 0, heap.n / 4);
@@ -206,8 +202,7 @@ static void make_step(int step)
 			t_until(board->who[i].step == step, "a child makes its step");
 	if (step == 1)
 		t_reap(board->who[P].pid, 0);
-	(void)snprintf(name, sizeof(name), "step%d", step);
-	close((int)t_sys(open(t_path(name), O_WRONLY | O_CREAT | O_CLOEXEC, 0666)));
+	t_step_done(step);
 }
 
 static void *root_life(void *arg)

@@ -4,35 +4,25 @@
 """Memory that processes share copy-on-write since a fork goes over the link once and is there once, whatever they write,
 drop, map and grow before and meanwhile, also where one of them has ended or is made in the end."""
 import os
-import re
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from moving import TEST_BUILD, moved_in_steps  # noqa: E402
 from node import Node  # noqa: E402
-from sandbox import BUILD, Skip, check, main, read, tree  # noqa: E402
+from sandbox import BUILD, Skip, check, main, takes, tree  # noqa: E402
 
 MIB = int(os.environ.get("T_MIB", "24"))
 TRACKER = ("--tracker", os.environ["T_TRACKER"]) if "T_TRACKER" in os.environ else ()
-
-
-def shares(pids):
-    """MiB that these processes take, each page counted once."""
-    kib = 0
-    for pid in pids:
-        for name in ("Pss", "SwapPss"):
-            kib += int(re.search(rf"^{name}:\s+(\d+)", read(f"/proc/{pid}/smaps_rollup"), re.M).group(1))
-    return kib / 1024
 
 
 def stays(box, node, sock):
     """To have been read takes the source no memory."""
     t = box.start(os.path.join(BUILD, "tests/flow/mig_heirs"), str(MIB), subdir="stays")
     t.wait_ready()
-    before = shares(tree(t.pid))
+    before = takes(tree(t.pid))
     res = box.run([TEST_BUILD, "migrate", "-t", str(t.pid), "--to", f"unix:{sock}"], env=node.env(CKPT_FAULT="migrate.frozen:fail"))
     check(res.code == 1, f"it fails: {res}")
-    after = shares(tree(t.pid))
+    after = takes(tree(t.pid))
     box.log(f"it stays: MiB {before}, then {after}")
     check(after < before + 2, f"it takes what it took: {before} and {after} MiB")
     t.finish()
@@ -51,10 +41,10 @@ def body(box):
     took = {}
 
     def here(t):
-        took["here"] = shares(tree(t.pid))
+        took["here"] = takes(tree(t.pid))
 
     def there(t):
-        took["there"] = shares(tree(node.outer(t.pid)))
+        took["there"] = takes(tree(node.outer(t.pid)))
 
     for what, args, steps, options in (("nothing is written", (), 0, ()), ("they write", ("hot",), 0, ()), ("one step", (), 1, ()),
                                        ("two steps", ("hot",), 2, ()), ("one round", (), 0, ("--max-rounds", "1")),

@@ -143,7 +143,7 @@ static void stay(int me)
 
 static pid_t life(int me, unsigned long flags)
 {
-	pid_t pid = flags ? (pid_t)t_sys(syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0)) : t_fork();
+	pid_t pid = t_clone(flags);
 
 	if (!pid)
 		stay(me);
@@ -160,8 +160,6 @@ static void *steps(void *arg)
 	sigemptyset(&usr1);
 	sigaddset(&usr1, SIGUSR1);
 	for (int step = 1; step <= 2; step++) {
-		char name[16];
-
 		if (sigwait(&usr1, &sig))
 			break;
 		board->step = step;
@@ -179,8 +177,7 @@ static void *steps(void *arg)
 		} else {
 			t_until(board->who[Y].step == step, "the late child makes its step");
 		}
-		(void)snprintf(name, sizeof(name), "step%d", step);
-		close((int)t_sys(open(t_path(name), O_WRONLY | O_CREAT | O_CLOEXEC, 0666)));
+		t_step_done(step);
 	}
 	return NULL;
 }

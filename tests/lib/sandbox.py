@@ -83,6 +83,15 @@ def tree(pid):
     return out
 
 
+def takes(pids):
+    """MiB that these processes take, each page counted once, in memory or swapped out."""
+    kib = 0
+    for pid in pids:
+        fields = dict(line.split(":", 1) for line in read(f"/proc/{pid}/smaps_rollup").splitlines())
+        kib += sum(int(fields[name].split()[0]) for name in ("Pss", "SwapPss"))
+    return kib / 1024
+
+
 def describe(pid):
     """One process for the log: state, where each thread waits."""
     lines = [f"pid {pid}: {read(f'/proc/{pid}/comm').strip()}"]

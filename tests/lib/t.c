@@ -194,6 +194,19 @@ pid_t t_fork(void)
 	return pid;
 }
 
+pid_t t_clone(unsigned long flags)
+{
+	return flags ? (pid_t)t_sys(syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0)) : t_fork();
+}
+
+void t_step_done(int step)
+{
+	char name[16];
+
+	(void)snprintf(name, sizeof(name), "step%d", step);
+	close((int)t_sys(open(t_path(name), O_WRONLY | O_CREAT | O_CLOEXEC, 0666)));
+}
+
 pthread_t t_thread(void *(*fn)(void *), void *arg)
 {
 	pthread_t thread;

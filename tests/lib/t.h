@@ -115,6 +115,10 @@ const char *t_path(const char *name);
 pid_t t_gettid(void);
 /* fork() that has to succeed. */
 pid_t t_fork(void);
+/* clone() with flags other than fork()'s 0, without a stack of its own; it has to succeed. */
+pid_t t_clone(unsigned long flags);
+/* The file "stepN" of the private directory: whoever waits for step N goes on. */
+void t_step_done(int step);
 /* pthread_create() that has to succeed. */
 pthread_t t_thread(void *(*fn)(void *), void *arg);
 /* Wait until thread @tid of process @pid sleeps in system call @nr (-1: in any). */
