@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """In a guest with the module: increments by ckpt and by CRIU with --track-mem, in turns, of two programs that do the same,
-and increments by ckpt of the same few pages of a small and of a large program. usage: inguest.py MIB ROUNDS
+and increments by ckpt of the same few pages of a small program, of a large one, and of one four times as large. usage: inguest.py MIB ROUNDS
 
 The programs run with a real-time priority: the guest has one processor, and the longest gap of their heartbeat is to be
 the pause, not the time that a saver needed while they were allowed to run."""
@@ -133,7 +133,7 @@ def main():
         tool.work.end()
     for name in os.listdir(STAGE):
         shutil.rmtree(f"{STAGE}/{name}", ignore_errors=True)
-    for size in (64, mib):
+    for size in (64, mib, 4 * mib):
         tool = Ckpt(Workload("fixed", size, FIXED), f"f{size}.")
         tool.dump()
         data["fixed"].append({"mib": size, "pages": FIXED, "increments": [tool.dump() for _ in range(rounds)]})
