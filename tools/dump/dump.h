@@ -108,6 +108,10 @@ struct dump_ctx {
 		size_t n, cap;
 	} objects;              /* id = index + 1 */
 	struct fd_index *index; /* descriptions by file, then by kcmp order */
+	struct {
+		uint32_t *v;
+		size_t n, cap;
+	} together;  /* ids of objects of one kind that wait for its dump_together */
 	void *names; /* tsearch(3) tree of struct object_name: other objects by what they are */
 	struct {
 		Ckpt__Task **v;

@@ -26,6 +26,8 @@
 #include "kind/fd/tcprepair.h"
 
 #define BUCKETS 4096u
+/* At once; they are open in ckpt until then. */
+#define TOGETHER_MAX 256u
 
 struct fd_bucket {
 	uint32_t *v; /* object ids, ascending by kcmp */
@@ -244,6 +246,62 @@ static void object_owner(struct dump_ctx *d, struct dump_object *o)
 		o->msg->owner_sig = sig;
 }
 
+/* All is known of it. */
+static int object_seal(struct dump_object *o, struct ckpt_err *err)
+{
+	int rc = dump_object_set(o->msg, o->kind->name, o->kmsg, err);
+
+	protobuf_c_message_free_unpacked(o->kmsg, NULL);
+	o->kmsg = NULL;
+	if (o->local >= 0)
+		(void)close(o->local);
+	o->local = -1;
+	return rc;
+}
+
+/* Those that wait to be done at once. */
+static int together_done(struct dump_ctx *d, struct ckpt_err *err)
+{
+	struct fd_dumped v[TOGETHER_MAX];
+	const struct fd_kind *kind;
+	size_t n = d->together.n, at = 0;
+	int rc;
+
+	if (!n)
+		return 0;
+	for (size_t i = 0; i < n; i++) {
+		const struct dump_object *o = &d->objects.v[d->together.v[i] - 1];
+
+		v[i] = (struct fd_dumped) { .local = o->local, .msg = o->kmsg };
+	}
+	kind = d->objects.v[d->together.v[0] - 1].kind;
+	rc = kind->dump_together(v, n, &at, err);
+	if (rc)
+		return ckpt_ctx(err, "fd %d (%s)", d->objects.v[d->together.v[at] - 1].fd,
+				kind->name);
+	for (size_t i = 0; !rc && i < n; i++)
+		rc = object_seal(&d->objects.v[d->together.v[i] - 1], err);
+	d->together.n = 0;
+	return rc;
+}
+
+static int together_add(struct dump_ctx *d, uint32_t id, struct ckpt_err *err)
+{
+	uint32_t *slot;
+	int rc = 0;
+
+	if (d->together.n == TOGETHER_MAX ||
+	    (d->together.n && d->objects.v[d->together.v[0] - 1].kind != d->objects.v[id - 1].kind))
+		rc = together_done(d, err);
+	if (rc)
+		return rc;
+	slot = vec_push(&d->together);
+	if (!slot)
+		return oom(err);
+	*slot = id;
+	return 0;
+}
+
 /* Dump the description behind @f as a new object. Nested calls (an epoll's watches, a memfd's
  * contents) may add objects and move the array: the index is what stays valid. */
 static int object_dump(struct dump_ctx *d, const struct fd_kind *kind, const struct fd_facts *f,
@@ -282,17 +340,11 @@ static int object_dump(struct dump_ctx *d, const struct fd_kind *kind, const str
 		rc = kind->dump(d, f, msg, kmsg, err);
 	if (rc)
 		return ckpt_ctx(err, "fd %d (%s)", f->fd, kind->name);
-	if (!kind->dump_late) {
-		rc = dump_object_set(msg, kind->name, kmsg, err);
-		o = &d->objects.v[at];
-		protobuf_c_message_free_unpacked(o->kmsg, NULL);
-		o->kmsg = NULL;
-		if (o->local >= 0)
-			(void)close(o->local);
-		o->local = -1;
-	}
 	*ret_id = msg->id;
-	return rc;
+	if (kind->dump_late)
+		return 0;
+	return kind->dump_together ? together_add(d, msg->id, err)
+				   : object_seal(&d->objects.v[at], err);
 }
 
 static int pidfd_of(int pid, struct ckpt_err *err)
@@ -734,10 +786,11 @@ void dump_fds_answer(const struct doubtful_fds *doubtful, const struct arena *a,
 
 int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err)
 {
-	for (size_t i = 0; i < d->objects.n; i++) {
+	int rc = together_done(d, err);
+
+	for (size_t i = 0; !rc && i < d->objects.n; i++) {
 		struct dump_object *o = &d->objects.v[i];
 		struct fd_facts f;
-		int rc;
 
 		if (!o->kmsg)
 			continue;
@@ -755,7 +808,7 @@ int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err)
 		if (rc)
 			return ckpt_ctx(err, "fd %d (%s)", o->fd, o->kind->name);
 	}
-	return 0;
+	return rc;
 }
 
 void dump_objects_free(struct dump_ctx *d)
@@ -778,6 +831,7 @@ void dump_objects_free(struct dump_ctx *d)
 	for (size_t i = 0; i < d->kept.n; i++)
 		(void)close(d->kept.v[i]);
 	vec_free(&d->kept);
+	vec_free(&d->together);
 	dump_tree_free(d);
 	vec_free(&d->objects);
 	tdestroy(d->names, name_free);

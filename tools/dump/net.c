@@ -294,7 +294,7 @@ void dump_net_unlock(struct dump_ctx *d)
 	if (!d->net)
 		return;
 	waiting_end(d);
-	netlock_drop(&d->net->lock);
+	netlock_lift(&d->net->lock);
 }
 
 void dump_net_free(struct dump_ctx *d)

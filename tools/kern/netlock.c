@@ -471,7 +471,27 @@ int netlock_take(struct netlock *l, enum netlock_how how, const struct netlock_c
 	if (rc)
 		return fail(err, rc);
 	l->fd = take_fd(&fd);
+	l->lifted = false;
 	return 0;
+}
+
+static int table_delete(int fd, const char *name)
+{
+	struct batch b;
+
+	batch_open(&b, 0);
+	if (!b.failed)
+		put_table(&b, name, NFT_MSG_DELTABLE, 0, 0);
+	return batch_send(&b, fd);
+}
+
+void netlock_lift(struct netlock *l)
+{
+	if (l->fd < 0 || l->lifted)
+		return;
+	l->lifted = true;
+	if (table_delete(l->fd, l->name))
+		netlock_drop(l);
 }
 
 void netlock_drop(struct netlock *l)
@@ -515,14 +535,8 @@ int netlock_keep(const char *name, const struct netlock_conn *v, size_t n, struc
 int netlock_remove(const char *name)
 {
 	auto_fd fd = nl_open();
-	struct batch b;
 
-	if (fd < 0)
-		return fd;
-	batch_open(&b, 0);
-	if (!b.failed)
-		put_table(&b, name, NFT_MSG_DELTABLE, 0, 0);
-	return batch_send(&b, fd);
+	return fd < 0 ? fd : table_delete(fd, name);
 }
 
 int netlock_probe(void)

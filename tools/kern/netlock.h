@@ -45,6 +45,7 @@ bool netlock_conn_set(struct netlock_conn *c, const void *local, size_t local_le
 
 struct netlock {
 	int fd; /* -1: none */
+	bool lifted;
 	char name[NETLOCK_NAME_MAX];
 };
 
@@ -55,7 +56,10 @@ enum netlock_how { NETLOCK_ALL, NETLOCK_NEW };
 /* Lock @v for as long as @l is open: a table that goes with its socket. */
 int netlock_take(struct netlock *l, enum netlock_how how, const struct netlock_conn *v, size_t n,
 		 struct ckpt_err *err) __must_check;
-/* Open the way again. Also when it was never taken (fd -1). */
+/* Open the way again at once. */
+void netlock_lift(struct netlock *l);
+/* The same, and close it, for which the kernel waits for all processors: some 10 ms. Also when it
+ * was never taken (fd -1). */
 void netlock_drop(struct netlock *l);
 
 /* The name of the lock that belongs to an image or migration: "ckpt-" and 12 digits of @id. */

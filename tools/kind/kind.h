@@ -56,6 +56,12 @@ struct fd_facts {
 /* A lock that has nothing but idle ports is not needed. */
 enum fd_lock { FD_LOCK_NONE, FD_LOCK_IDLE, FD_LOCK_ALIVE };
 
+/* A description that was dumped, but for what is done of several at once. */
+struct fd_dumped {
+	int local;
+	void *msg;
+};
+
 struct fd_kind {
 	const char *name; /* "pipe": also the State.kind in the image */
 	const ProtobufCMessageDescriptor *desc;
@@ -67,6 +73,10 @@ struct fd_kind {
 	/* Called once per open file description while the tree is frozen. */
 	int (*dump)(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,
 		    struct ckpt_err *err);
+	/* After dump, of several at once: what costs more to begin than to do. A failure is that of
+	 * *ret_at. May be NULL; not with dump_late. */
+	int (*dump_together)(const struct fd_dumped *v, size_t n, size_t *ret_at,
+			     struct ckpt_err *err);
 	/* After every descriptor of every task was dumped. May be NULL. */
 	int (*dump_late)(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,
 			 struct ckpt_err *err);

@@ -92,7 +92,7 @@ static int open_guarded(void *arg)
 		netlock_name(r->img->inv->content_id.data, name);
 		(void)netlock_remove(name);
 	}
-	netlock_drop(&r->netlock);
+	netlock_lift(&r->netlock);
 	for (size_t i = 0; i < r->img->objects.n; i++) {
 		const struct fd_kind *kind = kind_of(r, i);
 
@@ -106,7 +106,7 @@ void restore_net_open(struct restore_ctx *r)
 {
 	struct opening o = { .r = r };
 
-	if (r->netlock.fd < 0)
+	if (r->netlock.fd < 0 || r->netlock.lifted)
 		return;
 	if (guard_run(open_guarded, &o))
 		(void)open_guarded(&o);

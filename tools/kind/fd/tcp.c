@@ -97,8 +97,7 @@ static int kept_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__FdTcp *
 		return rc;
 	if (m->state == TCP_SYN_SENT)
 		return syn_sent_dump(d, f, m, err);
-	rc = inet_address_dump(f->local, getpeername, &m->peer, err);
-	return rc ? rc : tcp_capture(f->local, m, err);
+	return inet_address_dump(f->local, getpeername, &m->peer, err);
 }
 
 static int tcp_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,
@@ -116,6 +115,29 @@ static int tcp_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 	if (!m->dropped)
 		rc = kept_dump(d, f, m, err);
 	return rc ? rc : sockopts_dump(d, f->local, &m->opts, err);
+}
+
+static int tcp_dump_together(const struct fd_dumped *v, size_t n, size_t *ret_at,
+			     struct ckpt_err *err)
+{
+	struct tcp_conn *c = calloc(n, sizeof(*c));
+	size_t kept = 0, at = 0;
+	int rc;
+
+	if (!c)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++) {
+		Ckpt__FdTcp *m = v[i].msg;
+
+		if (!m->dropped && m->state != TCP_SYN_SENT)
+			c[kept++] = (struct tcp_conn) { .fd = v[i].local, .m = m };
+	}
+	rc = tcp_capture_all(c, kept, &at, err);
+	for (size_t i = 0; rc && i < n; i++)
+		if (v[i].local == c[at].fd)
+			*ret_at = i;
+	free(c);
+	return rc;
 }
 
 static int kept_restore(struct restore_ctx *r, const Ckpt__FdTcp *m, int fd, struct ckpt_err *err)
@@ -235,6 +257,7 @@ const struct fd_kind fd_kind_tcp = {
 	.match = tcp_match,
 	.check = tcp_check,
 	.dump = tcp_dump,
+	.dump_together = tcp_dump_together,
 	.restore = tcp_restore,
 	.finish = tcp_finish,
 	.arrive = tcp_come,

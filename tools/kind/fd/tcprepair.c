@@ -75,9 +75,14 @@ int tcp_state(int fd)
 struct capture {
 	int fd;
 	Ckpt__FdTcp *m;
-	int state;
+	int reuse, peek_off; /* as they were: repair mode has a hand in the one, and so have we */
 	int rc;
 	const char *what; /* failed */
+};
+
+struct captures {
+	struct capture *v;
+	size_t n, at; /* the one at hand, or that failed */
 };
 
 /* What moves when a packet comes or goes. */
@@ -221,53 +226,96 @@ static int capture_once(struct capture *c)
 	return memcmp(&before, &after, sizeof(before)) ? -EAGAIN : 0;
 }
 
-static int capture_guarded(void *arg)
+static void capture_end(const struct capture *c)
 {
-	struct capture *c = arg;
-	int reuse = sockopt_get(c->fd, SOL_SOCKET, SO_REUSEADDR);
-	int peek_off = sockopt_get(c->fd, SOL_SOCKET, SO_PEEK_OFF), none = -1;
+	if (c->peek_off >= 0)
+		(void)setsockopt(c->fd, SOL_SOCKET, SO_PEEK_OFF, &c->peek_off, sizeof(c->peek_off));
+	(void)tcp_set(c->fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
+	(void)tcp_set(c->fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
+	(void)setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &c->reuse, sizeof(c->reuse));
+}
+
+static int capture_one(struct capture *c)
+{
+	int none = -1;
 
 	c->what = "its repair mode";
 	c->rc = tcp_set(c->fd, TCP_REPAIR, REPAIR_ON);
 	if (c->rc)
-		return 0;
+		return c->rc;
 	(void)ckpt_fault("tcp.repair");
-	if (peek_off >= 0)
+	if (c->peek_off >= 0)
 		(void)setsockopt(c->fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none));
 	for (int i = 0; i < TRIES; i++) {
 		c->rc = capture_once(c);
 		if (c->rc != -EAGAIN)
 			break;
 	}
-	if (peek_off >= 0)
-		(void)setsockopt(c->fd, SOL_SOCKET, SO_PEEK_OFF, &peek_off, sizeof(peek_off));
-	(void)tcp_set(c->fd, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
-	(void)tcp_set(c->fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
-	/* Repair mode has a hand in it. */
-	(void)setsockopt(c->fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
+	capture_end(c);
+	return c->rc;
+}
+
+static int capture_guarded(void *arg)
+{
+	struct captures *all = arg;
+
+	while (all->at < all->n && !capture_one(&all->v[all->at]))
+		all->at++;
 	return 0;
+}
+
+static int capture_all(struct captures *all, struct ckpt_err *err)
+{
+	int rc = guard_run(capture_guarded, all);
+	struct capture *c = &all->v[all->at];
+
+	if (all->at == all->n)
+		return 0;
+	if (rc) { /* there was no helper, or somebody killed it */
+		capture_end(c);
+		return ckpt_fail_errno(err, E_KERNEL, rc, "cannot read %s", c->what);
+	}
+	return c->rc == -EAGAIN ? ckpt_fail(err, E_TCP, -EOPNOTSUPP,
+					    "urgent data of a TCP connection cannot be saved")
+				: ckpt_fail_errno(err, E_KERNEL, c->rc, "cannot read %s", c->what);
+}
+
+int tcp_capture_all(const struct tcp_conn *v, size_t n, size_t *ret_at, struct ckpt_err *err)
+{
+	struct captures all = { .v = calloc(n + 1, sizeof(*all.v)), .n = n };
+	int rc;
+
+	if (!all.v)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < n; i++)
+		all.v[i] = (struct capture) {
+			.fd = v[i].fd,
+			.m = v[i].m,
+			.reuse = sockopt_get(v[i].fd, SOL_SOCKET, SO_REUSEADDR),
+			.peek_off = sockopt_get(v[i].fd, SOL_SOCKET, SO_PEEK_OFF),
+			.what = "anything of it",
+		};
+	rc = n ? capture_all(&all, err) : 0;
+	*ret_at = all.at;
+	free(all.v);
+	for (size_t i = 0; !rc && i < n; i++) {
+		struct pollfd p = { .fd = v[i].fd, .events = POLLRDHUP };
+		Ckpt__FdTcp *m = v[i].m;
+
+		m->sndbuf = (uint32_t)sockopt_get(p.fd, SOL_SOCKET, SO_SNDBUF);
+		m->rcvbuf = (uint32_t)sockopt_get(p.fd, SOL_SOCKET, SO_RCVBUF);
+		m->read_shut =
+			!states[m->state].received && poll(&p, 1, 0) == 1 && p.revents & POLLRDHUP;
+	}
+	return rc;
 }
 
 int tcp_capture(int fd, Ckpt__FdTcp *m, struct ckpt_err *err)
 {
-	struct capture c = { .fd = fd, .m = m, .rc = -EINTR, .what = "anything of it" };
-	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
-	int reuse = sockopt_get(fd, SOL_SOCKET, SO_REUSEADDR), rc = guard_run(capture_guarded, &c);
+	const struct tcp_conn c = { .fd = fd, .m = m };
+	size_t at;
 
-	if (rc) { /* somebody killed the helper */
-		(void)tcp_set(fd, TCP_REPAIR, REPAIR_OFF_NO_PROBE);
-		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
-	}
-	rc = rc ? rc : c.rc;
-	if (rc == -EAGAIN)
-		return ckpt_fail(err, E_TCP, -EOPNOTSUPP,
-				 "urgent data of a TCP connection cannot be saved");
-	if (rc)
-		return ckpt_fail_errno(err, E_KERNEL, rc, "cannot read %s", c.what);
-	m->sndbuf = (uint32_t)sockopt_get(fd, SOL_SOCKET, SO_SNDBUF);
-	m->rcvbuf = (uint32_t)sockopt_get(fd, SOL_SOCKET, SO_RCVBUF);
-	m->read_shut = !states[m->state].received && poll(&p, 1, 0) == 1 && p.revents & POLLRDHUP;
-	return 0;
+	return tcp_capture_all(&c, 1, &at, err);
 }
 
 /* ---- making ----------------------------------------------------------------------------- */

@@ -24,10 +24,18 @@ int tcp_set_numbers(int fd, uint32_t send, uint32_t receive);
 /* TCP_ESTABLISHED …, or -1. */
 int tcp_state(int fd);
 
+/* A socket of a frozen program, and what is to be said of it. */
+struct tcp_conn {
+	int fd;
+	Ckpt__FdTcp *m;
+};
+
 /*
- * Fill @m but for names and options. @fd is a socket of a frozen program; it is in repair mode for
- * as long as this takes, by a helper that a kill of ckpt does not reach.
+ * Fill each m but for names and options. A socket is in repair mode for as long as this takes, by a
+ * helper that a kill of ckpt does not reach. A failure is that of *ret_at.
  */
+int tcp_capture_all(const struct tcp_conn *v, size_t n, size_t *ret_at,
+		    struct ckpt_err *err) __must_check;
 int tcp_capture(int fd, Ckpt__FdTcp *m, struct ckpt_err *err) __must_check;
 
 /* Make the new socket @fd, bound to nothing so far, the connection of @m. It stays in repair mode.
