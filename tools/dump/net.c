@@ -241,7 +241,7 @@ static int end_guarded(void *arg)
 	struct ending *e = arg;
 	struct dump_net *n = e->d->net;
 
-	e->rc = netlock_keep(n->name, n->conns.v, n->conns.n, &e->err);
+	e->rc = netlock_keep(&n->lock, n->name, n->conns.v, n->conns.n, &e->err);
 	if (e->rc)
 		return 0;
 	(void)ckpt_fault("tcp.kept");
@@ -262,7 +262,7 @@ int dump_net_end(struct dump_ctx *d, const uint8_t *id, struct ckpt_err *err)
 	netlock_name(id, d->net->name);
 	rc = guard_run(end_guarded, &e);
 	if (rc || e.rc) {
-		(void)netlock_remove(d->net->name);
+		(void)netlock_remove(&d->net->lock, d->net->name);
 		dump_net_silence(d, false);
 		if (!rc)
 			*err = e.err;
@@ -281,7 +281,7 @@ int dump_net_keep(struct dump_ctx *d, const char *name, struct ckpt_err *err)
 {
 	if (!d->net || !d->net->conns.n)
 		return 0;
-	return netlock_keep(name, d->net->conns.v, d->net->conns.n, err);
+	return netlock_keep(&d->net->lock, name, d->net->conns.v, d->net->conns.n, err);
 }
 
 const char *dump_net_kept(const struct dump_ctx *d)

@@ -513,11 +513,12 @@ void netlock_name(const uint8_t *id, char *ret)
 	*p = 0;
 }
 
-int netlock_keep(const char *name, const struct netlock_conn *v, size_t n, struct ckpt_err *err)
+int netlock_keep(const struct netlock *by, const char *name, const struct netlock_conn *v, size_t n,
+		 struct ckpt_err *err)
 {
-	auto_fd fd = nl_open();
+	auto_fd own = by->fd < 0 ? nl_open() : -1;
+	int fd = by->fd < 0 ? own : by->fd, rc = fd;
 	struct batch b;
-	int rc = fd;
 
 	if (fd >= 0) {
 		batch_open(&b, n);
@@ -532,9 +533,10 @@ int netlock_keep(const char *name, const struct netlock_conn *v, size_t n, struc
 	return rc ? fail(err, rc) : 0;
 }
 
-int netlock_remove(const char *name)
+int netlock_remove(const struct netlock *by, const char *name)
 {
-	auto_fd fd = nl_open();
+	auto_fd own = by && by->fd >= 0 ? -1 : nl_open();
+	int fd = by && by->fd >= 0 ? by->fd : own;
 
 	return fd < 0 ? fd : table_delete(fd, name);
 }

@@ -64,11 +64,12 @@ void netlock_drop(struct netlock *l);
 
 /* The name of the lock that belongs to an image or migration: "ckpt-" and 12 digits of @id. */
 void netlock_name(const uint8_t *id, char *ret);
-/* Lock @v until netlock_remove(). One of that name that is there already is replaced. */
-int netlock_keep(const char *name, const struct netlock_conn *v, size_t n,
+/* Lock @v until netlock_remove(). One of that name that is there already is replaced. Here and
+ * there the socket of @by is used, if that is open: one of its own would have to be closed. */
+int netlock_keep(const struct netlock *by, const char *name, const struct netlock_conn *v, size_t n,
 		 struct ckpt_err *err) __must_check;
-/* 0, -ENOENT when there is none, or -errno. */
-int netlock_remove(const char *name);
+/* 0, -ENOENT when there is none, or -errno. @by may be NULL. */
+int netlock_remove(const struct netlock *by, const char *name);
 
 /* Can this kernel do it, and may we? 0 or -errno. */
 int netlock_probe(void);

@@ -100,7 +100,7 @@ static void network_back(struct ckpt_ui *ui, const struct decision *d, const cha
 	addresses_back(ui, d);
 	hook_warn(ui, d, peer, "back");
 	if (*d->lock)
-		(void)netlock_remove(d->lock);
+		(void)netlock_remove(NULL, d->lock);
 }
 
 /* Its sockets are gone. Where nobody said how addresses move, they may still be here: then the
@@ -116,7 +116,7 @@ static bool network_left(struct ckpt_ui *ui, const struct decision *d, const cha
 			"table inet %s",
 			d->lock, d->lock);
 	else if (*d->lock)
-		(void)netlock_remove(d->lock);
+		(void)netlock_remove(NULL, d->lock);
 	return stays;
 }
 

@@ -90,7 +90,7 @@ static int open_guarded(void *arg)
 	}
 	if (r->img->inv->content_id.len >= 6) {
 		netlock_name(r->img->inv->content_id.data, name);
-		(void)netlock_remove(name);
+		(void)netlock_remove(&r->netlock, name);
 	}
 	netlock_lift(&r->netlock);
 	for (size_t i = 0; i < r->img->objects.n; i++) {
