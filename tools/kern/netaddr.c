@@ -384,14 +384,22 @@ static int announce6(int fd, int index, const uint8_t *mac, const struct netaddr
 	return send_frame(fd, index, ETH_P_IPV6, all, &f, sizeof(f));
 }
 
-int netaddr_announce(const struct netaddr *a)
+int netaddr_announcer(void)
 {
-	auto_fd fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int netaddr_announce(int fd, const struct netaddr *a)
+{
 	struct ifreq ifr = { 0 };
 	const uint8_t *mac = (const uint8_t *)ifr.ifr_hwaddr.sa_data;
 	int index = (int)if_nametoindex(a->dev);
 
-	if (fd < 0 || !index)
+	if (fd < 0)
+		return fd;
+	if (!index)
 		return -errno;
 	memcpy(ifr.ifr_name, a->dev, sizeof(a->dev));
 	if (ioctl(fd, SIOCGIFHWADDR, &ifr))

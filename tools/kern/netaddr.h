@@ -33,8 +33,11 @@ bool netaddr_has_secondaries(const struct netaddr *a);
  * not, is no error. 0 or -errno. */
 int netaddr_add(const struct netaddr *a);
 int netaddr_remove(const struct netaddr *a);
+/* A socket to announce by, or -errno. To close it the kernel waits for all processors: some 10 ms.
+ */
+int netaddr_announcer(void);
 /* Tell everybody on a->dev's link that @a is here now: gratuitous ARP, or an unsolicited neighbour
  * advertisement. 0 or -errno; devices without link addresses have nobody to tell. */
-int netaddr_announce(const struct netaddr *a);
+int netaddr_announce(int announcer_fd, const struct netaddr *a);
 
 #endif

@@ -485,6 +485,29 @@ static int table_delete(int fd, const char *name)
 	return batch_send(&b, fd);
 }
 
+/* 0, -ENOENT, or -errno. To delete what is not there takes the kernel as long as a close. */
+static int table_find(int fd, const char *name)
+{
+	struct batch b = { .cap = ROOM_BASE, .buf = malloc(ROOM_BASE) };
+	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
+	const struct nlmsghdr *h = (const void *)b.buf;
+	int rc = b.buf ? 0 : -ENOMEM;
+	ssize_t n = 0;
+
+	if (!rc) {
+		put_table(&b, name, NFT_MSG_GETTABLE, 0, 0);
+		rc = b.failed ? -ENOMEM : 0;
+	}
+	if (!rc && sendto(fd, b.buf, h->nlmsg_len, 0, (void *)&kernel, sizeof(kernel)) < 0)
+		rc = -errno;
+	if (!rc && (n = recv(fd, b.buf, b.cap, MSG_DONTWAIT)) < (ssize_t)sizeof(*h))
+		rc = n < 0 ? -errno : -EPROTO;
+	if (!rc && h->nlmsg_type == NLMSG_ERROR)
+		rc = message_error(h);
+	free(b.buf);
+	return rc;
+}
+
 void netlock_lift(struct netlock *l)
 {
 	if (l->fd < 0 || l->lifted)
@@ -537,8 +560,9 @@ int netlock_remove(const struct netlock *by, const char *name)
 {
 	auto_fd own = by && by->fd >= 0 ? -1 : nl_open();
 	int fd = by && by->fd >= 0 ? by->fd : own;
+	int rc = fd < 0 ? fd : table_find(fd, name);
 
-	return fd < 0 ? fd : table_delete(fd, name);
+	return rc ? rc : table_delete(fd, name);
 }
 
 int netlock_probe(void)

@@ -354,6 +354,7 @@ void held_settle(const char *id, bool run)
 	struct ckpt_err ignore = { 0 };
 	auto_fd dir = open_dir(&ignore);
 	auto_free char *text = NULL;
+	auto_fd announcer = -1;
 	auto_fd fd = -1;
 	struct decision d = { 0 };
 	char name[64];
@@ -366,9 +367,11 @@ void held_settle(const char *id, bool run)
 	for (char *save = NULL, *line = strtok_r(text, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save))
 		(void)(parse_addr(line, &d) || parse_pid(line, &d));
+	if (run && d.addrs.n)
+		announcer = netaddr_announcer();
 	for (size_t i = 0; run && i < d.addrs.n; i++)
 		if (!netaddr_add(&d.addrs.v[i]))
-			(void)netaddr_announce(&d.addrs.v[i]);
+			(void)netaddr_announce(announcer, &d.addrs.v[i]);
 	for (size_t i = 0; run && i < d.pids.n; i++)
 		if (decision_same(&d.pids.v[i]))
 			tcp_reset_task(d.pids.v[i].pid);

@@ -34,10 +34,12 @@ static void addresses_enter(struct peer *p)
 	}
 }
 
-void peer_announce(const struct peer *p)
+void peer_announce(struct peer *p)
 {
+	if (p->naddrs && p->announcer_fd < 0)
+		p->announcer_fd = netaddr_announcer();
 	for (size_t i = 0; i < p->naddrs; i++)
-		(void)netaddr_announce(&p->addrs[i]);
+		(void)netaddr_announce(p->announcer_fd, &p->addrs[i]);
 }
 
 void peer_held_done(struct peer *p)

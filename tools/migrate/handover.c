@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
@@ -65,6 +66,7 @@ static int addresses_leave(const struct decision *d, struct ckpt_err *err)
 
 static void addresses_back(struct ckpt_ui *ui, const struct decision *d)
 {
+	auto_fd fd = d->addrs.n ? netaddr_announcer() : -1;
 	char text[NETADDR_TEXT_MAX];
 
 	for (size_t i = 0; i < d->addrs.n; i++) {
@@ -74,7 +76,7 @@ static void addresses_back(struct ckpt_ui *ui, const struct decision *d)
 		netaddr_print(a, text);
 		if (rc)
 			ui_warn(ui, "cannot put %s back: %s", text, strerror(-rc));
-		(void)netaddr_announce(a);
+		(void)netaddr_announce(fd, a);
 	}
 }
 

@@ -280,6 +280,7 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 			  .ui = ui,
 			  .dir_fd = -1,
 			  .records_fd = -1,
+			  .announcer_fd = -1,
 			  .held_fd = -1,
 			  .store = { .fd = -1 },
 			  .lost = CKPT__MIG_ROUND__INIT };
@@ -300,6 +301,8 @@ int ckpt_receive(struct link *l, const struct receive_opts *opts, struct ckpt_ui
 		(void)close(p.records_fd);
 	if (p.dir_fd >= 0)
 		(void)close(p.dir_fd);
+	if (p.announcer_fd >= 0)
+		(void)close(p.announcer_fd);
 	peer_intake_free(&p);
 	store_close(&p.store);
 	wire_buf_free(&p.buf);

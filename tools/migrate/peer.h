@@ -43,10 +43,11 @@ struct peer {
 	} spaces;                                 /* the same of address spaces */
 	struct netaddr addrs[MOVE_ADDRESSES_MAX]; /* that come with it */
 	size_t naddrs;
-	int held_fd;   /* while we are at work on held processes */
-	bool same_ipc; /* System V segments here are those of the source */
-	bool track;    /* a tracking session begins here */
-	bool prepared; /* the script was told, and has not heard the end */
+	int announcer_fd; /* of its addresses; -1: none */
+	int held_fd;      /* while we are at work on held processes */
+	bool same_ipc;    /* System V segments here are those of the source */
+	bool track;       /* a tracking session begins here */
+	bool prepared;    /* the script was told, and has not heard the end */
 };
 
 int peer_bad_frame(struct peer *p, struct ckpt_err *err, const char *what);
@@ -70,6 +71,6 @@ void peer_intake_free(struct peer *p);
 /* enter.c: the source has decided; the program runs here, or the verdict says otherwise. */
 int peer_let_run(struct peer *p, struct ckpt_err *err) __must_check;
 void peer_held_done(struct peer *p);
-void peer_announce(const struct peer *p);
+void peer_announce(struct peer *p);
 
 #endif
