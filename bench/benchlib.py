@@ -181,6 +181,11 @@ class Workload:
         os.kill(self.pid, signal.SIGUSR1)
         return self.answer(what)
 
+    def forget(self):
+        """Gaps so far are not those of what comes next: another program was dumped meanwhile, or it was not heard."""
+        os.kill(self.pid, signal.SIGUSR2)
+        self.answer("before a dump")
+
 
 def image_bytes(path):
     return sum(e.stat().st_blocks * 512 for e in os.scandir(path))

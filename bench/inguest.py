@@ -51,6 +51,11 @@ class Workload:
         os.kill(self.pid, 10)
         return self.answer()
 
+    def forget(self):
+        """Gaps so far: the guest has one processor, and the other tool had it."""
+        os.kill(self.pid, 12)
+        self.answer()
+
     def end(self):
         os.kill(self.pid, 9)
         os.waitpid(self.pid, 0)
@@ -91,6 +96,7 @@ class Ckpt:
 
     def dump(self):
         image = f"{STAGE}/{self.name}{self.n}"
+        self.work.forget()
         text = run(CKPT, "dump", "-t", self.work.pid, "-D", image, "--json", "-q",
                    *(("--parent", self.last) if self.last else ("--track", "--tracker", "kmod")))
         self.last, self.n = image, self.n + 1
@@ -107,6 +113,7 @@ class Criu:
     def dump(self):
         image = f"{STAGE}/criu{self.n}"
         os.mkdir(image, 0o700)
+        self.work.forget()
         run(CRIU, "dump", "-t", self.work.pid, "-D", image, "-R", "-v1", "--track-mem",
             *(("--prev-images-dir", f"../criu{self.n - 1}") if self.n else ()))
         self.n += 1
