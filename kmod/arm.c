@@ -378,35 +378,61 @@ struct pages {
 	MAP_PAGES(carry);	/* count as changed at the next collect too */
 };
 
+static void scan_pte(struct pages *p, pte_t *ptep, pte_t pte, unsigned int i)
+{
+	unsigned long addr = p->base + ((unsigned long)i << PAGE_SHIFT);
+	bool must = test_bit(i, p->force), keep = false;
+	enum page_state state;
+
+	if (p->chunk && test_bit(i, p->chunk->widened) && pte_present(pte) && !pte_young(pte))
+		p->untouched++;
+	if (pte_none(pte))
+		state = must ? PAGE_DROPPED : PAGE_CLEAN;
+	else if (pte_present(pte))
+		state = scan_present(p->s, ptep, pte, addr, must, &keep);
+	else
+		state = scan_swap(p->s, ptep, pte, addr, must, &keep);
+	if (state == PAGE_DATA || state == PAGE_NOW)
+		__set_bit(i, p->data);
+	if (state == PAGE_NOW)
+		__set_bit(i, p->now);
+	else if (state == PAGE_DROPPED)
+		__set_bit(i, p->drop);
+	if (keep) {
+		__set_bit(i, p->carry);
+		p->carry_any = true;
+	}
+}
+
+/* As scan_pte() finds it where nothing else is to be said of the page. */
+static __always_inline bool pte_clean(pte_t pte)
+{
+	return pte_present(pte) && !pte_write(pte) && !pte_soft_dirty(pte);
+}
+
+/* Of the pages in a touched chunk most are clean, and this is where an arm spends its time. */
 static void scan_table(pte_t *table, void *arg)
 {
 	struct pages *p = arg;
-	struct scan *s = p->s;
-	unsigned long addr = p->base + ((unsigned long)p->first << PAGE_SHIFT);
-	enum page_state state;
-	unsigned int i;
+	unsigned int i = p->first;
 
-	for (i = p->first; i < p->end; i++, addr += PAGE_SIZE) {
-		bool must = test_bit(i, p->force), keep = false;
-		pte_t *ptep = table + i, pte = READ_ONCE(*ptep);
+	while (i < p->end) {
+		unsigned int until = min_t(unsigned int, p->end, (i | (CKPT_PTES_AT_ONCE - 1)) + 1);
+		unsigned long asked = p->force[i / BITS_PER_LONG];
 
-		if (p->chunk && test_bit(i, p->chunk->widened) && pte_present(pte) && !pte_young(pte))
-			p->untouched++;
-		if (pte_none(pte))
-			state = must ? PAGE_DROPPED : PAGE_CLEAN;
-		else if (pte_present(pte))
-			state = scan_present(s, ptep, pte, addr, must, &keep);
-		else
-			state = scan_swap(s, ptep, pte, addr, must, &keep);
-		if (state == PAGE_DATA || state == PAGE_NOW)
-			__set_bit(i, p->data);
-		if (state == PAGE_NOW)
-			__set_bit(i, p->now);
-		else if (state == PAGE_DROPPED)
-			__set_bit(i, p->drop);
-		if (keep) {
-			__set_bit(i, p->carry);
-			p->carry_any = true;
+		if (p->chunk)
+			asked |= p->chunk->widened[i / BITS_PER_LONG];
+		asked >>= i % BITS_PER_LONG;
+		if (until - i == CKPT_PTES_AT_ONCE && !(asked & GENMASK(CKPT_PTES_AT_ONCE - 1, 0)) &&
+		    ckpt_ptes_clean(table + i)) {
+			i = until;
+			continue;
+		}
+		for (; i < until; i++, asked >>= 1) {
+			pte_t pte = READ_ONCE(table[i]);
+
+			if (asked & 1 || !pte_clean(pte))
+				scan_pte(p, table + i, pte, i);
 		}
 	}
 }

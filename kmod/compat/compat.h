@@ -65,6 +65,29 @@ static inline pmd_t ckpt_pmd_read(pmd_t *pmd)
 	return READ_ONCE(*pmd);
 }
 
+#define CKPT_PTES_AT_ONCE 8
+
+/*
+ * Are all of CKPT_PTES_AT_ONCE entries present, and neither writable nor soft-dirty? Says no when in doubt. A page of a
+ * shadow stack (6.6) is writable by being dirty without _PAGE_RW; of others the bit is _PAGE_SAVED_DIRTY then.
+ */
+static __always_inline bool ckpt_ptes_clean(const pte_t *ptep)
+{
+	const pteval_t changed = _PAGE_RW | _PAGE_SOFT_DIRTY |
+				 (LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0) ? _PAGE_DIRTY : 0);
+	pteval_t all = ~(pteval_t)0, any = 0;
+	unsigned int i;
+
+#pragma GCC unroll 8
+	for (i = 0; i < CKPT_PTES_AT_ONCE; i++) {
+		pteval_t val = READ_ONCE(ptep[i]).pte;
+
+		all &= val;
+		any |= val;
+	}
+	return (all & _PAGE_PRESENT) && !(any & changed);
+}
+
 /*
  * Make a PTE writable. pte_mkwrite() takes the VMA since 6.6; there
  * pte_mkwrite_novma() leaves the saved-dirty bit of shadow stacks alone, which
