@@ -15,7 +15,6 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "kern/procfs.h"
-#include "kern/vmaiter.h"
 #include "migrate/pump.h"
 #include "migrate/rounds.h"
 
@@ -365,7 +364,6 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	struct ckpt_err why = { 0 };
 	const struct track_ops *ops = track_choose(s->opts->tracker, true, &why);
 	struct rounds *r;
-	struct btf types = { 0 };
 	int rc;
 
 	if (!ops) {
@@ -382,14 +380,15 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	r->s = s;
 	r->ops = ops;
 	r->sent.fd = -1;
-	(void)vma_iter_open(&r->iter, &types);
-	btf_free(&types);
+	if (s->series.iters.vma.prog_fd < 0)
+		(void)vma_iter_open(&s->series.iters.vma, &s->series.iters.types);
+	btf_free(&s->series.iters.types);
 	r->tracking.tracker = rounds_tracker;
 	r->tracking.had = rounds_had;
 	r->tracking.object = rounds_object;
 	r->tracking.object_hash = rounds_object_hash;
 	r->tracking.increment = true;
-	r->tracking.ranges = ops == &track_wp_async;
+	r->tracking.ranges = ops->nests;
 	r->buf = aligned_alloc(CKPT_PAGE, (size_t)PUMP_PARCELS * MIG_PAGES_MAX * CKPT_PAGE);
 	r->xor = malloc((size_t)MIG_PAGES_MAX * CKPT_PAGE);
 	r->cache = delta_open(s->opts->delta_cache);
@@ -423,7 +422,6 @@ void rounds_end(struct source *s)
 	vec_free(&r->tasks);
 	shares_free(&r->shares);
 	tree_free(&r->tree);
-	vma_iter_close(&r->iter);
 	store_close(&r->sent);
 	delta_close(r->cache);
 	free(r->xor);

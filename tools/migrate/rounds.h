@@ -68,7 +68,6 @@ struct rounds {
 	uint64_t * xor ;  /* MIG_PAGES_MAX pages */
 	uint64_t xor_try; /* runs until the next look whether differences pay */
 	bool xor_pays;
-	struct vma_iter iter;      /* flags of mappings without a look at their pages */
 	struct throttle *throttle; /* NULL: it runs at full speed */
 };
 

@@ -321,7 +321,7 @@ static int prepare(struct source *s, struct ckpt_err *err)
 	struct blockers b = { .s = s };
 	struct ckpt_err look = { 0 };
 	Ckpt__MigHello *hello;
-	int n = ckpt_dump_check(&s->dump_opts, s->ui, found_here, &b, &look), rc;
+	int n = dump_check(&s->dump_opts, &s->series.iters, s->ui, found_here, &b, &look), rc;
 
 	if (n < 0) {
 		*err = look;
@@ -452,7 +452,11 @@ static int final(struct source *s, char *ret_in_doubt, struct ckpt_err *err)
 int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct migrate_result *ret,
 		 char *ret_in_doubt, struct ckpt_err *err)
 {
-	struct source s = { .opts = opts, .ui = ui, .res = ret, .link = { .rfd = -1, .wfd = -1 } };
+	struct source s = { .opts = opts,
+			    .ui = ui,
+			    .res = ret,
+			    .series.iters = DUMP_ITERS_NONE,
+			    .link = { .rfd = -1, .wfd = -1 } };
 	uint64_t begin = io_now_us();
 	int rc;
 
@@ -465,6 +469,7 @@ int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct mig
 		.end = TARGET_KILL,
 		.tcp = opts->tcp,
 		.ghost_limit = 64u << 20,
+		.series = &s.series,
 		.threads = (int)sysconf(_SC_NPROCESSORS_ONLN),
 	};
 	s.packed = malloc((size_t)LZ4_compressBound(MIG_PAGES_MAX * CKPT_PAGE) + sizeof(uint64_t));
@@ -490,6 +495,7 @@ int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct mig
 			ui_warn(ui, "%s", why.msg);
 	}
 	rounds_end(&s);
+	dump_iters_close(&s.series.iters);
 	decision_free(&s.decision);
 	link_close(&s.link);
 	wire_buf_free(&s.buf);

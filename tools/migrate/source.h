@@ -23,6 +23,8 @@ struct source {
 	char *packed;         /* under lock: room for compressed pages */
 	struct dump_ctx dump;
 	struct ckpt_dump_opts dump_opts;
+	struct dump_series
+		series;        /* what was loaded for the first look is there for the last stop */
 	struct rounds *rounds; /* rounds.c; NULL: all is copied while it stands still */
 	uint64_t lz4_try;      /* frames until the next look whether packing pays */
 	bool lz4_pays;

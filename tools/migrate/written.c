@@ -11,7 +11,6 @@
 #include "kern/directio.h"
 #include "kern/procfs.h"
 #include "kern/sharing.h"
-#include "kern/vmaiter.h"
 #include "migrate/rounds.h"
 
 struct round_task *rounds_task(const struct rounds *r, int pid)
@@ -111,7 +110,7 @@ static int collect_task(struct rounds *r, struct round_task *t, bool frozen)
 	proc_vmas_free(&t->vmas);
 	store_see_none(&r->sent, (uint32_t)t->vpid);
 	if (!rc)
-		rc = proc_vmas_read(t->pid, &r->iter, &t->vmas, &gone);
+		rc = proc_vmas_read(t->pid, &r->s->series.iters.vma, &t->vmas, &gone);
 	vmas_clip(&t->vmas);
 	for (size_t i = 0, next; !rc && i < t->vmas.n; i = next) {
 		const struct proc_vma *v = &t->vmas.v[i];
@@ -174,7 +173,7 @@ static int track_mappings(struct rounds *r, struct round_task *t)
 
 	proc_vmas_free(&t->vmas);
 	if (!rc)
-		rc = proc_vmas_read(t->pid, &r->iter, &t->vmas, &gone);
+		rc = proc_vmas_read(t->pid, &r->s->series.iters.vma, &t->vmas, &gone);
 	for (size_t i = 0, next; !rc && i < t->vmas.n; i = next) {
 		next = i + 1;
 		if (!wanted(&t->vmas.v[i]))

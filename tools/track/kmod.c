@@ -271,6 +271,7 @@ const struct track_ops track_kmod = {
 	.probe = kmod_present,
 	.live = true,
 	.finds_new = true,
+	.nests = true,
 	.attach = kmod_attach_task,
 	.begin = kmod_begin,
 	.collect = kmod_collect_range,

@@ -56,6 +56,8 @@ struct track_ops {
 	bool live;
 	/* With @live: new mappings are tracked without being told. Others are told at a stop. */
 	bool finds_new;
+	/* A part of what it tells of may be collected while it is told of. */
+	bool nests;
 	/* Steps inside the frozen task, or nothing. */
 	int (*attach)(struct tracker *t, struct target_task *task, struct ckpt_err *err);
 	/* Before the first collect of a pass. May be NULL. */

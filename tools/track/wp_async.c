@@ -665,6 +665,7 @@ const struct track_ops track_wp_async = {
 	.name = "wp-async",
 	.probe = wp_probe,
 	.live = true,
+	.nests = true,
 	.attach = wp_attach,
 	.begin = wp_begin,
 	.collect = wp_collect,
