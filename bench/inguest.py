@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """In a guest with the module: increments by ckpt and by CRIU with --track-mem, in turns, of two programs that do the same,
-and increments by ckpt of the same few pages of a small program, of a large one, and of one four times as large. usage: inguest.py MIB ROUNDS
+and increments by ckpt of the same few pages of a small program, of a large one, and of one four times as large, and migrations of such.
+usage: inguest.py MIB ROUNDS
 
 The programs run with a real-time priority: the guest has one processor, and the longest gap of their heartbeat is to be
 the pause, not the time that a saver needed while they were allowed to run."""
@@ -14,6 +15,7 @@ import time
 STAGE = "/run/bench"
 CKPT, CRIU = "/ckpt/build/ckpt", "/ckpt/build/criu/criu"
 SHARE, FIXED = 1, 18    # per cent; pages
+MOVES = 3
 
 
 def run(*argv):
@@ -120,6 +122,55 @@ class Criu:
         return {"pause": self.work.ask(), "told": criu_told(image)}
 
 
+def number_inside(pid):
+    try:
+        with open(f"/proc/{pid}/status") as f:
+            return next((int(l.split()[-1]) for l in f if l.startswith("NSpid:")), 0)
+    except OSError:
+        return 0
+
+
+class Peer:
+    """ckpt receive in a pid namespace of its own."""
+
+    def __init__(self):
+        self.at, out = f"{STAGE}/peer", f"{STAGE}/receive"
+        fd = os.open(out, os.O_RDWR | os.O_CREAT, 0o600)
+        argv = ["/usr/bin/unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "/bin/sh", "-c",
+                '"$0" "$@" & wait; wait', CKPT, "receive", "--unix", self.at]
+        self.proc = os.posix_spawn(argv[0], argv, os.environ | {"CKPT_RUN_DIR": f"{STAGE}/there"},
+                                   file_actions=[(os.POSIX_SPAWN_DUP2, fd, 1), (os.POSIX_SPAWN_DUP2, fd, 2)])
+        os.close(fd)
+        end = time.monotonic() + 300
+        while not os.path.exists(self.at):
+            if time.monotonic() > end:
+                sys.exit("ckpt receive does not listen")
+            time.sleep(0.005)
+
+    def end(self):
+        os.kill(self.proc, 9)
+        os.waitpid(self.proc, 0)
+        shutil.rmtree(f"{STAGE}/there")
+        for name in (self.at, f"{STAGE}/receive"):
+            os.unlink(name)
+
+
+def move(mib):
+    """An idle program of @mib goes to a peer on the same machine, tracked by the module."""
+    os.mkdir(f"{STAGE}/there", 0o700)
+    peer, work = Peer(), Workload("moves", mib, 0)
+    work.forget()
+    text = run(CKPT, "migrate", "-t", work.pid, "--to", f"unix:{peer.at}", "--tracker", "kmod", "--json")
+    told = json.loads([l for l in text.splitlines() if l.startswith('{"')][-1])
+    os.waitpid(work.pid, 0)
+    number = work.pid
+    work.pid = next(int(p) for p in os.listdir("/proc") if p.isdigit() and int(p) != number and number_inside(p) == number)
+    row = {"pause": work.ask(), "told": told["downtime_us"] / 1e6, "final": told["final_pages"],
+           "parts": {k: told[k] for k in ("freeze_us", "collect_us", "build_us")}}
+    peer.end()
+    return row
+
+
 def main():
     mib, rounds = map(int, sys.argv[1:])
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=90%", "bench", "/run"], check=True)
@@ -145,6 +196,9 @@ def main():
         tool.dump()
         data["fixed"].append({"mib": size, "pages": FIXED, "increments": [tool.dump() for _ in range(rounds)]})
         tool.work.end()
+        for name in os.listdir(STAGE):
+            shutil.rmtree(f"{STAGE}/{name}", ignore_errors=True)
+    data["moves"] = [{"mib": size, "rounds": [move(size) for _ in range(MOVES)]} for size in (64, mib, 4 * mib)]
     print(json.dumps(data))
 
 
