@@ -113,6 +113,16 @@ static uint64_t ones_from(uint64_t word, uint64_t at)
 	return word ? (uint64_t)__builtin_ctzll(word) : 64;
 }
 
+/* The same in a map of a whole chunk, as long as it goes on. */
+static uint64_t ones_of_chunk(const uint64_t *map, uint64_t page)
+{
+	uint64_t n = ones_from(map[page / 64], page % 64);
+
+	for (uint64_t w = page / 64 + 1; (page + n) / 64 == w && w < STORE_CHUNK_PAGES / 64; w++)
+		n += ones_from(map[w], 0);
+	return n;
+}
+
 enum place { PLACE_STORE, PLACE_WARM };
 
 static int put_part(struct store *s, struct store_chunk *c, uint64_t addr, uint32_t npages,
@@ -330,14 +340,18 @@ uint64_t store_had(const struct store *s, uint32_t pid, uint64_t addr, uint64_t 
 	while (n < npages) {
 		uint64_t page = addr % STORE_CHUNK / CKPT_PAGE, more;
 		const struct store_chunk *c = chunk_find(s, pid, addr);
-		uint64_t word = c ? c->have[page / 64] : 0;
-		bool had = word >> (page % 64) & 1;
+		bool had = c && bit(c->have, page);
 
 		if (!n)
 			*ret_had = had;
 		else if (had != *ret_had)
 			break;
-		more = c ? ones_from(had ? word : ~word, page % 64) : STORE_CHUNK_PAGES - page;
+		if (!c)
+			more = STORE_CHUNK_PAGES - page;
+		else if (had)
+			more = ones_of_chunk(c->have, page);
+		else
+			more = ones_from(~c->have[page / 64], page % 64);
 		if (more > npages - n)
 			more = npages - n;
 		n += more;
@@ -363,7 +377,7 @@ static int warm_runs_of(const struct store_chunk *c, struct mm_runs *ret)
 		len = ones_from(~c->warm[p / 64], p % 64);
 		if (len)
 			continue;
-		len = ones_from(c->warm[p / 64], p % 64);
+		len = ones_of_chunk(c->warm, p);
 		if (last && last->end == at) {
 			last->end += len * CKPT_PAGE;
 			continue;
@@ -382,11 +396,19 @@ int store_warm_runs(const struct store *s, uint32_t pid, struct mm_runs *ret, st
 	struct store_chunk **all = calloc(s->n + 1, sizeof(struct store_chunk *));
 	size_t n = 0;
 	int rc = all ? 0 : -ENOMEM;
+	bool sorted = true;
 
 	for (size_t i = 0; !rc && i < s->slots; i++)
 		if (s->hash[i] && s->hash[i]->pid == pid)
-			all[n++] = s->hash[i];
-	if (!rc && n)
+			all[s->hash[i]->index] = s->hash[i];
+	/* They mostly came in ascending order. */
+	for (size_t i = 0; !rc && i < s->n; i++) {
+		if (!all[i])
+			continue;
+		sorted = sorted && (!n || all[n - 1]->key < all[i]->key);
+		all[n++] = all[i];
+	}
+	if (!sorted)
 		qsort(all, n, sizeof(*all), chunk_cmp);
 	for (size_t i = 0; !rc && i < n; i++)
 		rc = warm_runs_of(all[i], ret);
@@ -428,6 +450,18 @@ static int run_push(run_vec *v, const struct ckpt_page_run *r)
 	return 0;
 }
 
+/* Are all pages of it there, in memory that has them? */
+static bool is_warm(const struct store_chunk *c)
+{
+	uint64_t all = ~0ull, none = 0;
+
+	for (size_t w = 0; w < STORE_CHUNK_PAGES / 64; w++) {
+		all &= c->have[w];
+		none |= c->zero[w] | c->stored[w];
+	}
+	return !~all && !none;
+}
+
 /* One "unchanged" run as runs of what is kept. */
 static int resolve_run(const struct store *s, uint32_t pid, const struct ckpt_page_run *in,
 		       run_vec *out)
@@ -451,7 +485,7 @@ static int resolve_run(const struct store *s, uint32_t pid, const struct ckpt_pa
 			r.kind = CKPT_RUN_DATA;
 			r.off = stored ? chunk_off(c, addr) : STORE_WARM | addr;
 		}
-		n = ones_from(alike & c->have[w], b);
+		n = !page && is_warm(c) ? STORE_CHUNK_PAGES : ones_from(alike & c->have[w], b);
 		if (n > in->npages - i)
 			n = in->npages - i;
 		r.npages = (uint32_t)n;
