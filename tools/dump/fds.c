@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -26,8 +27,9 @@
 #include "kind/fd/tcprepair.h"
 
 #define BUCKETS 4096u
-/* At once; they are open in ckpt until then. */
+/* At once; they are open in ckpt until then: of the numbers that it may use, such a part. */
 #define TOGETHER_MAX 256u
+#define TOGETHER_SHARE 8u
 
 struct fd_bucket {
 	uint32_t *v; /* object ids, ascending by kcmp */
@@ -285,12 +287,21 @@ static int together_done(struct dump_ctx *d, struct ckpt_err *err)
 	return rc;
 }
 
+static size_t together_max(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) || rl.rlim_cur >= (rlim_t)TOGETHER_MAX * TOGETHER_SHARE)
+		return TOGETHER_MAX;
+	return rl.rlim_cur < TOGETHER_SHARE ? 1 : (size_t)rl.rlim_cur / TOGETHER_SHARE;
+}
+
 static int together_add(struct dump_ctx *d, uint32_t id, struct ckpt_err *err)
 {
 	uint32_t *slot;
 	int rc = 0;
 
-	if (d->together.n == TOGETHER_MAX ||
+	if (d->together.n >= together_max() ||
 	    (d->together.n && d->objects.v[d->together.v[0] - 1].kind != d->objects.v[id - 1].kind))
 		rc = together_done(d, err);
 	if (rc)
