@@ -650,53 +650,6 @@ int dump_object_link(struct dump_ctx *d, int pid, const char *name, int flags, u
 	return object_file(d, pid, link, fd, flags, ret_id, err);
 }
 
-int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t bytes,
-		      struct ckpt_err *err)
-{
-	struct dump_pages *p;
-	struct page_seg *seg;
-	off_t data = 0, hole;
-	struct stat st;
-	char path[32];
-	int fd;
-
-	/* A description of our own: looking for holes moves its position. */
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", local);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return ckpt_fail_errno(err, E_LIMIT, -errno,
-				       "cannot keep a descriptor for object %u", obj->id);
-	p = vec_push(&d->pages);
-	if (!p) {
-		(void)close(fd);
-		return oom(err);
-	}
-	p->object = obj->id;
-	p->fd = fd;
-	p->first_seg = d->segs.n;
-	if (fstat(fd, &st))
-		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot stat object %u", obj->id);
-	p->dev = st.st_dev;
-	p->ino = st.st_ino;
-	while ((data = lseek(fd, data, SEEK_DATA)) >= 0 && (uint64_t)data < bytes) {
-		hole = lseek(fd, data, SEEK_HOLE);
-		if (hole < 0 || (uint64_t)hole > bytes)
-			hole = (off_t)bytes;
-		data &= ~(off_t)(CKPT_PAGE - 1);
-		seg = vec_push(&d->segs);
-		if (!seg)
-			return oom(err);
-		seg->fd = fd;
-		seg->addr = (uint64_t)data;
-		seg->is_file = true;
-		seg->npages = (uint32_t)(((uint64_t)(hole - data) + CKPT_PAGE - 1) / CKPT_PAGE);
-		p->nsegs++;
-		data = hole;
-	}
-	/* The segments borrow it until the pages are written; dump_objects_free closes it. */
-	return 0;
-}
-
 static int fd_cmp(const void *a, const void *b)
 {
 	return *(const int *)a - *(const int *)b;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Increments of shared memory. What belongs to an object and not to an address space (shared
- * anonymous memory, memory files, System V segments, unlinked files) may be written through any
- * mapping, also of a child that came and went or of a program outside the tree, and through
+ * Pages of objects, and increments of them. What belongs to an object and not to an address space
+ * (shared anonymous memory, memory files, System V segments, unlinked files) may be written through
+ * any mapping, also of a child that came and went or of a program outside the tree, and through
  * descriptors. No tracker sees all of that; the only certain way is to look. So the frozen contents
  * are hashed page by page and compared with the hashes that the parent kept. The hash that goes
  * into the image is of the very bytes that were copied into it (image/pages.c), so that it is right
@@ -10,10 +10,14 @@
  * rounds have sent (tools/migrate/shares.c).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
@@ -25,6 +29,53 @@
 #define CHUNK_PAGES 64u /* 256 KiB: read and hashed while it is in the cache */
 #define CHUNKS_PER_THREAD 32u
 #define MAX_THREADS 16
+
+int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t bytes,
+		      struct ckpt_err *err)
+{
+	struct dump_pages *p;
+	struct page_seg *seg;
+	off_t data = 0, hole;
+	struct stat st;
+	char path[32];
+	int fd;
+
+	/* A description of our own: looking for holes moves its position. */
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", local);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return ckpt_fail_errno(err, E_LIMIT, -errno,
+				       "cannot keep a descriptor for object %u", obj->id);
+	p = vec_push(&d->pages);
+	if (!p) {
+		(void)close(fd);
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	}
+	p->object = obj->id;
+	p->fd = fd;
+	p->first_seg = d->segs.n;
+	if (fstat(fd, &st))
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot stat object %u", obj->id);
+	p->dev = st.st_dev;
+	p->ino = st.st_ino;
+	while ((data = lseek(fd, data, SEEK_DATA)) >= 0 && (uint64_t)data < bytes) {
+		hole = lseek(fd, data, SEEK_HOLE);
+		if (hole < 0 || (uint64_t)hole > bytes)
+			hole = (off_t)bytes;
+		data &= ~(off_t)(CKPT_PAGE - 1);
+		seg = vec_push(&d->segs);
+		if (!seg)
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		seg->fd = fd;
+		seg->addr = (uint64_t)data;
+		seg->is_file = true;
+		seg->npages = (uint32_t)(((uint64_t)(hole - data) + CKPT_PAGE - 1) / CKPT_PAGE);
+		p->nsegs++;
+		data = hole;
+	}
+	/* The segments borrow it until the pages are written; dump_objects_free closes it. */
+	return 0;
+}
 
 /* Part of a segment of an object that the parent has, too. */
 struct chunk {
