@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""1,000 connections with both ends in the image, each with unread data and half of them half-closed: neither
-end notices a dump that ends the program and its restore, twice in a row."""
+"""1,000 connections with both ends in the image, each with unread data and half of them half-closed, and one that
+is on its way through a socket: neither end notices a dump that ends the program and its restore, twice in a row."""
 import os
 
 import ownnet
@@ -29,6 +29,12 @@ for i in range(1000):
     if i % 4 == 3:
         os.dup(a.fileno())
     pairs.append((a, b))
+# One that nobody has: it is on its way to whoever asks for it.
+u, v = socket.socketpair()
+a = socket.create_connection(('127.0.0.1', l.getsockname()[1]))
+sender, _ = l.accept()
+socket.send_fds(u, [b'x'], [a.fileno()])
+a.close()
 with open(sys.argv[1] + '/port', 'w') as f:
     f.write(str(l.getsockname()[1]))
 open(sys.argv[1] + '/ready', 'w').close()
@@ -58,6 +64,9 @@ for i, (a, b) in enumerate(pairs):
             assert take(me, 4) == b'more', i
     a.close()
     b.close()
+a = socket.socket(fileno=socket.recv_fds(v, 1, 1)[1][0])
+sender.sendall(b'in flight')
+assert take(a, 9) == b'in flight'
 open(sys.argv[1] + '/result', 'w').write('pass')
 """
 

@@ -756,7 +756,7 @@ int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err)
 		struct dump_object *o = &d->objects.v[i];
 		struct fd_facts f;
 
-		if (!o->kmsg)
+		if (!o->kmsg || !o->kind->dump_late)
 			continue;
 		f = (struct fd_facts) { .pid = o->pid,
 					.fd = o->fd,
@@ -772,7 +772,8 @@ int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err)
 		if (rc)
 			return ckpt_ctx(err, "fd %d (%s)", o->fd, o->kind->name);
 	}
-	return rc;
+	/* It may have led to more of them. */
+	return rc ? rc : together_done(d, err);
 }
 
 void dump_objects_free(struct dump_ctx *d)
