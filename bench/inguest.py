@@ -135,6 +135,7 @@ class Peer:
 
     def __init__(self):
         self.at, out = f"{STAGE}/peer", f"{STAGE}/receive"
+        os.mkdir(f"{STAGE}/there", 0o700)
         fd = os.open(out, os.O_RDWR | os.O_CREAT, 0o600)
         argv = ["/usr/bin/unshare", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "/bin/sh", "-c",
                 '"$0" "$@" & wait; wait', CKPT, "receive", "--unix", self.at]
@@ -157,7 +158,6 @@ class Peer:
 
 def move(mib):
     """An idle program of @mib goes to a peer on the same machine, tracked by the module."""
-    os.mkdir(f"{STAGE}/there", 0o700)
     peer, work = Peer(), Workload("moves", mib, 0)
     work.forget()
     text = run(CKPT, "migrate", "-t", work.pid, "--to", f"unix:{peer.at}", "--tracker", "kmod", "--json")
@@ -169,6 +169,12 @@ def move(mib):
            "parts": {k: told[k] for k in ("freeze_us", "collect_us", "build_us")}}
     peer.end()
     return row
+
+
+def clear():
+    """The images, which lie in memory."""
+    for name in os.listdir(STAGE):
+        shutil.rmtree(f"{STAGE}/{name}", ignore_errors=True)
 
 
 def main():
@@ -189,15 +195,13 @@ def main():
         print(row, file=sys.stderr)
     for tool in tools.values():
         tool.work.end()
-    for name in os.listdir(STAGE):
-        shutil.rmtree(f"{STAGE}/{name}", ignore_errors=True)
+    clear()
     for size in (64, mib, 4 * mib):
         tool = Ckpt(Workload("fixed", size, FIXED), f"f{size}.")
         tool.dump()
         data["fixed"].append({"mib": size, "pages": FIXED, "increments": [tool.dump() for _ in range(rounds)]})
         tool.work.end()
-        for name in os.listdir(STAGE):
-            shutil.rmtree(f"{STAGE}/{name}", ignore_errors=True)
+        clear()
     data["moves"] = [{"mib": size, "rounds": [move(size) for _ in range(MOVES)]} for size in (64, mib, 4 * mib)]
     print(json.dumps(data))
 
