@@ -536,11 +536,20 @@ void netlock_name(const uint8_t *id, char *ret)
 	*p = 0;
 }
 
+/* That of @by, if it is open, or *own. */
+static int socket_of(const struct netlock *by, int *own)
+{
+	if (by && by->fd >= 0)
+		return by->fd;
+	*own = nl_open();
+	return *own;
+}
+
 int netlock_keep(const struct netlock *by, const char *name, const struct netlock_conn *v, size_t n,
 		 struct ckpt_err *err)
 {
-	auto_fd own = by->fd < 0 ? nl_open() : -1;
-	int fd = by->fd < 0 ? own : by->fd, rc = fd;
+	auto_fd own = -1;
+	int fd = socket_of(by, &own), rc = fd;
 	struct batch b;
 
 	if (fd >= 0) {
@@ -558,8 +567,8 @@ int netlock_keep(const struct netlock *by, const char *name, const struct netloc
 
 int netlock_remove(const struct netlock *by, const char *name)
 {
-	auto_fd own = by && by->fd >= 0 ? -1 : nl_open();
-	int fd = by && by->fd >= 0 ? by->fd : own;
+	auto_fd own = -1;
+	int fd = socket_of(by, &own);
 	int rc = fd < 0 ? fd : table_find(fd, name);
 
 	return rc ? rc : table_delete(fd, name);
