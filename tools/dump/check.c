@@ -57,6 +57,7 @@ struct checker {
 	bool again;               /* opts->series->made */
 	bool clean_ns;            /* nothing is to be said of the root's namespaces */
 	size_t mappings;          /* read from smaps */
+	size_t connections;       /* descriptors of TCP connections */
 };
 
 /* Note what stops it; things that ended meanwhile stop nothing. */
@@ -311,6 +312,7 @@ static bool check_fd(struct checker *c, int pid, int fd)
 
 	if (fd_facts_read(pid, fd, -1, &f, &link, &fdinfo, &err))
 		return false; /* closed meanwhile; the dump itself will see */
+	c->connections += f.tcp_state > 0;
 	kind = dump_fd_kind(&c->d, &f);
 	if (!kind)
 		(void)ckpt_fail(&err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d (%s) cannot be saved", fd,
@@ -653,6 +655,7 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct du
 		check_external(c);
 	}
 	vec_free(&c->live);
+	dump_iters_files(iters, c->connections, opts->series != NULL);
 	if (dump_ns_check(opts, &own_ns))
 		report(c, &own_ns);
 	if (!c->again && dump_family_check(c->family, &c->kins, &family))

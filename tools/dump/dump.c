@@ -115,14 +115,16 @@ void dump_end(struct dump_ctx *d)
 	dump_pre_end(d);
 	dump_session_end(d);
 	dump_net_free(d);
-	sockopts_forget(d->sockopts.all);
+	sockopts_forget(d->sockopts.all, d->sockopts.asked);
 	pthread_mutex_destroy(&d->sockopts.lock);
 	ipc_free(&d->namespaces);
 	target_free(&d->target);
-	if (d->opts->series)
+	if (d->opts->series) {
 		d->opts->series->iters = d->iters;
-	else
+		d->opts->series->connections = d->connections;
+	} else {
 		dump_iters_close(&d->iters);
+	}
 	d->iters = DUMP_ITERS_NONE;
 	free(d->boot_id);
 	d->boot_id = NULL;
@@ -218,12 +220,26 @@ bool dump_iters_threads(struct dump_iters *iters, size_t n, bool lasting)
 	return iters->threads.prog_fd >= 0;
 }
 
+/* To find out where their options are takes as long as to ask so many for them. */
+#define CONNECTIONS_SEEN 1024u
+#define CONNECTIONS_SEEN_LASTING 4u
+
+void dump_iters_files(struct dump_iters *iters, size_t n, bool lasting)
+{
+	if (iters->files_tried || n < (lasting ? CONNECTIONS_SEEN_LASTING : CONNECTIONS_SEEN))
+		return;
+	iters->files_tried = true;
+	if (!sockopt_places_find(&iters->places, &iters->types))
+		(void)file_iter_open(&iters->files, &iters->types, &iters->places.words);
+}
+
 void dump_iters_close(struct dump_iters *iters)
 {
 	vma_iter_close(&iters->vma);
 	if (iters->kin_fd >= 0)
 		(void)close(iters->kin_fd);
 	thread_iter_close(&iters->threads);
+	file_iter_close(&iters->files);
 	btf_free(&iters->types);
 	*iters = DUMP_ITERS_NONE;
 }
@@ -244,6 +260,8 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &d->boot_id) < 0)
 		return ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read the boot id");
 	find_iter(d);
+	if (opts->series)
+		dump_iters_files(&d->iters, opts->series->connections, true);
 	return 0;
 }
 
@@ -403,6 +421,16 @@ struct sockopt_defaults **dump_sockopt_defaults(struct dump_ctx *d, pthread_mute
 {
 	*ret_lock = &d->sockopts.lock;
 	return &d->sockopts.all;
+}
+
+struct sockopts_asked **dump_sockopts_asked(struct dump_ctx *d)
+{
+	return &d->sockopts.asked;
+}
+
+const struct sockopt_places *dump_sockopt_places(const struct dump_ctx *d)
+{
+	return &d->iters.places;
 }
 
 struct Ckpt__SockOpts *dump_sockopts_ahead(struct dump_ctx *d, int fd)

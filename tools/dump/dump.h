@@ -11,6 +11,7 @@
 #include "image/writer.h"
 #include "kern/snapshot.h"
 #include "kern/taskiter.h"
+#include "kind/fd/sockplaces.h"
 #include "kind/kind.h"
 #include "model/births.h"
 #include "track/track.h"
@@ -75,10 +76,15 @@ struct dump_iters {
 	struct vma_iter vma; /* tells flags of mappings, or says that smaps must */
 	int kin_fd;          /* task_iter_open(), or -1 */
 	struct thread_iter threads;
+	struct file_iter files; /* with what options of sockets are in */
+	struct sockopt_places places;
+	bool files_tried;
 };
 #define DUMP_ITERS_NONE                                                                            \
-	((struct dump_iters) {                                                                     \
-		.vma = { .prog_fd = -1 }, .kin_fd = -1, .threads = { .prog_fd = -1 } })
+	((struct dump_iters) { .vma = { .prog_fd = -1 },                                           \
+			       .kin_fd = -1,                                                       \
+			       .threads = { .prog_fd = -1 },                                       \
+			       .files = { .prog_fd = -1 } })
 
 struct dump_stage {
 	void *room; /* NULL: none */
@@ -89,6 +95,7 @@ struct dump_stage {
 struct dump_series {
 	struct dump_iters iters;
 	struct dump_stage stage;
+	size_t connections; /* that it had in the last */
 	/* The one before was made: whatever is looked at again while all stand still is not looked
 	 * at before. */
 	bool made;
@@ -163,7 +170,9 @@ struct dump_ctx {
 	struct {
 		struct sockopt_defaults *all;
 		pthread_mutex_t lock;
+		struct sockopts_asked *asked;
 	} sockopts;
+	size_t connections;    /* descriptors of TCP connections that were seen */
 	struct fd_seen *ahead; /* the descriptor that is being made an object */
 	struct {
 		struct dump_anon {
@@ -274,7 +283,9 @@ struct fd_seen {
 	struct Ckpt__SockOpts *opts; /* of a socket, when they were read ahead */
 };
 #define FD_SEEN_NONE ((struct fd_seen) { .local = -1 })
-int fd_see(int pidfd, int pid, int fd, struct fd_seen *ret, struct ckpt_err *err) __must_check;
+/* @view: of a TCP socket, or NULL; it is the caller's, and lives as long. */
+int fd_see(int pidfd, int pid, int fd, const struct file_view *view, struct fd_seen *ret,
+	   struct ckpt_err *err) __must_check;
 void fd_seen_free(struct fd_seen *s);
 /* Have a second thread see the descriptors @fds of process @pid, the last first. @fds and @pidfd
  * stay the caller's, until the end. NULL, which is fine for the others, when it is not worth it. */
@@ -339,6 +350,8 @@ void dump_iters_close(struct dump_iters *iters);
 /* Of a process of @n threads: is it worth while to have them seen? Then see to it that it can be.
  * @lasting: not for this time alone. */
 bool dump_iters_threads(struct dump_iters *iters, size_t n, bool lasting);
+/* The same of @n TCP connections; it takes some 15 ms. */
+void dump_iters_files(struct dump_iters *iters, size_t n, bool lasting);
 /* net.c. Lock the tree's connections; d->target is frozen. Nothing to do unless --tcp keep. */
 int dump_net_lock(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* End the tree so that its peers hear nothing of it: the lock goes on under the name that belongs

@@ -417,12 +417,15 @@ static int object_fd(struct dump_ctx *d, int pid, int fd, struct fd_seen *s, Ckp
 	return rc;
 }
 
-static int see_object_fd(struct dump_ctx *d, int pidfd, int pid, int fd, Ckpt__Fd *msg,
-			 bool *ret_doubt, struct ckpt_err *err)
+static int see_object_fd(struct dump_ctx *d, int pidfd, int pid, int fd,
+			 const struct file_view *view, Ckpt__Fd *msg, bool *ret_doubt,
+			 struct ckpt_err *err)
 {
 	struct fd_seen seen;
-	int rc = fd_see(pidfd, pid, fd, &seen, err);
+	int rc = fd_see(pidfd, pid, fd, view, &seen, err);
 
+	if (!rc)
+		d->connections += seen.facts.tcp_state > 0;
 	if (!rc)
 		rc = object_fd(d, pid, fd, &seen, msg, ret_doubt, err);
 	fd_seen_free(&seen);
@@ -488,7 +491,7 @@ int dump_object_fd(struct dump_ctx *d, int pid, int fd, uint32_t *ret_id, struct
 	if (!msg)
 		return oom(err);
 	if (pidfd >= 0)
-		rc = see_object_fd(d, pidfd, pid, fd, msg, &doubt, err);
+		rc = see_object_fd(d, pidfd, pid, fd, NULL, msg, &doubt, err);
 	*ret_id = msg->object;
 	ckpt__fd__free_unpacked(msg, NULL);
 	return rc;
@@ -663,6 +666,26 @@ static const Ckpt__FdTable *table_of(const struct dump_ctx *d, int at)
 	return id ? d->tables.v[id - 1] : NULL;
 }
 
+/* The kernel's records of the descriptors of a process, read when the first is wanted. */
+struct table_views {
+	bool read;
+	struct file_views files;
+};
+
+static const struct file_view *table_view(const struct dump_ctx *d, struct table_views *t, int pid,
+					  int fd)
+{
+	const struct file_view *v;
+
+	if (d->iters.files.prog_fd < 0)
+		return NULL;
+	if (!t->read && file_iter_read(&d->iters.files, pid, &t->files))
+		t->files.n = 0;
+	t->read = true;
+	v = file_view_find(&t->files, fd);
+	return v && file_view_tcp(&d->iters.files, v) ? v : NULL;
+}
+
 int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
 		     struct doubtful_fds *ret_doubtful, struct ckpt_err *err)
 {
@@ -672,6 +695,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 	Ckpt__FdTable **slot = vec_push(&d->tables);
 	auto_fd pidfd = pidfd_of(task->pid, err);
 	struct fds_ahead *ahead = NULL;
+	struct table_views views = { 0 };
 	auto_dir DIR *dir = NULL;
 	char path[64];
 	struct dirent *e;
@@ -703,7 +727,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 	if (fds.n)
 		qsort(fds.v, fds.n, sizeof(int), fd_cmp);
 	/* What a parent has is asked of it; of the others most came by a fork. */
-	if (!of_parent)
+	if (!of_parent && d->iters.files.prog_fd < 0)
 		ahead = fds_ahead_begin(d, pidfd, task->pid, fds.v, fds.n);
 	for (size_t i = 0; !rc && i < fds.n; i++) {
 		Ckpt__Fd *f = kind_msg_new(&ckpt__fd__descriptor), **doubtful;
@@ -721,7 +745,10 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		else if (fds_ahead_take(ahead, i, &seen))
 			rc = object_fd(d, task->pid, fds.v[i], &seen, f, &doubt, err);
 		else
-			rc = see_object_fd(d, pidfd, task->pid, fds.v[i], f, &doubt, err);
+			rc = see_object_fd(d, pidfd, task->pid, fds.v[i],
+					   table_view(d, &views, task->pid, fds.v[i]), f, &doubt,
+					   err);
+		d->connections += seen.facts.tcp_state > 0;
 		fd_seen_free(&seen);
 		if (doubt && !(doubtful = vec_push(ret_doubtful)))
 			rc = oom(err);
@@ -729,6 +756,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 			*doubtful = f;
 	}
 	fds_ahead_end(ahead);
+	free(views.files.v);
 	vec_free(&fds);
 	return rc;
 }
@@ -773,7 +801,12 @@ int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err)
 			return ckpt_ctx(err, "fd %d (%s)", o->fd, o->kind->name);
 	}
 	/* It may have led to more of them. */
-	return rc ? rc : together_done(d, err);
+	if (!rc)
+		rc = together_done(d, err);
+	if (!rc && d->sockopts.asked)
+		ui_note(d->ui, 2, "%zu connections with %zu sets of options", d->connections,
+			sockopts_sets(d->sockopts.asked));
+	return rc;
 }
 
 void dump_objects_free(struct dump_ctx *d)

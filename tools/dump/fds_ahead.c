@@ -55,13 +55,40 @@ void fd_seen_free(struct fd_seen *s)
 	*s = FD_SEEN_NONE;
 }
 
-int fd_see(int pidfd, int pid, int fd, struct fd_seen *ret, struct ckpt_err *err)
+/* Of a socket /proc tells no more than the kernel's record of it. */
+static bool facts_of_view(struct fd_seen *s, const struct file_view *v)
+{
+	struct fd_facts *f = &s->facts;
+
+	if (fstat(s->local, &f->st) || f->st.st_ino != v->ino || !(s->fdinfo = strdup("")) ||
+	    asprintf(&s->link, "socket:[%llu]", (unsigned long long)v->ino) < 0) {
+		free(take_ptr(s->fdinfo));
+		s->link = NULL;
+		return false;
+	}
+	f->link = s->link;
+	f->fdinfo = s->fdinfo;
+	f->flags = (uint32_t)v->flags & ~(uint32_t)O_CLOEXEC;
+	f->pos = v->pos;
+	f->cloexec = v->cloexec >> (f->fd % 64) & 1;
+	f->family = (int)v->family;
+	f->protocol = (int)v->protocol;
+	f->tcp_state = (int)v->state;
+	f->view = v;
+	return true;
+}
+
+int fd_see(int pidfd, int pid, int fd, const struct file_view *view, struct fd_seen *ret,
+	   struct ckpt_err *err)
 {
 	*ret = FD_SEEN_NONE;
 	ret->local = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
 	if (ret->local < 0)
 		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot take fd %d of task %d", fd,
 				       pid);
+	ret->facts = (struct fd_facts) { .pid = pid, .fd = fd, .local = ret->local };
+	if (view && facts_of_view(ret, view))
+		return 0;
 	return fd_facts_read(pid, fd, ret->local, &ret->facts, &ret->link, &ret->fdinfo, err);
 }
 
@@ -82,9 +109,9 @@ static void *read_ahead(void *arg)
 
 		if (!atomic_compare_exchange_strong(&f->state, &was, READING))
 			break;
-		f->known = !fd_see(a->pidfd, a->pid, a->fds[i], &f->seen, &ignore);
+		f->known = !fd_see(a->pidfd, a->pid, a->fds[i], NULL, &f->seen, &ignore);
 		if (f->known && has_options(&f->seen.facts) &&
-		    sockopts_read(a->d, f->seen.local, &f->seen.opts, &ignore) && f->seen.opts) {
+		    sockopts_read(a->d, &f->seen.facts, &f->seen.opts, &ignore) && f->seen.opts) {
 			protobuf_c_message_free_unpacked(&f->seen.opts->base, NULL);
 			f->seen.opts = NULL;
 		}

@@ -161,6 +161,84 @@ int btf_offset(const struct btf *b, uint32_t id, const char *name)
 	return member_offset(b, id, name, 0);
 }
 
+#define TYPES_DEEP 16
+
+/* Behind typedefs and qualifiers; NULL: nothing that has a size. */
+static const struct btf_type *plain_type(const struct btf *b, uint32_t *id)
+{
+	for (int i = 0; i < TYPES_DEEP && *id && *id < b->types.n; i++) {
+		const struct btf_type *t = b->types.v[*id];
+		uint32_t kind = BTF_INFO_KIND(t->info);
+
+		if (kind != BTF_KIND_TYPEDEF && kind != BTF_KIND_CONST &&
+		    kind != BTF_KIND_VOLATILE && kind != BTF_KIND_RESTRICT &&
+		    kind != BTF_KIND_TYPE_TAG)
+			return t;
+		*id = t->type;
+	}
+	return NULL;
+}
+
+static uint32_t type_bytes(const struct btf *b, uint32_t id, int depth)
+{
+	const struct btf_type *t = plain_type(b, &id);
+	const struct btf_array *a = (const struct btf_array *)(const void *)(t + 1);
+	uint32_t kind = t ? BTF_INFO_KIND(t->info) : 0;
+
+	if (!kind || depth > TYPES_DEEP)
+		return 0;
+	if (kind == BTF_KIND_PTR)
+		return sizeof(void *);
+	return kind == BTF_KIND_ARRAY ? a->nelems * type_bytes(b, a->type, depth + 1) : t->size;
+}
+
+static bool member_at(const struct btf *b, uint32_t id, uint32_t base, uint32_t at,
+		      uint32_t *ret_first, uint32_t *ret_end, int depth)
+{
+	const struct btf_type *t = plain_type(b, &id);
+	const struct btf_member *m = (const struct btf_member *)(const void *)(t + 1);
+	const struct btf_array *a = (const struct btf_array *)(const void *)(t + 1);
+	uint32_t kind = t ? BTF_INFO_KIND(t->info) : 0, bytes = type_bytes(b, id, 0);
+	bool found = false;
+
+	if (!kind || depth > TYPES_DEEP || at < base || at >= base + bytes)
+		return false;
+	if (kind == BTF_KIND_ARRAY) {
+		uint32_t one = type_bytes(b, a->type, 0);
+
+		return one && member_at(b, a->type, base + (at - base) / one * one, at, ret_first,
+					ret_end, depth + 1);
+	}
+	if (kind != BTF_KIND_STRUCT && kind != BTF_KIND_UNION) {
+		*ret_first = base < *ret_first ? base : *ret_first;
+		*ret_end = base + bytes > *ret_end ? base + bytes : *ret_end;
+		return true;
+	}
+	for (uint32_t i = 0; i < BTF_INFO_VLEN(t->info); i++) {
+		bool kflag = BTF_INFO_KFLAG(t->info);
+		uint32_t bit = kflag ? BTF_MEMBER_BIT_OFFSET(m[i].offset) : m[i].offset;
+		uint32_t bits = kflag ? BTF_MEMBER_BITFIELD_SIZE(m[i].offset) : 0;
+		uint32_t first = base + bit / 8, end = base + (bit + bits + 7) / 8;
+
+		if (!bits) {
+			found |= member_at(b, m[i].type, first, at, ret_first, ret_end, depth + 1);
+		} else if (at >= first && at < end) {
+			*ret_first = first < *ret_first ? first : *ret_first;
+			*ret_end = end > *ret_end ? end : *ret_end;
+			found = true;
+		}
+	}
+	return found;
+}
+
+bool btf_member_at(const struct btf *b, uint32_t id, uint32_t at, uint32_t *ret_first,
+		   uint32_t *ret_end)
+{
+	*ret_first = UINT32_MAX;
+	*ret_end = 0;
+	return member_at(b, id, 0, at, ret_first, ret_end, 0);
+}
+
 uint32_t btf_size(const struct btf *b, uint32_t id)
 {
 	return id && id < b->types.n ? b->types.v[id]->size : 0;

@@ -27,6 +27,10 @@ void btf_free(struct btf *b);
 uint32_t btf_find(const struct btf *b, uint32_t kind, const char *name);
 /* Byte offset of a member of struct @id, also of one in an unnamed part of it; -1: none. */
 int btf_offset(const struct btf *b, uint32_t id, const char *name);
+/* The member of struct @id that has byte @at, also one in a part of it: no struct, and of an array
+ * one element. Where several share it (bits, a union) all that they cover. False: none has it. */
+bool btf_member_at(const struct btf *b, uint32_t id, uint32_t at, uint32_t *ret_first,
+		   uint32_t *ret_end);
 /* Bytes of struct @id. */
 uint32_t btf_size(const struct btf *b, uint32_t id);
 

@@ -51,6 +51,8 @@ struct fd_facts {
 	/* Of a socket, or -1: SO_DOMAIN; of an IP socket, or -1: SO_PROTOCOL, and of a TCP one the
 	 * state (tcp_info) that it had. */
 	int family, protocol, tcp_state;
+	/* Of a TCP socket: what the kernel's own record of it holds; then fdinfo is "". Or NULL. */
+	const struct file_view *view;
 };
 
 /* A lock that has nothing but idle ports is not needed. */
@@ -255,6 +257,12 @@ int dump_unix_diags(struct dump_ctx *d, const struct unix_diags **ret,
 /* What new sockets are like, by what they are; made and filled by fd/sockopt.c. */
 struct sockopt_defaults;
 struct sockopt_defaults **dump_sockopt_defaults(struct dump_ctx *d, pthread_mutex_t **ret_lock);
+/* Sockets of this dump whose options were asked for, and what was found out of where options are.
+ */
+struct sockopts_asked;
+struct sockopts_asked **dump_sockopts_asked(struct dump_ctx *d);
+struct sockopt_places;
+const struct sockopt_places *dump_sockopt_places(const struct dump_ctx *d);
 /* The options of the socket that is being saved, if they were read ahead: now the caller's. */
 struct Ckpt__SockOpts;
 struct Ckpt__SockOpts *dump_sockopts_ahead(struct dump_ctx *d, int fd);

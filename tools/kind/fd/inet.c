@@ -198,7 +198,7 @@ static int inet_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object 
 			ui_warn(dump_ui(d), "fd %d of task %d: unread UDP datagrams are not kept",
 				f->fd, f->pid);
 	}
-	return rc ? rc : sockopts_dump(d, f->local, &m->opts, err);
+	return rc ? rc : sockopts_dump(d, f, &m->opts, err);
 }
 
 /* From one end of a connection on the loopback to the other. */

@@ -101,7 +101,7 @@ static int netlink_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Obje
 		if (sockopt_get(f->local, SOL_NETLINK, options[i]) > 0)
 			m->options[m->n_options++] = (uint32_t)options[i];
 	rc = groups_dump(f->local, m, err);
-	return rc ? rc : sockopts_dump(d, f->local, &m->opts, err);
+	return rc ? rc : sockopts_dump(d, f, &m->opts, err);
 }
 
 static int netlink_bind(struct restore_ctx *r, const Ckpt__FdNetlink *m, int fd,

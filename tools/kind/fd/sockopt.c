@@ -215,11 +215,16 @@ static int filter_dump(int fd, Ckpt__SockOpts *m, struct ckpt_err *err)
 	return 0;
 }
 
-/* What a connection has made of itself is no option that was set. *state: 0 until it was asked. */
+bool sockopt_of_connection(int level, int name)
+{
+	return level == IPPROTO_TCP &&
+	       (name == TCP_MAXSEG || name == TCP_WINDOW_CLAMP || name == TCP_FASTOPEN_CONNECT);
+}
+
+/* *state: 0 until it was asked. */
 static bool is_of_connection(int fd, int level, int name, int *state)
 {
-	if (level != IPPROTO_TCP ||
-	    (name != TCP_MAXSEG && name != TCP_WINDOW_CLAMP && name != TCP_FASTOPEN_CONNECT))
+	if (!sockopt_of_connection(level, name))
 		return false;
 	if (!*state)
 		*state = tcp_state(fd);
@@ -238,6 +243,7 @@ static bool is_multicast(int level, int name)
 }
 
 #define NO_OPTION UINT32_MAX
+_Static_assert(ARRAY_SIZE(table) <= SOCKOPTS_MAX, "bits of struct sockopt_places");
 
 /* What a new socket has. */
 struct sockopt_defaults {
@@ -246,13 +252,27 @@ struct sockopt_defaults {
 	struct value v[ARRAY_SIZE(table)]; /* of length NO_OPTION: none such */
 };
 
-void sockopts_forget(struct sockopt_defaults *all)
+/* A connection that was asked for its options, and what the kernel's record of it held. */
+struct sockopts_asked {
+	struct sockopts_asked *next;
+	struct file_view view;
+	Ckpt__SockOpts *opts;
+};
+
+void sockopts_forget(struct sockopt_defaults *all, struct sockopts_asked *asked)
 {
 	while (all) {
 		struct sockopt_defaults *next = all->next;
 
 		free(all);
 		all = next;
+	}
+	while (asked) {
+		struct sockopts_asked *next = asked->next;
+
+		ckpt__sock_opts__free_unpacked(asked->opts, NULL);
+		free(asked);
+		asked = next;
 	}
 }
 
@@ -265,6 +285,15 @@ static bool is_asked(size_t i, int family, int protocol)
 		 (table[i].level == IPPROTO_TCP && protocol != IPPROTO_TCP) ||
 		 (protocol == IPPROTO_TCP && is_multicast(table[i].level, table[i].name)) ||
 		 (table[i].level == IPPROTO_UDP && protocol != IPPROTO_UDP));
+}
+
+bool sockopt_nth(size_t i, int family, int protocol, int *ret_level, int *ret_name)
+{
+	if (i >= ARRAY_SIZE(table) || !is_asked(i, family, protocol))
+		return false;
+	*ret_level = table[i].level;
+	*ret_name = table[i].name;
+	return true;
 }
 
 /* Asked once a dump: while the tree stands still the system's defaults are what they are. */
@@ -308,30 +337,139 @@ static int defaults_find(struct dump_ctx *d, int family, int type, int protocol,
 	return rc;
 }
 
-int sockopts_dump(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret, struct ckpt_err *err)
+int sockopts_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts **ret,
+		  struct ckpt_err *err)
 {
-	*ret = dump_sockopts_ahead(d, fd);
-	return *ret ? 0 : sockopts_read(d, fd, ret, err);
+	*ret = dump_sockopts_ahead(d, f->local);
+	return *ret ? 0 : sockopts_read(d, f, ret, err);
 }
 
-int sockopts_read(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret, struct ckpt_err *err)
+/* ---- connections that have the same ---------------------------------------------------------- */
+
+/* Connections that differ in their options are few; with more, the rest is asked. */
+#define ASKED_MAX 32u
+
+/* Of a connection some are not asked (sockopt_of_connection): nobody looked for their place. */
+static bool has_view(const struct fd_facts *f)
 {
-	int family = sockopt_get(fd, SOL_SOCKET, SO_DOMAIN), lock, state = 0;
-	int protocol = sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL);
+	return f->view && f->view->state != TCP_LISTEN && f->view->state != TCP_CLOSE;
+}
+
+/* The options of a connection that has the same; NULL: it must be asked itself. *ret_n: how many
+ * were asked so far. */
+static const Ckpt__SockOpts *asked_alike(struct dump_ctx *d, const struct fd_facts *f,
+					 size_t *ret_n)
+{
+	*ret_n = 0;
+	if (!has_view(f))
+		return NULL;
+	for (struct sockopts_asked *a = *dump_sockopts_asked(d); a; a = a->next) {
+		if (sockopts_alike(dump_sockopt_places(d), &a->view, f->view))
+			return a->opts;
+		++*ret_n;
+	}
+	return NULL;
+}
+
+size_t sockopts_sets(const struct sockopts_asked *asked)
+{
+	size_t n = 0;
+
+	for (; asked; asked = asked->next)
+		n++;
+	return n;
+}
+
+static Ckpt__SockOpts *opts_copy(const Ckpt__SockOpts *m)
+{
+	size_t len = ckpt__sock_opts__get_packed_size(m);
+	auto_free uint8_t *packed = malloc(len + 1);
+
+	if (!packed)
+		return NULL;
+	(void)ckpt__sock_opts__pack(m, packed);
+	return ckpt__sock_opts__unpack(NULL, len, packed);
+}
+
+/* Sizes of buffers and filters are not looked for: whoever has such is not kept. */
+static void asked_keep(struct dump_ctx *d, const struct fd_facts *f, const Ckpt__SockOpts *m,
+		       size_t n)
+{
+	struct sockopts_asked **all = dump_sockopts_asked(d), *a;
+
+	if (!has_view(f) || n >= ASKED_MAX || m->buf_lock || m->filter.len)
+		return;
+	a = calloc(1, sizeof(*a));
+	if (!a)
+		return;
+	*a = (struct sockopts_asked) { *all, *f->view, opts_copy(m) };
+	if (a->opts)
+		*all = a;
+	else
+		free(a);
+}
+
+/* Option @i, as that other connection has it. */
+static int repeat(const Ckpt__SockOpts *like, size_t i, Ckpt__SockOpts *m)
+{
+	for (size_t k = 0; k < like->n_opts; k++) {
+		const Ckpt__SockOpt *o = like->opts[k];
+		struct value v = { .len = (socklen_t)o->value.len };
+
+		if (o->level != (uint32_t)table[i].level || o->name != (uint32_t)table[i].name)
+			continue;
+		memcpy(v.v, o->value.data, o->value.len);
+		return opt_push(m, table[i].level, table[i].name, &v);
+	}
+	return 0;
+}
+
+/* ---- what a socket has ------------------------------------------------------------------------
+ */
+
+/* A size that was set by hand is kept; the others follow this system's defaults. */
+static void bufs_dump(int fd, Ckpt__SockOpts *m)
+{
+	int lock = sockopt_get(fd, SOL_SOCKET, SO_BUF_LOCK);
+
+	m->buf_lock = lock > 0 ? (uint32_t)lock : 0;
+	if (m->buf_lock & 1)
+		m->sndbuf = (uint32_t)sockopt_get(fd, SOL_SOCKET, SO_SNDBUF);
+	if (m->buf_lock & 2)
+		m->rcvbuf = (uint32_t)sockopt_get(fd, SOL_SOCKET, SO_RCVBUF);
+}
+
+int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts **ret,
+		  struct ckpt_err *err)
+{
+	const struct sockopt_places *places = dump_sockopt_places(d);
+	int fd = f->local, state = 0, family, type, protocol, rc;
 	Ckpt__SockOpts *m = kind_msg_new(&ckpt__sock_opts__descriptor);
 	const struct sockopt_defaults *def = NULL;
+	const Ckpt__SockOpts *like;
+	size_t asked;
 
 	if (!m)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	*ret = m; /* freed with the message it belongs to, whatever happens below */
-	if (defaults_find(d, family, sockopt_get(fd, SOL_SOCKET, SO_TYPE), protocol, &def, err))
+	family = f->view ? (int)f->view->family : sockopt_get(fd, SOL_SOCKET, SO_DOMAIN);
+	type = f->view ? (int)f->view->type : sockopt_get(fd, SOL_SOCKET, SO_TYPE);
+	protocol = f->view ? (int)f->view->protocol : sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL);
+	if (defaults_find(d, family, type, protocol, &def, err))
 		return err->code;
+	like = asked_alike(d, f, &asked);
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		struct value v;
 
 		/* What a new socket has not, none has. */
-		if (!is_asked(i, family, protocol) || def->v[i].len == NO_OPTION ||
-		    !value_get(fd, table[i].level, table[i].name, &v))
+		if (!is_asked(i, family, protocol) || def->v[i].len == NO_OPTION)
+			continue;
+		if (like && sockopt_placed(places, family, i)) {
+			if (repeat(like, i, m))
+				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			continue;
+		}
+		if (!value_get(fd, table[i].level, table[i].name, &v))
 			continue;
 		if (def->v[i].len == v.len && !memcmp(def->v[i].v, v.v, v.len))
 			continue;
@@ -340,14 +478,13 @@ int sockopts_read(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret, struct ckpt_
 		if (opt_push(m, table[i].level, table[i].name, &v))
 			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	}
-	/* A size that was set by hand is kept; the others follow this system's defaults. */
-	lock = sockopt_get(fd, SOL_SOCKET, SO_BUF_LOCK);
-	m->buf_lock = lock > 0 ? (uint32_t)lock : 0;
-	if (m->buf_lock & 1)
-		m->sndbuf = (uint32_t)sockopt_get(fd, SOL_SOCKET, SO_SNDBUF);
-	if (m->buf_lock & 2)
-		m->rcvbuf = (uint32_t)sockopt_get(fd, SOL_SOCKET, SO_RCVBUF);
-	return filter_dump(fd, m, err);
+	if (like)
+		return 0;
+	bufs_dump(fd, m);
+	rc = filter_dump(fd, m, err);
+	if (!rc)
+		asked_keep(d, f, m, asked);
+	return rc;
 }
 
 static int set_int(int fd, int level, int name, int v)

@@ -4,19 +4,26 @@
 #define CKPT_KIND_FD_SOCKOPT_H
 
 #include "fd_sock.pb-c.h"
+#include "kind/fd/sockplaces.h"
 #include "kind/kind.h"
 
 /* Those that must not be set before a socket has its queue and its peer. */
 enum sockopt_when { SOCKOPT_EARLY, SOCKOPT_LATE };
 
-/* Options of @fd that differ from those of a new socket. */
-int sockopts_dump(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret,
+/* Options of the socket @f->local that differ from those of a new socket. */
+int sockopts_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts **ret,
 		  struct ckpt_err *err) __must_check;
-/* The same for who reads ahead, in another thread than the kinds'. */
-int sockopts_read(struct dump_ctx *d, int fd, Ckpt__SockOpts **ret,
+/* The same for who reads ahead, without a view, in another thread than the kinds'. */
+int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts **ret,
 		  struct ckpt_err *err) __must_check;
-/* What dump_sockopt_defaults() gathered. */
-void sockopts_forget(struct sockopt_defaults *all);
+/* Option @i of a socket of this family and protocol; false: it has none by this number. */
+bool sockopt_nth(size_t i, int family, int protocol, int *ret_level, int *ret_name);
+/* What a connection has made of it is no option that was set. */
+bool sockopt_of_connection(int level, int name);
+/* What dump_sockopt_defaults() and dump_sockopts_asked() gathered. */
+void sockopts_forget(struct sockopt_defaults *all, struct sockopts_asked *asked);
+/* How many sets of options the connections of a dump have, as far as they were told apart. */
+size_t sockopts_sets(const struct sockopts_asked *asked);
 int sockopts_restore(int fd, const Ckpt__SockOpts *opts, enum sockopt_when when,
 		     struct ckpt_err *err) __must_check;
 

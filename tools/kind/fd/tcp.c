@@ -114,7 +114,7 @@ static int tcp_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 		return ckpt_fail(err, E_TCP, -EAGAIN, "the connection ended during the dump");
 	if (!m->dropped)
 		rc = kept_dump(d, f, m, err);
-	return rc ? rc : sockopts_dump(d, f->local, &m->opts, err);
+	return rc ? rc : sockopts_dump(d, f, &m->opts, err);
 }
 
 static int tcp_dump_together(const struct fd_dumped *v, size_t n, size_t *ret_at,

@@ -210,7 +210,7 @@ static int unix_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object 
 	}
 	rc = name_dump(f->local, m, err);
 	if (!rc)
-		rc = sockopts_dump(d, f->local, &m->opts, err);
+		rc = sockopts_dump(d, f, &m->opts, err);
 	if (!rc && !m->listening)
 		rc = unix_queue_dump(d, f->local, (int)m->type, diag->shutdown & NO_READ, m, err);
 	return rc;

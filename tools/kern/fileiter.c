@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "kern/fileiter.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/vec.h"
+
+/* Their argument: { struct bpf_iter_meta { seq, … } *, task *, u32 fd, file * }, task and file NULL
+ * at the end. */
+#define ARG_TASK 8
+#define ARG_FD 16
+#define ARG_FILE 24
+
+struct program {
+	struct bpf_insn *v;
+	size_t n, cap;
+	bool failed;
+};
+
+static void put_all(struct program *p, const struct bpf_insn *insns, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct bpf_insn *slot = vec_push(p);
+
+		if (!slot) {
+			p->failed = true;
+			return;
+		}
+		*slot = insns[i];
+	}
+}
+#define PUT(p, ...)                                                                                \
+	put_all(p, (const struct bpf_insn[]) { __VA_ARGS__ },                                      \
+		sizeof((const struct bpf_insn[]) { __VA_ARGS__ }) / sizeof(struct bpf_insn))
+
+#define SHIFT_LEFT(d, i) INSN(BPF_ALU64 | BPF_LSH | BPF_K, d, 0, 0, i)
+#define SHIFT_RIGHT(d, i) INSN(BPF_ALU64 | BPF_RSH | BPF_K, d, 0, 0, i)
+#define IF_EQUAL(d, i, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, i)
+
+/* Nothing is written of this one. */
+static void put_leave(struct program *p)
+{
+	PUT(p, SET(0, 0), EXIT());
+}
+
+/* r6: the argument, r7: the file. */
+static void put_begin(struct program *p)
+{
+	PUT(p, COPY(6, 1), LOAD(7, 6, ARG_FILE), INSN(BPF_JMP | BPF_JNE | BPF_K, 7, 0, 2, 0));
+	put_leave(p);
+}
+
+static void put_write(struct program *p, unsigned int bytes)
+{
+	PUT(p, LOAD(1, 6, 0), LOAD(1, 1, 0), COPY(2, 10), ADD(2, -(int)bytes), SET(3, (int)bytes),
+	    CALL(BPF_FUNC_seq_write));
+}
+
+/* Where the kernel keeps it. */
+struct layout {
+	uint32_t func;
+	int op, inode, flags, pos, priv; /* of struct file */
+	int ino, locks;                  /* of struct inode */
+	int files, fdt, cloexec;         /* from the task to the bits of close-on-exec */
+	int sk;                          /* of struct socket */
+	int family, type, protocol, state;
+	uint32_t sock_bytes, socket_bytes;
+};
+
+static int layout_find(struct layout *ret, struct btf *b)
+{
+	uint32_t file, inode, sock, common, socket;
+	int rc = btf_load(b), within;
+
+	if (rc)
+		return rc;
+	file = btf_find(b, BTF_KIND_STRUCT, "file");
+	inode = btf_find(b, BTF_KIND_STRUCT, "inode");
+	sock = btf_find(b, BTF_KIND_STRUCT, "sock");
+	common = btf_find(b, BTF_KIND_STRUCT, "sock_common");
+	socket = btf_find(b, BTF_KIND_STRUCT, "socket");
+	within = btf_offset(b, sock, "__sk_common");
+	*ret = (struct layout) {
+		.func = btf_find(b, BTF_KIND_FUNC, "bpf_iter_task_file"),
+		.op = btf_offset(b, file, "f_op"),
+		.inode = btf_offset(b, file, "f_inode"),
+		.flags = btf_offset(b, file, "f_flags"),
+		.pos = btf_offset(b, file, "f_pos"),
+		.priv = btf_offset(b, file, "private_data"),
+		.ino = btf_offset(b, inode, "i_ino"),
+		.locks = btf_offset(b, inode, "i_flctx"),
+		.files = btf_offset(b, btf_find(b, BTF_KIND_STRUCT, "task_struct"), "files"),
+		.fdt = btf_offset(b, btf_find(b, BTF_KIND_STRUCT, "files_struct"), "fdt"),
+		.cloexec = btf_offset(b, btf_find(b, BTF_KIND_STRUCT, "fdtable"), "close_on_exec"),
+		.sk = btf_offset(b, socket, "sk"),
+		.family = btf_offset(b, common, "skc_family"),
+		.type = btf_offset(b, sock, "sk_type"),
+		.protocol = btf_offset(b, sock, "sk_protocol"),
+		.state = btf_offset(b, common, "skc_state"),
+		.sock_bytes = btf_size(b, btf_find(b, BTF_KIND_STRUCT, "tcp6_sock")),
+		.socket_bytes = btf_size(b, socket),
+	};
+	/* The common part comes first, in every kernel that has one. */
+	return !ret->func || within || ret->op < 0 || ret->inode < 0 || ret->flags < 0 ||
+			       ret->pos < 0 || ret->priv < 0 || ret->ino < 0 || ret->locks < 0 ||
+			       ret->files < 0 || ret->fdt < 0 || ret->cloexec < 0 || ret->sk < 0 ||
+			       ret->family < 0 || ret->type < 0 || ret->protocol < 0 ||
+			       ret->state < 0 || !ret->sock_bytes || !ret->socket_bytes
+		       ? -EOPNOTSUPP
+		       : 0;
+}
+
+/* r8: the socket, r9: its struct sock; whatever they point to if it is none. */
+static void put_socket(struct program *p, const struct layout *l, int work)
+{
+	PUT(p, FETCH(work, 8, 7, l->priv), LOAD(8, 10, work), FETCH(work, 8, 8, l->sk),
+	    LOAD(9, 10, work));
+}
+
+static int program_load(struct program *p, const char *name, const struct layout *l)
+{
+	int fd = p->failed ? -ENOMEM : bpf_iter_program(name, l->func, p->v, p->n);
+
+	vec_free(p);
+	return fd;
+}
+
+/* ---- views ---------------------------------------------------------------------------------- */
+
+#define VIEW(member) ((int)offsetof(struct file_view, member) - (int)sizeof(struct file_view))
+#define WORK (-(int)sizeof(struct file_view) - 8)
+
+static uint32_t sock_words(const struct layout *l)
+{
+	return (l->sock_bytes + 7) / 8;
+}
+
+static int view_program(const struct layout *l, const struct sock_words *w)
+{
+	struct program p = { 0 };
+
+	put_begin(&p);
+	PUT(&p, LOAD(8, 6, ARG_TASK), INSN(BPF_JMP | BPF_JNE | BPF_K, 8, 0, 2, 0));
+	put_leave(&p);
+	PUT(&p, FETCH(WORK, 8, 8, l->files), LOAD(8, 10, WORK), FETCH(WORK, 8, 8, l->fdt),
+	    LOAD(8, 10, WORK), FETCH(WORK, 8, 8, l->cloexec), LOAD(8, 10, WORK),
+	    LOAD32(9, 6, ARG_FD), STORE(10, 9, VIEW(fd)), SHIFT_RIGHT(9, 6), SHIFT_LEFT(9, 3),
+	    ADD_REG(9, 8), FETCH(VIEW(cloexec), 8, 9, 0));
+	PUT(&p, FETCH(VIEW(flags), 4, 7, l->flags), FETCH(VIEW(pos), 8, 7, l->pos),
+	    FETCH(VIEW(op), 8, 7, l->op), FETCH(WORK, 8, 7, l->inode), LOAD(8, 10, WORK),
+	    FETCH(VIEW(ino), 8, 8, l->ino), FETCH(VIEW(locks), 8, 8, l->locks));
+	put_socket(&p, l, WORK);
+	PUT(&p, FETCH(VIEW(family), 2, 9, l->family), FETCH(VIEW(type), 2, 9, l->type),
+	    FETCH(VIEW(protocol), 2, 9, l->protocol), FETCH(VIEW(state), 1, 9, l->state));
+	for (unsigned int i = 0; i < SOCK_WORDS_MAX; i++) {
+		int to = VIEW(words) + (int)i * 8, at = i < w->n ? w->at[i] : 0;
+
+		if (i >= w->n)
+			PUT(&p, STORE_IMM(10, 0, to));
+		else if ((uint32_t)at < sock_words(l))
+			PUT(&p, FETCH(to, 8, 9, at * 8));
+		else
+			PUT(&p, FETCH(to, 8, 8, (at - (int)sock_words(l)) * 8));
+	}
+	put_write(&p, sizeof(struct file_view));
+	put_leave(&p);
+	return program_load(&p, "ckpt_files", l);
+}
+
+int file_iter_open(struct file_iter *ret, struct btf *types, const struct sock_words *words)
+{
+	auto_fd sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	struct file_iter it = { .prog_fd = -1, .words = words->n };
+	struct file_views own = { 0 };
+	const struct file_view *v;
+	struct layout l;
+	int rc = layout_find(&l, types);
+
+	*ret = it;
+	if (rc || sock < 0 || ckpt_fault("kern.files"))
+		return rc ? rc : -EOPNOTSUPP;
+	it.prog_fd = view_program(&l, words);
+	if (it.prog_fd < 0)
+		return it.prog_fd;
+	rc = file_iter_read(&it, getpid(), &own);
+	v = rc ? NULL : file_view_find(&own, sock);
+	if (v && v->family == AF_INET && v->protocol == IPPROTO_TCP &&
+	    v->cloexec >> (sock % 64) & 1)
+		it.op = v->op;
+	else
+		rc = -EOPNOTSUPP;
+	free(own.v);
+	if (rc)
+		file_iter_close(&it);
+	*ret = it;
+	return rc;
+}
+
+void file_iter_close(struct file_iter *it)
+{
+	if (it->prog_fd >= 0)
+		(void)close(it->prog_fd);
+	*it = (struct file_iter) { .prog_fd = -1 };
+}
+
+/* When they do not fit into the kernel's buffer the iterator goes on behind the last. */
+static bool ascends(const void *buf, size_t len, size_t n)
+{
+	const struct file_view *v =
+		(const struct file_view *)(const void *)((const char *)buf + len);
+
+	return n >= sizeof(*v) && (!len || v[0].fd > v[-1].fd);
+}
+
+int file_iter_read(const struct file_iter *it, int pid, struct file_views *ret)
+{
+	static const struct bpf_iter_records as = { .bytes = sizeof(*ret->v),
+						    .max = SIZE_MAX,
+						    .more = ascends };
+	void *v = NULL;
+	size_t n = 0;
+	int rc = bpf_iter_read(it->prog_fd, BPF_ITER_THREAD, pid, &as, &v, &n);
+
+	*ret = (struct file_views) { 0 };
+	if (rc)
+		return rc;
+	*ret = (struct file_views) { v, n };
+	return 0;
+}
+
+static int fd_compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+const struct file_view *file_view_find(const struct file_views *v, int fd)
+{
+	uint64_t key = (uint64_t)fd;
+
+	return v->n ? bsearch(&key, v->v, v->n, sizeof(*v->v), fd_compare) : NULL;
+}
+
+bool file_view_tcp(const struct file_iter *it, const struct file_view *v)
+{
+	return v->op == it->op && (v->family == AF_INET || v->family == AF_INET6) &&
+	       v->type == SOCK_STREAM && v->protocol == IPPROTO_TCP && !v->locks;
+}
+
+/* ---- whole records -------------------------------------------------------------------------- */
+
+#define CHUNK 256
+
+/* Write @bytes from register @base on. */
+static void put_copy(struct program *p, int base, uint32_t bytes)
+{
+	for (uint32_t at = 0, n; at < bytes; at += n) {
+		n = bytes - at < CHUNK ? bytes - at : CHUNK;
+		PUT(p, FETCH(-(int)n, (int)n, base, (int)at));
+		put_write(p, n);
+	}
+}
+
+int sock_record_open(struct sock_record *ret, struct btf *types, int fd)
+{
+	struct program p = { 0 };
+	struct layout l;
+	int rc = layout_find(&l, types);
+
+	*ret = (struct sock_record) { .prog_fd = -1 };
+	if (rc)
+		return rc;
+	if (sock_words(&l) + (l.socket_bytes + 7) / 8 > SOCK_RECORD_WORDS)
+		return -E2BIG;
+	put_begin(&p);
+	PUT(&p, LOAD32(8, 6, ARG_FD), IF_EQUAL(8, fd, 2));
+	put_leave(&p);
+	put_socket(&p, &l, -CHUNK - 8);
+	put_copy(&p, 9, sock_words(&l) * 8);
+	put_copy(&p, 8, (l.socket_bytes + 7) / 8 * 8);
+	put_leave(&p);
+	*ret = (struct sock_record) {
+		.prog_fd = program_load(&p, "ckpt_sock", &l),
+		.bytes = sock_words(&l) * 8 + (l.socket_bytes + 7) / 8 * 8,
+		.types = types,
+		.sock4 = btf_find(types, BTF_KIND_STRUCT, "tcp_sock"),
+		.sock6 = btf_find(types, BTF_KIND_STRUCT, "tcp6_sock"),
+		.socket = btf_find(types, BTF_KIND_STRUCT, "socket"),
+		.sock_bytes = sock_words(&l) * 8,
+	};
+	return ret->prog_fd < 0 ? ret->prog_fd : 0;
+}
+
+void sock_record_close(struct sock_record *r)
+{
+	if (r->prog_fd >= 0)
+		(void)close(r->prog_fd);
+	*r = (struct sock_record) { .prog_fd = -1 };
+}
+
+bool sock_record_member(const struct sock_record *r, int family, uint32_t at, uint32_t *ret_first,
+			uint32_t *ret_end)
+{
+	bool first = at < r->sock_bytes;
+	uint32_t base = first ? 0 : r->sock_bytes;
+	uint32_t type = !first ? r->socket : family == AF_INET6 ? r->sock6 : r->sock4;
+
+	if (!btf_member_at(r->types, type, at - base, ret_first, ret_end))
+		return false;
+	*ret_first += base;
+	*ret_end += base;
+	return true;
+}
+
+int sock_record_offset(const struct sock_record *r, const char *name)
+{
+	return btf_offset(r->types, btf_find(r->types, BTF_KIND_STRUCT, "sock"), name);
+}
+
+int sock_record_read(const struct sock_record *r, uint64_t words[SOCK_RECORD_WORDS])
+{
+	const struct bpf_iter_records as = { .bytes = r->bytes, .max = 1 };
+	void *v = NULL;
+	size_t n = 0;
+	int rc = bpf_iter_read(r->prog_fd, BPF_ITER_THREAD, gettid(), &as, &v, &n);
+
+	if (rc)
+		return rc;
+	memset(words, 0, SOCK_RECORD_WORDS * sizeof(*words));
+	memcpy(words, v, r->bytes);
+	free(v);
+	return 0;
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "kind/fd/sockplaces.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/vec.h"
+#include "kind/fd/sockopt.h"
+
+static const int families[] = { AF_INET, AF_INET6 };
+
+/* To set one of these is to change how the kernel treats the packets of all. */
+static bool is_for_all(int level, int name)
+{
+	return level == SOL_SOCKET
+		       ? name == SO_TIMESTAMP || name == SO_TIMESTAMPNS || name == SO_TIMESTAMPING
+		       : level == IPPROTO_TCP && name == TCP_TX_DELAY;
+}
+
+/* What options change besides, and the kernel by itself: members of struct sock. The sizes of
+ * buffers mean something where they are locked, which has a place. */
+static const char *const besides[] = { "sk_pacing_rate", "sk_sndbuf", "sk_rcvbuf" };
+
+/* Numbers that options take, or structs that begin with them. */
+static const int numbers[] = { 1, 2, 3, 5, 8, 64, 300, 1000, 70000, 0x01010101, 0 };
+
+#define VALUE_MAX 64
+
+/* A socket of ckpt's own, always by the same number. */
+struct probe {
+	int fd;
+	struct sock_record record;
+	int besides[ARRAY_SIZE(besides)];
+	int family;
+	union probe_words {
+		uint64_t word[SOCK_RECORD_WORDS];
+		unsigned char byte[SOCK_RECORD_WORDS * 8];
+	} now, marked; /* bytes of marked: 255 or 0 */
+};
+
+static int probe_renew(struct probe *p)
+{
+	auto_fd fresh = socket(p->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+
+	if (fresh < 0 || dup3(fresh, p->fd, O_CLOEXEC) < 0)
+		return -errno;
+	return sock_record_read(&p->record, p->now.word);
+}
+
+static bool is_besides(const struct probe *p, uint32_t at)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(besides); i++)
+		if (p->besides[i] == (int)at)
+			return true;
+	return false;
+}
+
+/* Mark the members that are other than before. Were there any? */
+static int probe_look(struct probe *p, bool *ret_changed)
+{
+	union probe_words was = p->now;
+	int rc = sock_record_read(&p->record, p->now.word);
+
+	for (uint32_t i = 0; !rc && i < sizeof(was); i++) {
+		uint32_t first, end;
+
+		if (was.byte[i] == p->now.byte[i] ||
+		    !sock_record_member(&p->record, p->family, i, &first, &end))
+			continue;
+		i = end - 1;
+		if (is_besides(p, first))
+			continue;
+		memset(p->marked.byte + first, 255, end - first);
+		*ret_changed = true;
+	}
+	return rc;
+}
+
+struct option {
+	int level, name;
+	unsigned char v[VALUE_MAX];
+	socklen_t len;
+};
+
+static bool option_get(int fd, struct option *o)
+{
+	memset(o->v, 0, sizeof(o->v));
+	o->len = sizeof(o->v);
+	return !getsockopt(fd, o->level, o->name, o->v, &o->len);
+}
+
+/* Set it to @v. True: it has changed, and so has its place. */
+static int option_try(struct probe *p, struct option *o, const void *v, socklen_t len,
+		      bool *ret_placed)
+{
+	struct option now = { .level = o->level, .name = o->name };
+	bool changed = false;
+	int rc;
+
+	if (setsockopt(p->fd, o->level, o->name, v, len) || !option_get(p->fd, &now) ||
+	    (now.len == o->len && !memcmp(now.v, o->v, sizeof(now.v))))
+		return 0;
+	rc = probe_look(p, &changed);
+	/* It has another value, and nobody sees where. */
+	if (!rc && !changed)
+		rc = -ENOENT;
+	*ret_placed = !rc;
+	*o = now;
+	return rc;
+}
+
+static int option_place(struct probe *p, int level, int name, bool *ret_placed)
+{
+	struct option o = { .level = level, .name = name };
+	static const char *const words[] = { "reno", "cubic", "lo" };
+	int rc = 0;
+
+	*ret_placed = false;
+	if (is_for_all(level, name) || !option_get(p->fd, &o))
+		return 0;
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(words); i++)
+		if (name == (level == SOL_SOCKET ? SO_BINDTODEVICE : TCP_CONGESTION) &&
+		    (level == SOL_SOCKET || level == IPPROTO_TCP))
+			rc = option_try(p, &o, words[i], (socklen_t)strlen(words[i]) + 1,
+					ret_placed);
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(numbers); i++) {
+		int v[VALUE_MAX / sizeof(int)] = { numbers[i], numbers[i] };
+
+		rc = option_try(p, &o, v, o.len >= sizeof(int) ? o.len : sizeof(int), ret_placed);
+	}
+	/* Not placed after all. */
+	if (rc == -ENOENT) {
+		*ret_placed = false;
+		rc = 0;
+	}
+	return rc;
+}
+
+/* What is no option of the table. */
+static int extras_place(struct probe *p)
+{
+	struct sock_filter all[] = { { BPF_RET | BPF_K, 0, 0, UINT32_MAX } };
+	struct sock_fprog prog = { ARRAY_SIZE(all), all };
+	static const int three = 3, one = 1;
+	bool placed[3] = { false };
+	int rc = 0;
+
+	if (!setsockopt(p->fd, SOL_SOCKET, SO_BUF_LOCK, &three, sizeof(three)))
+		rc = probe_look(p, &placed[0]);
+	if (!rc && !setsockopt(p->fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)))
+		rc = probe_look(p, &placed[1]);
+	if (!rc && !setsockopt(p->fd, SOL_SOCKET, SO_LOCK_FILTER, &one, sizeof(one)))
+		rc = probe_look(p, &placed[2]);
+	return rc || (placed[0] && placed[1] && placed[2]) ? rc : -EOPNOTSUPP;
+}
+
+/* To set what is set already changes nothing: then what changes otherwise is a place. */
+static int probe_check(struct probe *p)
+{
+	static const int none = 0;
+	bool changed = false;
+	int rc = 0;
+
+	for (int i = 0; !rc && !changed && i < 3; i++) {
+		if (setsockopt(p->fd, SOL_SOCKET, SO_KEEPALIVE, &none, sizeof(none)) ||
+		    setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &none, sizeof(none)))
+			rc = -errno;
+		else
+			rc = probe_look(p, &changed);
+	}
+	return rc || !changed ? rc : -EOPNOTSUPP;
+}
+
+static int family_places(struct probe *p, size_t at, struct sockopt_places *ret)
+{
+	int rc, level, name;
+
+	p->family = families[at];
+	memset(&p->marked, 0, sizeof(p->marked));
+	rc = probe_renew(p);
+	if (!rc)
+		rc = probe_check(p);
+	if (!rc)
+		rc = extras_place(p);
+	for (size_t i = 0; !rc && i < SOCKOPTS_MAX; i++) {
+		bool placed;
+
+		if (!sockopt_nth(i, families[at], IPPROTO_TCP, &level, &name) ||
+		    sockopt_of_connection(level, name))
+			continue;
+		rc = probe_renew(p);
+		if (!rc)
+			rc = option_place(p, level, name, &placed);
+		if (!rc && placed)
+			ret->known[at][i / 8] |= (uint8_t)(1u << i % 8);
+	}
+	return rc;
+}
+
+/* What was marked of family @at counts. */
+static int add_words(const struct probe *p, size_t at, struct sockopt_places *ret)
+{
+	struct sock_words *w = &ret->words;
+
+	for (uint16_t i = 0; i < SOCK_RECORD_WORDS; i++) {
+		uint16_t k = 0;
+
+		if (!p->marked.word[i])
+			continue;
+		while (k < w->n && w->at[k] != i)
+			k++;
+		if (k == SOCK_WORDS_MAX)
+			return -E2BIG;
+		w->at[k] = i;
+		w->n = k == w->n ? k + 1 : w->n;
+		ret->mask[at][k] = p->marked.word[i];
+	}
+	return 0;
+}
+
+int sockopt_places_find(struct sockopt_places *ret, struct btf *types)
+{
+	auto_fd fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	struct probe *p = calloc(1, sizeof(*p));
+	int rc;
+
+	*ret = (struct sockopt_places) { 0 };
+	if (!p || fd < 0) {
+		free(p);
+		return -ENOMEM;
+	}
+	p->fd = fd;
+	rc = sock_record_open(&p->record, types, fd);
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(besides); i++)
+		p->besides[i] = sock_record_offset(&p->record, besides[i]);
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(families); i++) {
+		rc = family_places(p, i, ret);
+		if (!rc)
+			rc = add_words(p, i, ret);
+	}
+	sock_record_close(&p->record);
+	free(p);
+	if (rc)
+		ret->words.n = 0;
+	return rc;
+}
+
+static int family_at(uint64_t family)
+{
+	for (size_t at = 0; at < ARRAY_SIZE(families); at++)
+		if ((uint64_t)families[at] == family)
+			return (int)at;
+	return -1;
+}
+
+bool sockopts_alike(const struct sockopt_places *p, const struct file_view *a,
+		    const struct file_view *b)
+{
+	int at = family_at(a->family);
+	uint64_t differ = 0;
+
+	if (at < 0 || a->family != b->family || a->type != b->type || a->protocol != b->protocol ||
+	    a->state != b->state)
+		return false;
+	for (uint16_t i = 0; i < p->words.n; i++)
+		differ |= (a->words[i] ^ b->words[i]) & p->mask[at][i];
+	return !differ;
+}
+
+bool sockopt_placed(const struct sockopt_places *p, int family, size_t i)
+{
+	int at = family_at((uint64_t)family);
+
+	return at >= 0 && p->words.n && p->known[at][i / 8] >> i % 8 & 1;
+}
