@@ -197,10 +197,10 @@ static void walk_at(struct anon_walk *w, size_t at)
 	w->at = at;
 }
 
-/* Pages of several mappings, from w->at on, of which no tracker tells. */
-static int untracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+/* Pages of several mappings, from w->at on: each mapping's to @fn. */
+static int split_run(struct anon_walk *w, uint64_t addr, uint64_t npages, unsigned int flags,
+		     int (*fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags))
 {
-	struct anon_walk *w = arg;
 	const struct proc_vma *v = w->vmas->v;
 
 	while (npages) {
@@ -214,13 +214,33 @@ static int untracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int
 		n = (v[w->at].end - addr) / CKPT_PAGE;
 		if (n > npages)
 			n = npages;
-		rc = anon_run(w, addr, n, flags);
+		rc = fn(w, addr, n, flags);
 		if (rc)
 			return rc;
 		addr += n * CKPT_PAGE;
 		npages -= n;
 	}
 	return 0;
+}
+
+/* No tracker tells of them. */
+static int untracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	return split_run(arg, addr, npages, flags, anon_run);
+}
+
+static int mixed_one(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct anon_walk *w = arg;
+
+	return tracked_run(w, addr, npages,
+			   dump_vma_tracked(&w->vmas->v[w->at]) ? flags : flags | TRACK_WRITTEN);
+}
+
+/* It tells of some. */
+static int mixed_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	return split_run(arg, addr, npages, flags, mixed_one);
 }
 
 /* Anonymous memory that is worth a scan of its own, which need not ask whether a page is a file's
@@ -232,6 +252,12 @@ static bool is_large(const struct proc_vma *v)
 	return !v->ino && !v->shared && v->end - v->start >= LARGE_BYTES;
 }
 
+/* May it have pages that belong to the address space? */
+static bool has_pages(const struct proc_vma *v)
+{
+	return vma_kind_match(v)->private_pages && !v->pristine;
+}
+
 /* A scan goes through all mappings that follow, and finds nothing in the gaps between. */
 static size_t untracked_group(const struct proc_vmas *vmas, size_t i, bool scans,
 			      const struct tracker *t)
@@ -240,8 +266,23 @@ static size_t untracked_group(const struct proc_vmas *vmas, size_t i, bool scans
 
 	if (is_large(&vmas->v[i]))
 		return end;
-	while (scans && end < vmas->n && vma_kind_match(&vmas->v[end])->private_pages &&
-	       !is_large(&vmas->v[end]) && !(t && dump_vma_tracked(&vmas->v[end])))
+	while (scans && end < vmas->n && has_pages(&vmas->v[end]) && !is_large(&vmas->v[end]) &&
+	       !(t && dump_vma_tracked(&vmas->v[end])))
+		end++;
+	return end;
+}
+
+/* The same with those that are tracked and known to be: where a tracker does not mind, one look at
+ * a hundred small mappings is as good as one at each. */
+static size_t mixed_group(const struct proc_vmas *vmas, size_t i, struct tracker *t)
+{
+	size_t end = i;
+
+	while (end < vmas->n && has_pages(&vmas->v[end]) && !is_large(&vmas->v[end]) &&
+	       !(vmas->v[end].flags & PROC_VMF(ht)) &&
+	       (!dump_vma_tracked(&vmas->v[end]) ||
+		((vmas->v[end].flags & PROC_VMF(uw)) &&
+		 tracker_owns(t, vmas->v[end].start, vmas->v[end].end, vmas->v[end].uffd))))
 		end++;
 	return end;
 }
@@ -254,8 +295,8 @@ static size_t tracked_group(const struct proc_vmas *vmas, const Ckpt__Mm *mm, si
 	for (; end < vmas->n; end++) {
 		const struct proc_vma *v = &vmas->v[end];
 
-		if (v->start != vmas->v[end - 1].end || !vma_kind_match(v)->private_pages ||
-		    !dump_vma_tracked(v) || vma_frozen(v) != vma_frozen(&vmas->v[i]) ||
+		if (v->start != vmas->v[end - 1].end || !has_pages(v) || !dump_vma_tracked(v) ||
+		    vma_frozen(v) != vma_frozen(&vmas->v[i]) ||
 		    !mm->vmas[end]->object != !mm->vmas[i]->object)
 			break;
 	}
@@ -296,8 +337,18 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 		bool tracked = t && dump_vma_tracked(v);
 
 		next = i + 1;
-		if (!vma_kind_match(v)->private_pages)
+		if (!has_pages(v))
 			continue;
+		if (t && t->ops->mixed && mixed_group(vmas, i, t) > next) {
+			next = mixed_group(vmas, i, t);
+			walk_at(w, i);
+			start = v->start;
+			end = vmas->v[next - 1].end;
+			rc = tracker_collect(t, start, end,
+					     (how & TRACK_ARM) | TRACK_OURS | TRACK_MIXED,
+					     mixed_run, w);
+			continue;
+		}
 		next = tracked ? tracked_group(vmas, mm, i) : untracked_group(vmas, i, pm->scan, t);
 		walk_at(w, i);
 		start = v->start;

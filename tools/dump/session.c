@@ -167,13 +167,13 @@ bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v)
 		struct tracker *t = tracker_find(s, pid);
 
 		if (t)
-			return tracker_owns(t, v->start, v->end);
+			return tracker_owns(t, v->start, v->end, v->uffd);
 		for (size_t i = 0; i < s->known.n; i++)
 			if (s->known.v[i].pid == pid) {
 				struct tracker k;
 
 				tracker_adopt(&k, s->ops, pid, 0, s->known.v[i].fd);
-				return tracker_owns(&k, v->start, v->end);
+				return tracker_owns(&k, v->start, v->end, v->uffd);
 			}
 		return false;
 	}

@@ -359,6 +359,8 @@ static int iterate_flags(const struct vma_iter *it, int pid, struct proc_vmas *v
 		if (k == n || e[k].start != v->start || e[k].end != v->end ||
 		    !vma_iter_flags(it, e[k].vm_flags, &v->flags) || (v->flags & PROC_VMF(ht)))
 			return -ESTALE;
+		v->uffd = e[k].uffd;
+		v->pristine = v->ino && !e[k].anon && !(v->flags & PROC_VMF(gu));
 		k++;
 	}
 	return !rc && k != n ? -ESTALE : rc;

@@ -36,6 +36,8 @@ struct proc_vma {
 	char *path;     /* as printed, " (deleted)" included; NULL for none */
 	uint64_t flags; /* PROC_VMF_* from VmFlags */
 	uint64_t page_kb;
+	uint64_t uffd; /* as struct vma_iter_entry has it; 0 from smaps */
+	bool pristine; /* of a file, and certainly without a page, or a guard, of its own */
 };
 
 /* VmFlags by their two letters; bits are ours. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A BPF program of twenty instructions, attached to the iterator "task_vma" of
- * one task, writes start, end and vm_flags of each mapping. Where these lie in
+ * A BPF program of some forty instructions, attached to the iterator "task_vma" of
+ * one task, writes start, end and vm_flags of each mapping, and a little more. Where these lie in
  * the kernel's struct is looked up in the kernel's own description of its types.
  */
 #include "kern/vmaiter.h"
@@ -28,6 +28,7 @@
 struct layout {
 	uint32_t func;         /* what the iterator calls */
 	int start, end, flags; /* in struct vm_area_struct */
+	int uffd, anon;        /* may be -1 */
 };
 
 static int layout_find(struct layout *ret, struct btf *b)
@@ -42,6 +43,8 @@ static int layout_find(struct layout *ret, struct btf *b)
 	ret->start = btf_offset(b, vma, "vm_start");
 	ret->end = btf_offset(b, vma, "vm_end");
 	ret->flags = btf_offset(b, vma, "vm_flags");
+	ret->uffd = btf_offset(b, vma, "vm_userfaultfd_ctx");
+	ret->anon = btf_offset(b, vma, "anon_vma");
 	return !ret->func || ret->start < 0 || ret->end < 0 || ret->flags < 0 ? -EOPNOTSUPP : 0;
 }
 
@@ -49,22 +52,27 @@ static int program_load(const struct layout *l)
 {
 	/* Its argument: { struct bpf_iter_meta { seq, … } *, task *, vma * }, the last two NULL at
 	 * the end. */
+	const struct bpf_insn nothing = SET(0, 0);
 	const struct bpf_insn insns[] = {
 		COPY(6, 1),
 		LOAD(2, 6, 8),
-		IF_NULL(2, 14),
+		IF_NULL(2, 30),
 		LOAD(7, 6, 16),
-		IF_NULL(7, 12),
+		IF_NULL(7, 28),
 		LOAD(2, 7, l->start),
-		STORE(10, 2, -24),
+		STORE(10, 2, -40),
 		LOAD(2, 7, l->end),
-		STORE(10, 2, -16),
+		STORE(10, 2, -32),
 		LOAD(2, 7, l->flags),
-		STORE(10, 2, -8),
+		STORE(10, 2, -24),
+		FETCH(-16, 8, 7, l->uffd < 0 ? 0 : l->uffd),
+		l->uffd < 0 ? (struct bpf_insn)STORE_IMM(10, 0, -16) : nothing,
+		FETCH(-8, 8, 7, l->anon < 0 ? 0 : l->anon),
+		l->anon < 0 ? (struct bpf_insn)STORE_IMM(10, 1, -8) : nothing,
 		LOAD(1, 6, 0),
 		LOAD(1, 1, 0),
 		COPY(2, 10),
-		ADD(2, -24),
+		ADD(2, -40),
 		SET(3, sizeof(struct vma_iter_entry)),
 		CALL(BPF_FUNC_seq_write),
 		SET(0, 0),

@@ -29,6 +29,10 @@ struct vma_iter {
 /* One mapping as the kernel has it. */
 struct vma_iter_entry {
 	uint64_t start, end, vm_flags;
+	/* The userfaultfd it is registered with: no meaning but to be equal or not. 0: none, or not
+	 * known. */
+	uint64_t uffd;
+	uint64_t anon; /* 0: of a file, it has no page of its own, and never had; 1 if not known */
 };
 
 /* Load the program and find out, on mappings of a child made for that, what this kernel's bits

@@ -37,6 +37,11 @@ enum {
 				* tracker_kept(); for who said that he can */
 	TRACK_RANGES = 1u << 3, /* TRACK_SAME may be reported: who knows without looking at every
 				 * page need not. Of a target that stands still */
+	TRACK_OURS = 1u << 7,   /* tracker_owns() said so of all that is to be tracked: nothing in
+				 * the range is new */
+	TRACK_MIXED = 1u << 8,  /* with TRACK_OURS, of a target that stands still, where ops->mixed:
+				 * the range has gaps, and mappings that are not tracked; their
+				 * pages are reported as written */
 	TRACK_WRITES = 1u << 6, /* report written pages alone; of a live back end */
 	TRACK_NEW = 1u << 5, /* with TRACK_ARM, of a live back end: begin to track what is new, and
 			      * report and arm nothing; a pass while the target runs does */
@@ -58,6 +63,8 @@ struct track_ops {
 	bool finds_new;
 	/* A part of what it tells of may be collected while it is told of. */
 	bool nests;
+	/* Knows TRACK_MIXED. */
+	bool mixed;
 	/* Steps inside the frozen task, or nothing. */
 	int (*attach)(struct tracker *t, struct target_task *task, struct ckpt_err *err);
 	/* Before the first collect of a pass. May be NULL. */
@@ -81,7 +88,8 @@ struct tracker {
 	void *state;                 /* of the back end in this process */
 	uint64_t split_bytes; /* from this size on two threads look at a range; 0: what is usual */
 	unsigned int facts;   /* of the back end about this kernel; 0: not known yet */
-	int pagemap_fd;       /* of the address space that pid had at tracker_begin() */
+	uint64_t uffd;  /* by which the kernel's records show what is ours; 0: not known yet */
+	int pagemap_fd; /* of the address space that pid had at tracker_begin() */
 	void *buf;
 	uint64_t start_time; /* /proc/PID/stat: a recycled pid is another program */
 };
@@ -132,8 +140,9 @@ bool tracker_keeps(struct tracker *t);
  * once if he does not want it: what is kept costs the target time. 0 or -errno.
  */
 int tracker_kept(struct tracker *t, int *ret_fd, uint64_t *ret_room);
-/* Is [start, end) registered by this tracker and nobody else? */
-bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end);
+/* Is mapping [start, end) of a frozen task registered by this tracker and nobody else? @uffd: as
+ * struct proc_vma has it. */
+bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end, uint64_t uffd);
 /* End tracking when no other process holds the descriptors. Forgives a NULL or unattached one. */
 void tracker_detach(struct tracker *t);
 

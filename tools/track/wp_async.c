@@ -612,6 +612,55 @@ static int collect_changed(struct tracker *t, uint64_t start, uint64_t end, unsi
 	return rc;
 }
 
+/* Protect the pages of what is registered in [start, end). */
+static int arm_registered(struct tracker *t, uint64_t start, uint64_t end)
+{
+	const uint64_t ours = SCAN_WPALLOWED | SCAN_WRITTEN;
+
+	while (start < end) {
+		struct scan_arg a = { .flags = SCAN_WP_MATCHING,
+				      .category_inverted = SCAN_FILE,
+				      .category_mask = SCAN_FILE | ours,
+				      .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+				      .return_mask = ours };
+		int n = scan(t, &a, start, end);
+
+		if (n < 0)
+			return n;
+		if (a.walk_end <= start)
+			return -EPROTO;
+		start = a.walk_end;
+	}
+	return 0;
+}
+
+struct mixed {
+	track_fn fn;
+	void *arg;
+	struct area written;
+};
+
+static int mixed_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	struct mixed *m = arg;
+
+	if (flags & TRACK_WRITTEN) {
+		m->written.start = m->written.end ? m->written.start : addr;
+		m->written.end = addr + npages * PAGE;
+	}
+	return m->fn(m->arg, addr, npages, flags);
+}
+
+/* Nothing is written between the two, for the task stands still. */
+static int collect_mixed(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
+			 void *arg)
+{
+	struct mixed m = { fn, arg, { 0, 0 } };
+	int rc = collect_pages(t, start, end, 0, mixed_run, &m);
+
+	return rc || !arm ? rc : arm_registered(t, m.written.start, m.written.end);
+}
+
 /* Where is it quicker? */
 static bool by_changes(const struct tracker *t, uint64_t start, uint64_t end, unsigned int how)
 {
@@ -625,7 +674,10 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned 
 		      track_fn fn, void *arg)
 {
 	bool arm = how & TRACK_ARM;
-	int rc = arm && !(how & TRACK_KNOWN) ? make_registered(t, start, end) : 0;
+	int rc = arm && !(how & (TRACK_KNOWN | TRACK_OURS)) ? make_registered(t, start, end) : 0;
+
+	if (how & TRACK_MIXED)
+		return collect_mixed(t, start, end, arm, fn, arg);
 
 	if (rc || (how & TRACK_NEW))
 		return rc;
@@ -656,9 +708,16 @@ static int wp_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *r
 	return 0;
 }
 
-bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end)
+bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end, uint64_t uffd)
 {
-	return t->ops == &track_wp_async && t->fd >= 0 && !uffd_register(t->fd, start, end);
+	/* As long as it is open no other one can look like it. */
+	if (uffd && uffd == t->uffd)
+		return true;
+	if (t->ops != &track_wp_async || t->fd < 0 || uffd_register(t->fd, start, end))
+		return false;
+	/* It was there before, or the mapping could not be registered now. */
+	t->uffd = uffd;
+	return true;
 }
 
 const struct track_ops track_wp_async = {
@@ -666,6 +725,7 @@ const struct track_ops track_wp_async = {
 	.probe = wp_probe,
 	.live = true,
 	.nests = true,
+	.mixed = true,
 	.attach = wp_attach,
 	.begin = wp_begin,
 	.collect = wp_collect,

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Sixty small mappings, of a file and of nothing, that are written to for the first time, dropped, protected and replaced
+between increments: each is whole. Those nobody has written to are not looked at, the others at once."""
+import os
+import signal
+
+from sandbox import BUILD, check, main
+
+STEPS = 14
+
+
+def body(box):
+    target = box.start(os.path.join(BUILD, "tests/flow/patchwork"))
+    images = []
+    for step in range(STEPS):
+        box.wait(lambda: os.path.exists(target.file(f"step{step}")), f"step {step}")
+        images.append(os.path.join(box.dir, f"{step}"))
+        res = box.dump(target, *(("--parent", images[-2]) if step else ("--track",)), image=images[-1])
+        check("full checkpoint" not in res.err, f"{res}")
+        os.kill(target.pid, signal.SIGUSR2)
+    box.wait(lambda: os.path.exists(target.file(f"step{STEPS}")), "the last step")
+    target.finish()
+    for image in images:
+        box.status.pop(target.pid, None)
+        box.wait(lambda: not os.path.exists(f"/proc/{target.pid}"), "end of the program")
+        target.holds(image)
+
+
+main(body)
