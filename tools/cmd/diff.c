@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What is different between two checkpoints: processes, threads, descriptors, mappings, pages. */
+/* What is different between two checkpoints: processes, threads, what these have set, descriptors,
+ * mappings, pages. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -183,6 +184,55 @@ static void diff_threads(struct report *r, const struct image *img, const Ckpt__
 	}
 }
 
+static const Ckpt__State *state_find(Ckpt__State *const *v, size_t n, const char *kind)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(v[i]->kind, kind))
+			return v[i];
+	return NULL;
+}
+
+static bool state_same(const Ckpt__State *x, const Ckpt__State *y)
+{
+	return y && x->body.len == y->body.len &&
+	       (!x->body.len || !memcmp(x->body.data, y->body.data, x->body.len));
+}
+
+/* What a process (@tid 0) or one of its threads has set. Of what refers to objects the same holds
+ * as of descriptors. */
+static void diff_states(struct report *r, int pid, uint32_t tid, Ckpt__State *const *x, size_t nx,
+			Ckpt__State *const *y, size_t ny)
+{
+	char text[96];
+	int len = tid ? snprintf(text, sizeof(text), "thread %u: ", tid) : 0;
+
+	for (size_t i = 0; i < nx; i++) {
+		if (state_same(x[i], state_find(y, ny, x[i]->kind)))
+			continue;
+		(void)snprintf(text + len, sizeof(text) - (size_t)len, "%s", x[i]->kind);
+		say(r, pid, "setting", text);
+	}
+	for (size_t i = 0; i < ny; i++) {
+		if (state_find(x, nx, y[i]->kind))
+			continue;
+		(void)snprintf(text + len, sizeof(text) - (size_t)len, "%s", y[i]->kind);
+		say(r, pid, "setting", text);
+	}
+}
+
+static void diff_settings(struct report *r, const Ckpt__Task *t, const Ckpt__Task *u)
+{
+	diff_states(r, t->pid, 0, t->state, t->n_state, u->state, u->n_state);
+	for (size_t i = 0; i < t->n_threads; i++)
+		for (size_t k = 0; k < u->n_threads; k++) {
+			const Ckpt__Thread *x = t->threads[i], *y = u->threads[k];
+
+			if (x->tid == y->tid)
+				diff_states(r, t->pid, x->tid, x->state, x->n_state, y->state,
+					    y->n_state);
+		}
+}
+
 static int diff_task(struct report *r, const Ckpt__Task *t, const Ckpt__Task *u,
 		     struct ckpt_err *err)
 {
@@ -193,6 +243,7 @@ static int diff_task(struct report *r, const Ckpt__Task *t, const Ckpt__Task *u,
 	}
 	diff_threads(r, r->a, t, u, "ended");
 	diff_threads(r, r->b, u, t, "started");
+	diff_settings(r, t, u);
 	diff_fds(r, t, u);
 	diff_vmas(r, t->pid, r->a->mms.v[t->mm - 1], r->b->mms.v[u->mm - 1]);
 	return diff_pages(r, t->pid, t->mm, u->mm, err);
@@ -256,7 +307,8 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	else
 		json_object_put(r.list);
 	if (!rc && !c.json && !c.quiet && !r.found)
-		puts("no difference in processes, threads, descriptors, mappings and pages");
+		puts("no difference in processes, threads, settings, descriptors, mappings and "
+		     "pages");
 	image_free(&a);
 	image_free(&b);
 	return rc ? cmd_fail(&c, &err) : 0;

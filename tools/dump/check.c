@@ -90,8 +90,8 @@ static bool is_ancestor(int pid)
 	return false;
 }
 
-/* May @pid be a target at all? */
-static int check_root(int pid, struct ckpt_err *err)
+/* May @pid be a target at all? @again: it was one a moment ago. */
+static int check_root(int pid, bool again, struct ckpt_err *err)
 {
 	struct ckpt_err gone = { 0 };
 	struct proc_stat st;
@@ -109,7 +109,7 @@ static int check_root(int pid, struct ckpt_err *err)
 	if (!proc_live(pid))
 		return ckpt_fail(err, E_BAD_TARGET, -EINVAL,
 				 "process %d (%s) has already ended (zombie)", pid, st.comm);
-	if (pid == getpid() || is_ancestor(pid))
+	if (pid == getpid() || (!again && is_ancestor(pid)))
 		return ckpt_remedy(
 			(ckpt_fail(err, E_BAD_TARGET, -EINVAL,
 				   "process %d (%s) is an ancestor of ckpt itself", pid, st.comm),
@@ -699,7 +699,7 @@ int dump_check(const struct ckpt_dump_opts *opts, struct dump_iters *iters, stru
 {
 	struct findings f = { 0 };
 	struct ckpt_err root = { 0 };
-	int rc = check_root(opts->pid, &root), n;
+	int rc = check_root(opts->pid, opts->series && opts->series->made, &root), n;
 
 	if (rc && !found) {
 		*err = root;

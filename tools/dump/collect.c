@@ -70,6 +70,8 @@ static int passage_asked(struct dump_ctx *d, struct passage *p, struct ckpt_err 
 		dump_fds_answer(&p->doubtful, &p->in.arena, w->slot);
 	if (!rc && p->task->threads.n > 1)
 		rc = dump_collect_crowd(d, p, err);
+	if (!rc && p->viewed)
+		told_learn(d, p);
 	if (!rc)
 		rc = ckpt_fault_fail("inject.asked", E_INJECT, err);
 	return rc ? rc : inject_leave(&p->in, err);
@@ -95,6 +97,7 @@ static void passage_forget(struct passage *p)
 {
 	thread_forget(&p->first);
 	vec_free(&p->doubtful);
+	free(p->views.v);
 	*p = (struct passage) { 0 };
 }
 
@@ -108,6 +111,23 @@ static int passage_end(struct dump_ctx *d, struct passage *p, uint64_t *lap, str
 	d->stats.threads_us += dump_lap(lap);
 	if (!rc)
 		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
+	if (!rc)
+		rc = dump_collect_mm(d, p->task, maps, p->msg, err);
+	d->stats.maps_us += dump_lap(lap);
+	return rc;
+}
+
+/* The same of one in which nothing need run. */
+static int passage_told(struct dump_ctx *d, struct passage *p, uint64_t *lap, struct ckpt_err *err)
+{
+	auto_free char *maps = NULL;
+	int rc = told_threads(d, p, err);
+
+	d->stats.threads_us += dump_lap(lap);
+	if (!rc)
+		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
+	if (!rc)
+		rc = proc_read(p->task->pid, "maps", &maps, NULL, err);
 	if (!rc)
 		rc = dump_collect_mm(d, p->task, maps, p->msg, err);
 	d->stats.maps_us += dump_lap(lap);
@@ -255,6 +275,13 @@ static int collect_all(struct dump_ctx *d, struct ckpt_err *err)
 		if (!rc && passage_begin(d, now, i, err))
 			rc = ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
 		d->stats.fds_us += dump_lap(&lap);
+		if (!rc && now->task && told_enough(d, now)) {
+			rc = collect_rest(d, last, oldest, &lap, err);
+			if (!rc && passage_told(d, now, &lap, err))
+				rc = ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
+			passage_forget(now);
+			continue;
+		}
 		alone |= now->confined;
 		if (!rc && alone)
 			rc = collect_rest(d, last, oldest, &lap, err);

@@ -34,6 +34,11 @@ struct passage {
 	struct thread_work first;
 	uint64_t from; /* where threads may use the arena */
 	bool confined; /* by seccomp */
+	/* told.c */
+	bool viewed; /* the next two are there */
+	struct proc_view process;
+	struct thread_views views;
+	const struct process_traits *traits;
 };
 
 /* Of so many threads two are sent in at a time: for fewer a second way in takes longer than it
@@ -63,6 +68,15 @@ int thread_seen(struct dump_ctx *d, struct thread_work *w, struct target_task *t
 int thread_ended(struct dump_ctx *d, struct target_task *task, const struct proc_stat *stat,
 		 Ckpt__Task *msg, struct ckpt_err *err) __must_check;
 void thread_forget(struct thread_work *w);
+
+/* Do the two have the same, as far as kinds know by that what they would say? */
+bool thread_views_alike(const struct thread_view *a, const struct thread_view *b);
+
+/* told.c. Need nothing of @p be asked? Then all its threads can be collected by what was seen. */
+bool told_enough(struct dump_ctx *d, struct passage *p);
+int told_threads(struct dump_ctx *d, struct passage *p, struct ckpt_err *err) __must_check;
+/* It was asked: the next time it need not be. */
+void told_learn(struct dump_ctx *d, const struct passage *p);
 
 /* All threads of @p behind the first, which has been asked and is inside still. */
 int dump_collect_crowd(struct dump_ctx *d, struct passage *p, struct ckpt_err *err) __must_check;

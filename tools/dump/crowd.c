@@ -56,7 +56,7 @@ static void crowd_has_asked(struct crowd *c, int tid, const Ckpt__Thread *msg)
 		c->asked[c->asked_n++] = (struct asked) { view, msg };
 }
 
-static bool views_alike(const struct thread_view *a, const struct thread_view *b)
+bool thread_views_alike(const struct thread_view *a, const struct thread_view *b)
 {
 	for (size_t i = 0; task_kinds[i]; i++)
 		if (task_kinds[i]->alike && !task_kinds[i]->alike(a, b))
@@ -68,7 +68,7 @@ static bool views_alike(const struct thread_view *a, const struct thread_view *b
 static const Ckpt__Thread *crowd_like(const struct crowd *c, const struct thread_view *view)
 {
 	for (size_t i = 0; view && i < c->asked_n; i++)
-		if (views_alike(c->asked[i].view, view))
+		if (thread_views_alike(c->asked[i].view, view))
 			return c->asked[i].msg;
 	return NULL;
 }

@@ -233,6 +233,16 @@ void dump_iters_files(struct dump_iters *iters, size_t n, bool lasting)
 		(void)file_iter_open(&iters->files, &iters->types, &iters->places.words);
 }
 
+void dump_iters_processes(struct dump_iters *iters)
+{
+	if (iters->process_tried)
+		return;
+	iters->process_tried = true;
+	iters->process_fd = proc_view_open(&iters->types);
+	if (iters->process_fd >= 0 && iters->threads.prog_fd < 0)
+		(void)thread_iter_open(&iters->threads, &iters->types);
+}
+
 void dump_iters_close(struct dump_iters *iters)
 {
 	vma_iter_close(&iters->vma);
@@ -240,6 +250,8 @@ void dump_iters_close(struct dump_iters *iters)
 		(void)close(iters->kin_fd);
 	thread_iter_close(&iters->threads);
 	file_iter_close(&iters->files);
+	if (iters->process_fd >= 0)
+		(void)close(iters->process_fd);
 	btf_free(&iters->types);
 	*iters = DUMP_ITERS_NONE;
 }
@@ -262,6 +274,8 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	find_iter(d);
 	if (opts->series)
 		dump_iters_files(&d->iters, opts->series->connections, true);
+	if (opts->series && opts->series->made)
+		dump_iters_processes(&d->iters);
 	return 0;
 }
 

@@ -79,23 +79,36 @@ struct dump_iters {
 	struct file_iter files; /* with what options of sockets are in */
 	struct sockopt_places places;
 	bool files_tried;
+	int process_fd; /* proc_view_open(), or -1 */
+	bool process_tried;
 };
 #define DUMP_ITERS_NONE                                                                            \
 	((struct dump_iters) { .vma = { .prog_fd = -1 },                                           \
 			       .kin_fd = -1,                                                       \
 			       .threads = { .prog_fd = -1 },                                       \
-			       .files = { .prog_fd = -1 } })
+			       .files = { .prog_fd = -1 },                                         \
+			       .process_fd = -1 })
 
 struct dump_stage {
 	void *room; /* NULL: none */
 	uint64_t bytes;
 };
 
+/* What a process has said, and the bits it had. */
+struct dump_told_traits {
+	uint64_t mm_flags, subreaper; /* struct proc_view */
+	uint64_t flags, info_flags;   /* struct thread_view of its main thread */
+	struct process_traits traits;
+};
+#define DUMP_TOLD_MAX 8u
+
 /* What stays from one checkpoint of a series to the next. */
 struct dump_series {
 	struct dump_iters iters;
 	struct dump_stage stage;
 	size_t connections; /* that it had in the last */
+	struct dump_told_traits told[DUMP_TOLD_MAX];
+	size_t told_n; /* ever: the newest are there */
 	/* The one before was made: whatever is looked at again while all stand still is not looked
 	 * at before. */
 	bool made;
@@ -350,6 +363,8 @@ void dump_iters_close(struct dump_iters *iters);
 /* Of a process of @n threads: is it worth while to have them seen? Then see to it that it can be.
  * @lasting: not for this time alone. */
 bool dump_iters_threads(struct dump_iters *iters, size_t n, bool lasting);
+/* Have processes seen that were asked before. */
+void dump_iters_processes(struct dump_iters *iters);
 /* The same of @n TCP connections; it takes some 15 ms. */
 void dump_iters_files(struct dump_iters *iters, size_t n, bool lasting);
 /* net.c. Lock the tree's connections; d->target is frozen. Nothing to do unless --tcp keep. */

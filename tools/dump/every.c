@@ -666,6 +666,7 @@ static int one(struct series *s, struct ckpt_err *err)
 		s->o->made(s->o->arg, path, &st);
 	series_trim(s);
 	fold_start(s);
+	(void)ckpt_fault("every.made");
 	return 0;
 }
 

@@ -113,7 +113,8 @@ int thread_answers(struct dump_ctx *d, const struct inject *in, struct thread_wo
 		Ckpt__State *st;
 		int rc;
 
-		if (!kind_applies(k, w) || (!w->slot && !w->like && !k->of_ended))
+		if (!kind_applies(k, w) ||
+		    (!w->slot && !w->like && !w->facts.process && !k->of_ended))
 			continue;
 		rc = w->like && k->alike ? thread_repeat(w, k->name, &st, err)
 					 : thread_answer(d, in, w, i, &st, err);

@@ -14,9 +14,15 @@
 
 uint64_t arch_xfeatures(void)
 {
+	/* To ask the processor takes a virtual machine microseconds. */
+	static int known; /* 0: not asked yet, 1: it has them, -1: it has not */
 	unsigned int a, b, c, d;
 
-	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+	if (!__atomic_load_n(&known, __ATOMIC_RELAXED))
+		__atomic_store_n(&known,
+				 __get_cpuid(1, &a, &b, &c, &d) && (c & bit_OSXSAVE) ? 1 : -1,
+				 __ATOMIC_RELAXED);
+	if (__atomic_load_n(&known, __ATOMIC_RELAXED) < 0)
 		return 0;
 	__asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
 	return ((uint64_t)d << 32) | a;

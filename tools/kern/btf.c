@@ -266,6 +266,49 @@ int bpf_iter_program(const char *name, uint32_t func, const struct bpf_insn *ins
 	return bpf_call(BPF_PROG_LOAD, &a);
 }
 
+void bpf_put(struct bpf_program *p, const struct bpf_insn *insns, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct bpf_insn *slot = vec_push(p);
+
+		if (!slot) {
+			p->failed = true;
+			return;
+		}
+		*slot = insns[i];
+	}
+}
+
+void bpf_put_leave(struct bpf_program *p)
+{
+	BPF_PUT(p, SET(0, 0), EXIT());
+}
+
+void bpf_put_write(struct bpf_program *p, unsigned int bytes)
+{
+	BPF_PUT(p, LOAD(1, 6, 0), LOAD(1, 1, 0), COPY(2, 10), ADD(2, -(int)bytes),
+		SET(3, (int)bytes), CALL(BPF_FUNC_seq_write));
+}
+
+#define COPY_BYTES 256
+
+void bpf_put_copy(struct bpf_program *p, int base, uint32_t bytes)
+{
+	for (uint32_t at = 0, n; at < bytes; at += n) {
+		n = bytes - at < COPY_BYTES ? bytes - at : COPY_BYTES;
+		BPF_PUT(p, FETCH(-(int)n, (int)n, base, (int)at));
+		bpf_put_write(p, n);
+	}
+}
+
+int bpf_program_load(struct bpf_program *p, const char *name, uint32_t func)
+{
+	int fd = p->failed ? -ENOMEM : bpf_iter_program(name, func, p->v, p->n);
+
+	vec_free(p);
+	return fd;
+}
+
 int bpf_iter_open(int prog_fd, enum bpf_iter_of of, int pid)
 {
 	/* The kernel takes no more than it knows, and 6.1 knows these 12 bytes. */

@@ -52,6 +52,25 @@ struct bpf_iter_records {
 int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, const struct bpf_iter_records *as,
 		  void **ret, size_t *ret_n);
 
+/* A program that is put together, for an iterator that gives its argument in r1. */
+struct bpf_program {
+	struct bpf_insn *v;
+	size_t n, cap;
+	bool failed; /* out of memory */
+};
+void bpf_put(struct bpf_program *p, const struct bpf_insn *insns, size_t n);
+#define BPF_PUT(p, ...)                                                                            \
+	bpf_put(p, (const struct bpf_insn[]) { __VA_ARGS__ },                                      \
+		sizeof((const struct bpf_insn[]) { __VA_ARGS__ }) / sizeof(struct bpf_insn))
+/* End here. */
+void bpf_put_leave(struct bpf_program *p);
+/* Write the @bytes right below r10; r6: the argument. */
+void bpf_put_write(struct bpf_program *p, unsigned int bytes);
+/* Write @bytes from where register @base points to, by way of the 256 bytes below r10. */
+void bpf_put_copy(struct bpf_program *p, int base, uint32_t bytes);
+/* As bpf_iter_program(); frees what was put together. */
+int bpf_program_load(struct bpf_program *p, const char *name, uint32_t func);
+
 #define INSN(op, d, s, o, i)                                                                       \
 	{                                                                                          \
 		.code = (op), .dst_reg = (d), .src_reg = (s), .off = (int16_t)(o), .imm = (i)      \
@@ -65,6 +84,11 @@ int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, const struct bpf_it
 #define ADD(d, i) INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
 #define ADD_REG(d, s) INSN(BPF_ALU64 | BPF_ADD | BPF_X, d, s, 0, 0)
 #define MUL(d, i) INSN(BPF_ALU64 | BPF_MUL | BPF_K, d, 0, 0, i)
+#define SHIFT_LEFT(d, i) INSN(BPF_ALU64 | BPF_LSH | BPF_K, d, 0, 0, i)
+#define SHIFT_RIGHT(d, i) INSN(BPF_ALU64 | BPF_RSH | BPF_K, d, 0, 0, i)
+/* Jump over @o instructions. */
+#define IF_EQUAL(d, i, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, i)
+#define IF_SET(d, o) INSN(BPF_JMP | BPF_JNE | BPF_K, d, 0, o, 0)
 #define IF_NULL(d, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, 0)
 #define CALL(i) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, i)
 #define EXIT() INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)

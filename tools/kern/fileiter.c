@@ -18,49 +18,11 @@
 #define ARG_FD 16
 #define ARG_FILE 24
 
-struct program {
-	struct bpf_insn *v;
-	size_t n, cap;
-	bool failed;
-};
-
-static void put_all(struct program *p, const struct bpf_insn *insns, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		struct bpf_insn *slot = vec_push(p);
-
-		if (!slot) {
-			p->failed = true;
-			return;
-		}
-		*slot = insns[i];
-	}
-}
-#define PUT(p, ...)                                                                                \
-	put_all(p, (const struct bpf_insn[]) { __VA_ARGS__ },                                      \
-		sizeof((const struct bpf_insn[]) { __VA_ARGS__ }) / sizeof(struct bpf_insn))
-
-#define SHIFT_LEFT(d, i) INSN(BPF_ALU64 | BPF_LSH | BPF_K, d, 0, 0, i)
-#define SHIFT_RIGHT(d, i) INSN(BPF_ALU64 | BPF_RSH | BPF_K, d, 0, 0, i)
-#define IF_EQUAL(d, i, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, i)
-
-/* Nothing is written of this one. */
-static void put_leave(struct program *p)
-{
-	PUT(p, SET(0, 0), EXIT());
-}
-
 /* r6: the argument, r7: the file. */
-static void put_begin(struct program *p)
+static void put_begin(struct bpf_program *p)
 {
-	PUT(p, COPY(6, 1), LOAD(7, 6, ARG_FILE), INSN(BPF_JMP | BPF_JNE | BPF_K, 7, 0, 2, 0));
-	put_leave(p);
-}
-
-static void put_write(struct program *p, unsigned int bytes)
-{
-	PUT(p, LOAD(1, 6, 0), LOAD(1, 1, 0), COPY(2, 10), ADD(2, -(int)bytes), SET(3, (int)bytes),
-	    CALL(BPF_FUNC_seq_write));
+	BPF_PUT(p, COPY(6, 1), LOAD(7, 6, ARG_FILE), IF_SET(7, 2));
+	bpf_put_leave(p);
 }
 
 /* Where the kernel keeps it. */
@@ -118,18 +80,10 @@ static int layout_find(struct layout *ret, struct btf *b)
 }
 
 /* r8: the socket, r9: its struct sock; whatever they point to if it is none. */
-static void put_socket(struct program *p, const struct layout *l, int work)
+static void put_socket(struct bpf_program *p, const struct layout *l, int work)
 {
-	PUT(p, FETCH(work, 8, 7, l->priv), LOAD(8, 10, work), FETCH(work, 8, 8, l->sk),
-	    LOAD(9, 10, work));
-}
-
-static int program_load(struct program *p, const char *name, const struct layout *l)
-{
-	int fd = p->failed ? -ENOMEM : bpf_iter_program(name, l->func, p->v, p->n);
-
-	vec_free(p);
-	return fd;
+	BPF_PUT(p, FETCH(work, 8, 7, l->priv), LOAD(8, 10, work), FETCH(work, 8, 8, l->sk),
+		LOAD(9, 10, work));
 }
 
 /* ---- views ---------------------------------------------------------------------------------- */
@@ -144,34 +98,34 @@ static uint32_t sock_words(const struct layout *l)
 
 static int view_program(const struct layout *l, const struct sock_words *w)
 {
-	struct program p = { 0 };
+	struct bpf_program p = { 0 };
 
 	put_begin(&p);
-	PUT(&p, LOAD(8, 6, ARG_TASK), INSN(BPF_JMP | BPF_JNE | BPF_K, 8, 0, 2, 0));
-	put_leave(&p);
-	PUT(&p, FETCH(WORK, 8, 8, l->files), LOAD(8, 10, WORK), FETCH(WORK, 8, 8, l->fdt),
-	    LOAD(8, 10, WORK), FETCH(WORK, 8, 8, l->cloexec), LOAD(8, 10, WORK),
-	    LOAD32(9, 6, ARG_FD), STORE(10, 9, VIEW(fd)), SHIFT_RIGHT(9, 6), SHIFT_LEFT(9, 3),
-	    ADD_REG(9, 8), FETCH(VIEW(cloexec), 8, 9, 0));
-	PUT(&p, FETCH(VIEW(flags), 4, 7, l->flags), FETCH(VIEW(pos), 8, 7, l->pos),
-	    FETCH(VIEW(op), 8, 7, l->op), FETCH(WORK, 8, 7, l->inode), LOAD(8, 10, WORK),
-	    FETCH(VIEW(ino), 8, 8, l->ino), FETCH(VIEW(locks), 8, 8, l->locks));
+	BPF_PUT(&p, LOAD(8, 6, ARG_TASK), IF_SET(8, 2));
+	bpf_put_leave(&p);
+	BPF_PUT(&p, FETCH(WORK, 8, 8, l->files), LOAD(8, 10, WORK), FETCH(WORK, 8, 8, l->fdt),
+		LOAD(8, 10, WORK), FETCH(WORK, 8, 8, l->cloexec), LOAD(8, 10, WORK),
+		LOAD32(9, 6, ARG_FD), STORE(10, 9, VIEW(fd)), SHIFT_RIGHT(9, 6), SHIFT_LEFT(9, 3),
+		ADD_REG(9, 8), FETCH(VIEW(cloexec), 8, 9, 0));
+	BPF_PUT(&p, FETCH(VIEW(flags), 4, 7, l->flags), FETCH(VIEW(pos), 8, 7, l->pos),
+		FETCH(VIEW(op), 8, 7, l->op), FETCH(WORK, 8, 7, l->inode), LOAD(8, 10, WORK),
+		FETCH(VIEW(ino), 8, 8, l->ino), FETCH(VIEW(locks), 8, 8, l->locks));
 	put_socket(&p, l, WORK);
-	PUT(&p, FETCH(VIEW(family), 2, 9, l->family), FETCH(VIEW(type), 2, 9, l->type),
-	    FETCH(VIEW(protocol), 2, 9, l->protocol), FETCH(VIEW(state), 1, 9, l->state));
+	BPF_PUT(&p, FETCH(VIEW(family), 2, 9, l->family), FETCH(VIEW(type), 2, 9, l->type),
+		FETCH(VIEW(protocol), 2, 9, l->protocol), FETCH(VIEW(state), 1, 9, l->state));
 	for (unsigned int i = 0; i < SOCK_WORDS_MAX; i++) {
 		int to = VIEW(words) + (int)i * 8, at = i < w->n ? w->at[i] : 0;
 
 		if (i >= w->n)
-			PUT(&p, STORE_IMM(10, 0, to));
+			BPF_PUT(&p, STORE_IMM(10, 0, to));
 		else if ((uint32_t)at < sock_words(l))
-			PUT(&p, FETCH(to, 8, 9, at * 8));
+			BPF_PUT(&p, FETCH(to, 8, 9, at * 8));
 		else
-			PUT(&p, FETCH(to, 8, 8, (at - (int)sock_words(l)) * 8));
+			BPF_PUT(&p, FETCH(to, 8, 8, (at - (int)sock_words(l)) * 8));
 	}
-	put_write(&p, sizeof(struct file_view));
-	put_leave(&p);
-	return program_load(&p, "ckpt_files", l);
+	bpf_put_write(&p, sizeof(struct file_view));
+	bpf_put_leave(&p);
+	return bpf_program_load(&p, "ckpt_files", l->func);
 }
 
 int file_iter_open(struct file_iter *ret, struct btf *types, const struct sock_words *words)
@@ -257,21 +211,9 @@ bool file_view_tcp(const struct file_iter *it, const struct file_view *v)
 
 /* ---- whole records -------------------------------------------------------------------------- */
 
-#define CHUNK 256
-
-/* Write @bytes from register @base on. */
-static void put_copy(struct program *p, int base, uint32_t bytes)
-{
-	for (uint32_t at = 0, n; at < bytes; at += n) {
-		n = bytes - at < CHUNK ? bytes - at : CHUNK;
-		PUT(p, FETCH(-(int)n, (int)n, base, (int)at));
-		put_write(p, n);
-	}
-}
-
 int sock_record_open(struct sock_record *ret, struct btf *types, int fd)
 {
-	struct program p = { 0 };
+	struct bpf_program p = { 0 };
 	struct layout l;
 	int rc = layout_find(&l, types);
 
@@ -281,14 +223,14 @@ int sock_record_open(struct sock_record *ret, struct btf *types, int fd)
 	if (sock_words(&l) + (l.socket_bytes + 7) / 8 > SOCK_RECORD_WORDS)
 		return -E2BIG;
 	put_begin(&p);
-	PUT(&p, LOAD32(8, 6, ARG_FD), IF_EQUAL(8, fd, 2));
-	put_leave(&p);
-	put_socket(&p, &l, -CHUNK - 8);
-	put_copy(&p, 9, sock_words(&l) * 8);
-	put_copy(&p, 8, (l.socket_bytes + 7) / 8 * 8);
-	put_leave(&p);
+	BPF_PUT(&p, LOAD32(8, 6, ARG_FD), IF_EQUAL(8, fd, 2));
+	bpf_put_leave(&p);
+	put_socket(&p, &l, -8);
+	bpf_put_copy(&p, 9, sock_words(&l) * 8);
+	bpf_put_copy(&p, 8, (l.socket_bytes + 7) / 8 * 8);
+	bpf_put_leave(&p);
 	*ret = (struct sock_record) {
-		.prog_fd = program_load(&p, "ckpt_sock", &l),
+		.prog_fd = bpf_program_load(&p, "ckpt_sock", l.func),
 		.bytes = sock_words(&l) * 8 + (l.socket_bytes + 7) / 8 * 8,
 		.types = types,
 		.sock4 = btf_find(types, BTF_KIND_STRUCT, "tcp_sock"),

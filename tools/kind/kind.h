@@ -25,6 +25,7 @@
 #include "kern/netlock.h"
 #include "kern/nsenter.h"
 #include "kern/procfs.h"
+#include "kern/procview.h"
 #include "kern/sockdiag.h"
 #include "kern/target.h"
 #include "kern/taskiter.h"
@@ -165,7 +166,17 @@ struct task_facts {
 	const struct proc_stat *stat;
 	/* What the kernel's own record of it holds; then it is not asked, and status is NULL. */
 	const struct thread_view *view;
+	/* The same of the process, for its main thread: both are there, and status is, too. */
+	const struct proc_view *process;
+	const struct process_traits *traits;
 	bool main; /* the main thread */
+};
+
+/* What the records of a process tell in bits whose meaning is the kernel's: another time when it
+ * had the same, it said this. */
+struct process_traits {
+	uint32_t dumpable, mce_kill, tsc, thp_disable;
+	bool memory_merge, child_subreaper;
 };
 
 struct task_kind {
@@ -183,8 +194,8 @@ struct task_kind {
 	 * Then what @a said is saved of both. May be NULL, for scope THREAD: dump knows how to
 	 * read f->view. */
 	bool (*alike)(const struct thread_view *a, const struct thread_view *b);
-	/* Fill the message; @slot holds the answers, or f->view. Return 1 for "nothing worth
-	 * saving". */
+	/* Fill the message; @slot holds the answers, or f->view and f->process. Return 1 for
+	 * "nothing worth saving". */
 	int (*dump)(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
 		    const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 		    struct ckpt_err *err);

@@ -576,10 +576,16 @@ static unsigned int facts_ask(void *buf)
 	return facts;
 }
 
+/* They are of the kernel: asked once. Whoever comes at the same time finds the same. */
 static int wp_begin(struct tracker *t)
 {
-	if (!t->facts)
-		t->facts = facts_ask(t->buf);
+	static atomic_uint known;
+
+	if (t->facts)
+		return 0;
+	if (!atomic_load(&known))
+		atomic_store(&known, facts_ask(t->buf));
+	t->facts = atomic_load(&known);
 	return 0;
 }
 

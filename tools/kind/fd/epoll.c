@@ -71,6 +71,13 @@ static int watch_object(struct dump_ctx *d, const struct fd_facts *f,
 	uint32_t id = 0;
 	int pid, fd;
 
+	/* Most watches are of a file with an inode of its own, by the number that it still has. */
+	if (dump_object_next(d, dev, ino, &id, &pid, &fd) && pid == f->pid &&
+	    (uint32_t)fd == slot->tfd && watch_is(f, slot, pid, fd)) {
+		*ret_id = id;
+		return 0;
+	}
+	id = 0;
 	if (watch_is(f, slot, f->pid, (int)slot->tfd)) {
 		*ret_id = dump_object_find(d, f->pid, (int)slot->tfd);
 		if (*ret_id)

@@ -469,6 +469,8 @@ int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 			continue;
 		}
+		if (has_view(f) && sockopt_of_connection(table[i].level, table[i].name))
+			continue;
 		if (!value_get(fd, table[i].level, table[i].name, &v))
 			continue;
 		if (def->v[i].len == v.len && !memcmp(def->v[i].v, v.v, v.len))

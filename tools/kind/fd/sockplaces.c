@@ -30,7 +30,7 @@ static bool is_for_all(int level, int name)
 static const char *const besides[] = { "sk_pacing_rate", "sk_sndbuf", "sk_rcvbuf" };
 
 /* Numbers that options take, or structs that begin with them. */
-static const int numbers[] = { 1, 2, 3, 5, 8, 64, 300, 1000, 70000, 0x01010101, 0 };
+static const int numbers[] = { 1, 2, 3, 5, 8, 64, 300, 1000, 70000, 0x01000000, 0x01010101, 0 };
 
 #define VALUE_MAX 64
 
@@ -97,7 +97,7 @@ static bool option_get(int fd, struct option *o)
 	return !getsockopt(fd, o->level, o->name, o->v, &o->len);
 }
 
-/* Set it to @v. True: it has changed, and so has its place. */
+/* Set it to @v. *ret_placed: it has changed, and so has its place. */
 static int option_try(struct probe *p, struct option *o, const void *v, socklen_t len,
 		      bool *ret_placed)
 {
@@ -139,7 +139,7 @@ static int option_place(struct probe *p, int level, int name, bool *ret_placed)
 	/* Not placed after all. */
 	if (rc == -ENOENT) {
 		*ret_placed = false;
-		rc = 0;
+		return 0;
 	}
 	return rc;
 }

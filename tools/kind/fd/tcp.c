@@ -108,7 +108,7 @@ static int tcp_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 
 	(void)obj;
 	m->family = (uint32_t)f->family;
-	m->state = (uint32_t)tcp_state(f->local);
+	m->state = f->view ? (uint32_t)f->view->state : (uint32_t)tcp_state(f->local);
 	m->dropped = dump_opts(d)->tcp == CKPT_TCP_CLOSE;
 	if (m->state == TCP_CLOSE && !m->dropped)
 		return ckpt_fail(err, E_TCP, -EAGAIN, "the connection ended during the dump");

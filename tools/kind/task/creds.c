@@ -85,7 +85,9 @@ static int creds_dump(struct dump_ctx *d, const struct task_facts *f, const stru
 				 f->thread->tid);
 	m->no_new_privs = nnp != 0;
 	/* Of a thread that has ended nobody can ask any more, nor do they matter. */
-	m->securebits = slot ? (uint32_t)slot_ret(a, slot, (uint32_t)priv[0]) : 0;
+	m->securebits = slot         ? (uint32_t)slot_ret(a, slot, (uint32_t)priv[0])
+			: f->process ? (uint32_t)f->process->securebits
+				     : 0;
 	return 0;
 }
 

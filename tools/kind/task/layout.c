@@ -33,7 +33,7 @@ static int layout_dump(struct dump_ctx *d, const struct task_facts *f, const str
 	m->start_data = st->start_data;
 	m->end_data = st->end_data;
 	m->start_brk = st->start_brk;
-	m->brk = (uint64_t)slot_ret(a, slot, (uint32_t)priv[0]);
+	m->brk = f->process ? f->process->brk : (uint64_t)slot_ret(a, slot, (uint32_t)priv[0]);
 	m->start_stack = st->start_stack;
 	m->arg_start = st->arg_start;
 	m->arg_end = st->arg_end;

@@ -55,11 +55,14 @@ static int memlock_dump(struct dump_ctx *d, const struct task_facts *f, const st
 			struct ckpt_err *err)
 {
 	Ckpt__TaskMemlock *m = msg;
-	int64_t map = slot_ret(a, slot, (uint32_t)priv[ASK_MAP]);
+	int64_t map;
 
 	(void)d;
-	(void)f;
 	(void)err;
+	/* proc_view_plain() */
+	if (f->process)
+		return 1;
+	map = slot_ret(a, slot, (uint32_t)priv[ASK_MAP]);
 	/* Only memory that would be locked can be too much for RLIMIT_MEMLOCK. */
 	if (map == -EAGAIN)
 		m->future = true;

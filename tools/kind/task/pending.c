@@ -124,17 +124,18 @@ static int pending_save(Ckpt__PendingSignals *m, const siginfo_t *si, struct ckp
 static int pending_dump(const struct task_facts *f, bool shared, void *msg, struct ckpt_err *err)
 {
 	Ckpt__PendingSignals *m = msg;
-	uint64_t set = f->view ? f->view->pending : 0;
+	bool seen = f->view && !shared;
+	uint64_t set = seen ? f->view->pending : 0;
 	struct queue q = { 0 };
 	auto_free int *ids = NULL;
 	size_t nids = 0;
 	int rc;
 
-	if (f->view && !set)
+	if (seen && !set)
 		return 1;
 	rc = queue_read(f->thread->tid, shared, &q, err);
 	/* A signal that was sent when no memory was left has no entry: only its bit is set. */
-	if (!f->view)
+	if (!seen)
 		(void)proc_field_num(f->status, shared ? "ShdPnd" : "SigPnd", 0, 16, &set);
 	for (int sig = 1; !rc && sig <= 64; sig++) {
 		siginfo_t *si;

@@ -9,17 +9,12 @@
 #include "kind/task/kinds.h"
 #include "task_basic.pb-c.h"
 
-/* struct kernel_sigaction of x86-64 */
-struct ksigaction {
-	uint64_t handler, flags, restorer, mask;
-};
-
-#define NSIG_KERNEL 64
+#define NSIG_KERNEL PROC_VIEW_SIGNALS
 
 static int sigaction_ask(struct dump_ctx *d, const struct task_facts *f, struct steps *s,
 			 uint64_t *priv, struct ckpt_err *err)
 {
-	struct ksigaction *local;
+	struct proc_view_action *local;
 	uint64_t room = steps_room(s, sizeof(*local) * NSIG_KERNEL, &local);
 
 	(void)d;
@@ -27,7 +22,7 @@ static int sigaction_ask(struct dump_ctx *d, const struct task_facts *f, struct 
 	(void)f;
 	priv[0] = (uint64_t)local;
 	/* All of them: a default action may still have flags and a mask. */
-	for (int sig = 1; sig <= NSIG_KERNEL; sig++)
+	for (int sig = 1; sig <= (int)NSIG_KERNEL; sig++)
 		if (sig != SIGKILL && sig != SIGSTOP)
 			(void)steps_call(s, "read a signal handler", SYS_rt_sigaction,
 					 (uint64_t)sig, 0,
@@ -39,7 +34,8 @@ static int sigaction_dump(struct dump_ctx *d, const struct task_facts *f, const 
 			  const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 			  struct ckpt_err *err)
 {
-	const struct ksigaction *k = (const struct ksigaction *)priv[0];
+	const struct proc_view_action *k =
+		f->process ? f->process->action : (const struct proc_view_action *)priv[0];
 	Ckpt__TaskSigaction *m = msg;
 
 	(void)d;
@@ -47,7 +43,7 @@ static int sigaction_dump(struct dump_ctx *d, const struct task_facts *f, const 
 	(void)a;
 	(void)slot;
 	for (uint32_t sig = 1; sig <= NSIG_KERNEL; sig++) {
-		const struct ksigaction *sa = &k[sig - 1];
+		const struct proc_view_action *sa = &k[sig - 1];
 		Ckpt__SigAction *x;
 
 		if (!sa->handler && !sa->flags && !sa->mask)
@@ -68,7 +64,7 @@ static int sigaction_plan(struct restore_ctx *r, const Ckpt__Task *task, const C
 			  const void *msg, struct steps *s, struct ckpt_err *err)
 {
 	const Ckpt__TaskSigaction *m = msg;
-	const struct ksigaction none = { 0 };
+	const struct proc_view_action none = { 0 };
 	uint64_t seen = 0;
 
 	(void)r;
@@ -76,7 +72,7 @@ static int sigaction_plan(struct restore_ctx *r, const Ckpt__Task *task, const C
 	(void)thread;
 	for (size_t i = 0; i < m->n_actions; i++) {
 		const Ckpt__SigAction *x = m->actions[i];
-		struct ksigaction sa = { x->handler, x->flags, x->restorer, x->mask };
+		struct proc_view_action sa = { x->handler, x->flags, x->restorer, x->mask };
 
 		if (x->sig < 1 || x->sig > NSIG_KERNEL)
 			return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a handler for signal %u",
@@ -87,7 +83,7 @@ static int sigaction_plan(struct restore_ctx *r, const Ckpt__Task *task, const C
 	}
 	/* What ckpt handles or ignores was inherited. */
 	for (uint64_t sig = 1; sig <= NSIG_KERNEL; sig++) {
-		struct ksigaction own = { 0 };
+		struct proc_view_action own = { 0 };
 
 		if (seen >> (sig - 1) & 1 || sig == SIGKILL || sig == SIGSTOP ||
 		    syscall(SYS_rt_sigaction, sig, NULL, &own, 8) || !own.handler)

@@ -68,9 +68,11 @@ static int itimer_dump(struct dump_ctx *d, const struct task_facts *f, const str
 	int rc;
 
 	(void)d;
-	(void)f;
 	(void)a;
 	(void)slot;
+	/* proc_view_plain() */
+	if (f->process)
+		return 1;
 	for (uint32_t i = 0; i < 3; i++) {
 		Ckpt__IntervalTimer *t;
 

@@ -59,11 +59,9 @@ static bool thread_alike(const struct thread_view *a, const struct thread_view *
 	       a->pdeathsig == b->pdeathsig;
 }
 
-static int thread_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
-		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
-		       struct ckpt_err *err)
+static void thread_asked(const struct arena *a, const struct ckpt_slot *slot, const uint64_t *priv,
+			 Ckpt__ThreadTraits *m)
 {
-	Ckpt__ThreadTraits *m = msg;
 	int64_t mce = slot_ret(a, slot, (uint32_t)priv[ASK_MCE]);
 
 	m->personality = (uint32_t)slot_ret(a, slot, (uint32_t)priv[ASK_PERSONALITY]);
@@ -72,6 +70,28 @@ static int thread_dump(struct dump_ctx *d, const struct task_facts *f, const str
 	m->mce_kill = mce < 0 ? PR_MCE_KILL_DEFAULT : (uint32_t)mce;
 	m->pdeathsig = (uint32_t) * (const int *)priv[ASK_DEATHSIG];
 	m->tsc = (uint32_t) * (const int *)priv[ASK_TSC];
+}
+
+static void thread_told(const struct task_facts *f, Ckpt__ThreadTraits *m)
+{
+	m->personality = (uint32_t)f->view->personality;
+	m->timer_slack_ns = f->view->timer_slack_ns;
+	m->pdeathsig = (uint32_t)f->view->pdeathsig;
+	m->dumpable = f->traits->dumpable;
+	m->mce_kill = f->traits->mce_kill;
+	m->tsc = f->traits->tsc;
+}
+
+static int thread_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
+		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
+		       struct ckpt_err *err)
+{
+	Ckpt__ThreadTraits *m = msg;
+
+	if (f->process)
+		thread_told(f, m);
+	else
+		thread_asked(a, slot, priv, m);
 	/* A restore makes children in the first thread, whose end would be that death. */
 	if (m->pdeathsig && dump_parent_headless(d, f->task))
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
@@ -170,9 +190,12 @@ static int task_dump(struct dump_ctx *d, const struct task_facts *f, const struc
 		file_number(f->task->pid, "coredump_filter", 16, &filter) ? (uint32_t)filter : 0;
 	m->has_loginuid = file_number(f->task->pid, "loginuid", 10, &login);
 	m->loginuid = (uint32_t)login;
-	m->thp_disable = (uint32_t)slot_ret(a, slot, (uint32_t)priv[ASK_THP]);
-	m->memory_merge = slot_ret(a, slot, (uint32_t)priv[ASK_MERGE]) > 0;
-	m->child_subreaper = *(const int *)priv[ASK_SUBREAPER] != 0;
+	m->thp_disable = f->process ? f->traits->thp_disable
+				    : (uint32_t)slot_ret(a, slot, (uint32_t)priv[ASK_THP]);
+	m->memory_merge = f->process ? f->traits->memory_merge
+				     : slot_ret(a, slot, (uint32_t)priv[ASK_MERGE]) > 0;
+	m->child_subreaper =
+		f->process ? f->traits->child_subreaper : *(const int *)priv[ASK_SUBREAPER] != 0;
 	return 0;
 }
 
