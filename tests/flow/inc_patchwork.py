@@ -11,11 +11,11 @@ STEPS = 14
 
 def body(box):
     target = box.start(os.path.join(BUILD, "tests/flow/patchwork"))
-    images = []
+    images, tracker = [], ("--tracker", os.environ["T_TRACKER"]) if "T_TRACKER" in os.environ else ()
     for step in range(STEPS):
         box.wait(lambda: os.path.exists(target.file(f"step{step}")), f"step {step}")
         images.append(os.path.join(box.dir, f"{step}"))
-        res = box.dump(target, *(("--parent", images[-2]) if step else ("--track",)), image=images[-1])
+        res = box.dump(target, *(("--parent", images[-2]) if step else ("--track", *tracker)), image=images[-1])
         check("full checkpoint" not in res.err, f"{res}")
         os.kill(target.pid, signal.SIGUSR2)
     box.wait(lambda: os.path.exists(target.file(f"step{STEPS}")), "the last step")

@@ -109,6 +109,9 @@ struct dump_series {
 	size_t connections; /* that it had in the last */
 	struct dump_told_traits told[DUMP_TOLD_MAX];
 	size_t told_n; /* ever: the newest are there */
+	/* Of the thread that makes them; does it give way while the program runs? */
+	int nice;
+	bool gives_way;
 	/* The one before was made: whatever is looked at again while all stand still is not looked
 	 * at before. */
 	bool made;
@@ -359,6 +362,8 @@ int dump_pre_resolve(const struct dump_pre *p, int pid, uint64_t addr, uint64_t 
 /* dump.c: is there time for @more_us until the program must run again (opts->max_pause_us)?
  * E_PAUSE. */
 int dump_in_time(const struct dump_ctx *d, uint64_t more_us, struct ckpt_err *err) __must_check;
+/* For a series of whom the calling thread makes every one. */
+void dump_series_begin(struct dump_series *s);
 void dump_iters_close(struct dump_iters *iters);
 /* Of a process of @n threads: is it worth while to have them seen? Then see to it that it can be.
  * @lasting: not for this time alone. */

@@ -722,14 +722,13 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 		    struct ckpt_err *err)
 {
 	struct gone gone = { 0 };
-	struct series s = {
-		.o = o, .ui = ui, .dir_fd = -1, .gone = &gone, .stays = { .iters = DUMP_ITERS_NONE }
-	};
+	struct series s = { .o = o, .ui = ui, .dir_fd = -1, .gone = &gone };
 	uint64_t due = io_now_us();
 	sigset_t ends, old;
 	unsigned int made = 0;
 	int rc;
 
+	dump_series_begin(&s.stays);
 	sigemptyset(&ends);
 	sigaddset(&ends, SIGINT);
 	sigaddset(&ends, SIGTERM);
