@@ -98,6 +98,7 @@ static void passage_forget(struct passage *p)
 	thread_forget(&p->first);
 	vec_free(&p->doubtful);
 	free(p->views.v);
+	free(p->maps);
 	*p = (struct passage) { 0 };
 }
 
@@ -120,16 +121,13 @@ static int passage_end(struct dump_ctx *d, struct passage *p, uint64_t *lap, str
 /* The same of one in which nothing need run. */
 static int passage_told(struct dump_ctx *d, struct passage *p, uint64_t *lap, struct ckpt_err *err)
 {
-	auto_free char *maps = NULL;
 	int rc = told_threads(d, p, err);
 
 	d->stats.threads_us += dump_lap(lap);
 	if (!rc)
 		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
 	if (!rc)
-		rc = proc_read(p->task->pid, "maps", &maps, NULL, err);
-	if (!rc)
-		rc = dump_collect_mm(d, p->task, maps, p->msg, err);
+		rc = dump_collect_mm(d, p->task, p->maps, p->msg, err);
 	d->stats.maps_us += dump_lap(lap);
 	return rc;
 }

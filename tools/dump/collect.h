@@ -35,6 +35,7 @@ struct passage {
 	uint64_t from; /* where threads may use the arena */
 	bool confined; /* by seccomp */
 	/* told.c */
+	char *maps;  /* of a process that need not be asked */
 	bool viewed; /* the next two are there */
 	struct proc_view process;
 	struct thread_views views;

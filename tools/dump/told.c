@@ -86,6 +86,7 @@ bool told_enough(struct dump_ctx *d, struct passage *p)
 	const struct target_task *task = p->task;
 	const struct thread_view *main;
 	struct dump_told_traits key;
+	struct ckpt_err ignore = { 0 };
 	size_t n = task->threads.n;
 
 	if (!d->opts->series || d->iters.process_fd < 0 || d->iters.threads.prog_fd < 0 ||
@@ -105,7 +106,8 @@ bool told_enough(struct dump_ctx *d, struct passage *p)
 	}
 	key = traits_key(p, main);
 	p->traits = traits_find(d->opts->series, &key);
-	return p->traits != NULL;
+	return p->traits && !proc_read(task->pid, "maps", &p->maps, NULL, &ignore) &&
+	       inject_untouched(p->task, p->maps);
 }
 
 int told_threads(struct dump_ctx *d, struct passage *p, struct ckpt_err *err)

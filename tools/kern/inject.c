@@ -240,31 +240,45 @@ static void inject_free(struct inject *in)
 	in->state = INJECT_OUT;
 }
 
+/* The next arena of a ckpt that was killed, from *@at on, the text of maps. False: there is no
+ * other.
+ */
+static bool next_stale(const struct target_task *task, const char *maps, const char **at,
+		       uint64_t *ret_start, uint64_t *ret_end)
+{
+	for (const char *p = *at; p && (p = strstr(p, " rwxs ")); p++) {
+		const char *line = p;
+		struct ckpt_arena head;
+		int len = 0;
+
+		while (line > maps && line[-1] != '\n')
+			line--;
+		if (text_scan(line, "%lx-%lx%n", ret_start, ret_end, &len) != 2 ||
+		    line + len != p || io_pread_full(task->mem_fd, &head, sizeof(head), *ret_start))
+			continue;
+		if (head.magic != CKPT_ARENA_MAGIC || head.size != *ret_end - *ret_start)
+			continue;
+		*at = p + 1;
+		return true;
+	}
+	return false;
+}
+
 /* A ckpt that was killed between two threads of a process had nobody in the arena to unmap it. It
  * harms nobody, but it is ours: the next dump takes it away. */
 static int drop_stale(struct inject *in, const char *maps, struct ckpt_err *err)
 {
+	const char *at = maps;
 	struct ckpt_slot *slot;
+	uint64_t start, end;
 	struct steps s;
 	int rc = 0;
 
 	steps_init(&s, &in->arena);
-	for (const char *p = maps; p && (p = strstr(p, " rwxs ")); p++) {
-		const char *line = p;
-		struct ckpt_arena head;
-		uint64_t start, end;
-		int at = 0;
-
-		while (line > maps && line[-1] != '\n')
-			line--;
-		if (text_scan(line, "%lx-%lx%n", &start, &end, &at) != 2 || line + at != p ||
-		    start == in->arena.remote ||
-		    io_pread_full(in->task->mem_fd, &head, sizeof(head), start))
-			continue;
-		if (head.magic == CKPT_ARENA_MAGIC && head.size == end - start)
+	while (next_stale(in->task, maps, &at, &start, &end))
+		if (start != in->arena.remote)
 			(void)steps_call(&s, "unmap what a killed ckpt left", SYS_munmap, start,
 					 end - start);
-	}
 	if (s.n) {
 		slot = arena_slot(&in->arena);
 		rc = slot ? steps_commit(&s, slot, err)
@@ -274,6 +288,19 @@ static int drop_stale(struct inject *in, const char *maps, struct ckpt_err *err)
 	}
 	steps_free(&s);
 	return rc;
+}
+
+bool inject_untouched(struct target_task *task, const char *maps)
+{
+	auto_free unsigned char *bytes = NULL;
+	struct ckpt_err ignore = { 0 };
+	const char *at = maps;
+	uint64_t tail, start, end;
+	size_t room;
+
+	return !next_stale(task, maps, &at, &start, &end) &&
+	       !find_vdso_tail(task, maps, &tail, &room, &bytes, &ignore) &&
+	       !tramp_any(task, tail, bytes, room);
 }
 
 static struct target_thread *first_thread(const struct inject *in)

@@ -40,6 +40,9 @@ struct inject {
 };
 
 /* Put an arena of @size bytes into @task. E_INJECT on failure, the task as it was. */
+/* Is there nothing in the frozen @task that a killed ckpt left, to be taken away by who enters?
+ * @maps: the text of its maps. */
+bool inject_untouched(struct target_task *task, const char *maps);
 int inject_begin(struct inject *in, struct target_task *task, uint64_t size,
 		 struct ckpt_err *err) __must_check;
 /*

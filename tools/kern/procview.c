@@ -107,16 +107,25 @@ static int program(const struct layout *l)
 	return bpf_program_load(&p, "ckpt_process", l->func);
 }
 
+/* The heap of ckpt may grow and shrink meanwhile. */
+#define CHECK_BRK 5
+
 /* ckpt knows all that of itself. */
 static int check(int prog_fd)
 {
-	struct proc_view v;
-	int rc = proc_view_read(prog_fd, getpid(), &v);
+	struct proc_view v = { 0 };
+	bool brk = false;
+	int rc = 0;
 
+	for (int i = 0; !rc && !brk && i < CHECK_BRK; i++) {
+		uint64_t before = (uint64_t)syscall(SYS_brk, 0);
+
+		rc = proc_view_read(prog_fd, getpid(), &v);
+		brk = v.brk == before || v.brk == (uint64_t)syscall(SYS_brk, 0);
+	}
 	if (rc)
 		return rc;
-	if (v.brk != (uint64_t)syscall(SYS_brk, 0) ||
-	    v.securebits != (uint64_t)prctl(PR_GET_SECUREBITS))
+	if (!brk || v.securebits != (uint64_t)prctl(PR_GET_SECUREBITS))
 		return -EOPNOTSUPP;
 	for (int sig = 1; sig <= (int)PROC_VIEW_SIGNALS; sig++) {
 		struct proc_view_action a = { 0 };

@@ -131,6 +131,18 @@ static int rescue(struct target_task *task, const struct stale *s, struct ckpt_e
 	return 0;
 }
 
+bool tramp_any(const struct target_task *task, uint64_t tail, const unsigned char *bytes,
+	       size_t room)
+{
+	uint64_t step = (TRAMP_SIZE + 15) & ~15ull;
+	struct stale s;
+
+	for (uint64_t at = tail; at + TRAMP_SIZE <= tail + room; at += step)
+		if (stale_read(task, at, bytes + (at - tail), &s))
+			return true;
+	return false;
+}
+
 int tramp_place(struct target_task *task, uint64_t tail, const unsigned char *bytes, size_t room,
 		uint64_t *ret_addr, struct ckpt_err *err)
 {

@@ -20,6 +20,9 @@ struct tramp_data {
 #define TRAMP_SIZE ((uint64_t)(ckpt_tramp_end - ckpt_tramp))
 #define ALL_SIGNALS (~0ull)
 
+/* Is there any there that a killed ckpt left? */
+bool tramp_any(const struct target_task *task, uint64_t tail, const unsigned char *bytes,
+	       size_t room);
 /*
  * Where in the @room @bytes at @tail, behind the vDSO of a frozen task, the trampoline goes. A
  * place that holds one is not used again: a ckpt was killed, and a signal handler of the program

@@ -243,6 +243,11 @@ int sockopt_places_find(struct sockopt_places *ret, struct btf *types)
 		p->besides[i] = sock_record_offset(&p->record, besides[i]);
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(families); i++) {
 		rc = family_places(p, i, ret);
+		/* Where there is no IPv6 nobody has such. */
+		if (rc == -EAFNOSUPPORT) {
+			rc = 0;
+			continue;
+		}
 		if (!rc)
 			rc = add_words(p, i, ret);
 	}
@@ -265,14 +270,16 @@ bool sockopts_alike(const struct sockopt_places *p, const struct file_view *a,
 		    const struct file_view *b)
 {
 	int at = family_at(a->family);
-	uint64_t differ = 0;
+	uint64_t differ = 0, known = 0;
 
 	if (at < 0 || a->family != b->family || a->type != b->type || a->protocol != b->protocol ||
 	    a->state != b->state)
 		return false;
-	for (uint16_t i = 0; i < p->words.n; i++)
+	for (uint16_t i = 0; i < p->words.n; i++) {
 		differ |= (a->words[i] ^ b->words[i]) & p->mask[at][i];
-	return !differ;
+		known |= p->mask[at][i];
+	}
+	return known && !differ;
 }
 
 bool sockopt_placed(const struct sockopt_places *p, int family, size_t i)
