@@ -184,14 +184,6 @@ static void diff_threads(struct report *r, const struct image *img, const Ckpt__
 	}
 }
 
-static const Ckpt__State *state_find(Ckpt__State *const *v, size_t n, const char *kind)
-{
-	for (size_t i = 0; i < n; i++)
-		if (!strcmp(v[i]->kind, kind))
-			return v[i];
-	return NULL;
-}
-
 static bool state_same(const Ckpt__State *x, const Ckpt__State *y)
 {
 	return y && x->body.len == y->body.len &&
@@ -207,13 +199,13 @@ static void diff_states(struct report *r, int pid, uint32_t tid, Ckpt__State *co
 	int len = tid ? snprintf(text, sizeof(text), "thread %u: ", tid) : 0;
 
 	for (size_t i = 0; i < nx; i++) {
-		if (state_same(x[i], state_find(y, ny, x[i]->kind)))
+		if (state_same(x[i], kind_state_find(y, ny, x[i]->kind)))
 			continue;
 		(void)snprintf(text + len, sizeof(text) - (size_t)len, "%s", x[i]->kind);
 		say(r, pid, "setting", text);
 	}
 	for (size_t i = 0; i < ny; i++) {
-		if (state_find(x, nx, y[i]->kind))
+		if (kind_state_find(x, nx, y[i]->kind))
 			continue;
 		(void)snprintf(text + len, sizeof(text) - (size_t)len, "%s", y[i]->kind);
 		say(r, pid, "setting", text);

@@ -388,6 +388,7 @@ static int object_fd(struct dump_ctx *d, int pid, int fd, struct fd_seen *s, Ckp
 	size_t at;
 	int rc;
 
+	d->connections += f->tcp_state > 0;
 	msg->fd = (uint32_t)fd;
 	msg->cloexec = f->cloexec;
 	*ret_doubt = is_doubtful(f);
@@ -424,8 +425,6 @@ static int see_object_fd(struct dump_ctx *d, int pidfd, int pid, int fd,
 	struct fd_seen seen;
 	int rc = fd_see(pidfd, pid, fd, view, &seen, err);
 
-	if (!rc)
-		d->connections += seen.facts.tcp_state > 0;
 	if (!rc)
 		rc = object_fd(d, pid, fd, &seen, msg, ret_doubt, err);
 	fd_seen_free(&seen);
@@ -748,7 +747,6 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 			rc = see_object_fd(d, pidfd, task->pid, fds.v[i],
 					   table_view(d, &views, task->pid, fds.v[i]), f, &doubt,
 					   err);
-		d->connections += seen.facts.tcp_state > 0;
 		fd_seen_free(&seen);
 		if (doubt && !(doubtful = vec_push(ret_doubtful)))
 			rc = oom(err);

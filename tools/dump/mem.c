@@ -332,15 +332,16 @@ static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_v
 	if (w->keep)
 		how |= TRACK_KEEP;
 
-	for (size_t i = 0, next; !rc && i < vmas->n; i = next) {
+	for (size_t i = 0, next, mixed; !rc && i < vmas->n; i = next) {
 		const struct proc_vma *v = &vmas->v[i];
 		bool tracked = t && dump_vma_tracked(v);
 
 		next = i + 1;
 		if (!has_pages(v))
 			continue;
-		if (t && t->ops->mixed && mixed_group(vmas, i, t) > next) {
-			next = mixed_group(vmas, i, t);
+		mixed = t && t->ops->mixed ? mixed_group(vmas, i, t) : i;
+		if (mixed > next) {
+			next = mixed;
 			walk_at(w, i);
 			start = v->start;
 			end = vmas->v[next - 1].end;

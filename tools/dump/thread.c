@@ -96,13 +96,10 @@ static int thread_answer(struct dump_ctx *d, const struct inject *in, struct thr
 static int thread_repeat(const struct thread_work *w, const char *kind, Ckpt__State **ret,
 			 struct ckpt_err *err)
 {
-	*ret = NULL;
-	for (size_t i = 0; i < w->like->n_state; i++)
-		if (!strcmp(w->like->state[i]->kind, kind)) {
-			*ret = kind_state_copy(w->like->state[i]);
-			return *ret ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-		}
-	return 0;
+	const Ckpt__State *said = kind_state_find(w->like->state, w->like->n_state, kind);
+
+	*ret = said ? kind_state_copy(said) : NULL;
+	return *ret || !said ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 }
 
 int thread_answers(struct dump_ctx *d, const struct inject *in, struct thread_work *w,

@@ -30,21 +30,13 @@ static const struct process_traits *traits_find(const struct dump_series *s,
 	return NULL;
 }
 
-static const Ckpt__State *state_find(Ckpt__State *const *v, size_t n, const char *kind)
-{
-	for (size_t i = 0; i < n; i++)
-		if (!strcmp(v[i]->kind, kind))
-			return v[i];
-	return NULL;
-}
-
 void told_learn(struct dump_ctx *d, const struct passage *p)
 {
 	struct dump_series *s = d->opts->series;
 	const struct thread_view *main = thread_view_find(&p->views, p->task->threads.v[0].tid);
 	const Ckpt__State *of_thread =
-		state_find(p->first.msg->state, p->first.msg->n_state, "thread-traits");
-	const Ckpt__State *of_task = state_find(p->msg->state, p->msg->n_state, "task-traits");
+		kind_state_find(p->first.msg->state, p->first.msg->n_state, "thread-traits");
+	const Ckpt__State *of_task = kind_state_find(p->msg->state, p->msg->n_state, "task-traits");
 	struct ckpt_err ignore = { 0 };
 	struct dump_told_traits key;
 	Ckpt__ThreadTraits *th;

@@ -132,6 +132,11 @@ uint32_t btf_find(const struct btf *b, uint32_t kind, const char *name)
 	return 0;
 }
 
+uint32_t btf_struct(const struct btf *b, const char *name)
+{
+	return btf_find(b, BTF_KIND_STRUCT, name);
+}
+
 static int member_offset(const struct btf *b, uint32_t id, const char *name, unsigned int depth)
 {
 	const struct btf_type *t = id && id < b->types.n ? b->types.v[id] : NULL;
@@ -266,6 +271,18 @@ int bpf_iter_program(const char *name, uint32_t func, const struct bpf_insn *ins
 	return bpf_call(BPF_PROG_LOAD, &a);
 }
 
+int bpf_record_compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+const void *bpf_record_find(const void *v, size_t n, size_t bytes, uint64_t key)
+{
+	return n ? bsearch(&key, v, n, bytes, bpf_record_compare) : NULL;
+}
+
 void bpf_put(struct bpf_program *p, const struct bpf_insn *insns, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -277,6 +294,12 @@ void bpf_put(struct bpf_program *p, const struct bpf_insn *insns, size_t n)
 		}
 		*slot = insns[i];
 	}
+}
+
+void bpf_put_begin(struct bpf_program *p, int at)
+{
+	BPF_PUT(p, COPY(6, 1), LOAD(7, 6, at), IF_SET(7, 2));
+	bpf_put_leave(p);
 }
 
 void bpf_put_leave(struct bpf_program *p)

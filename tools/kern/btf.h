@@ -25,6 +25,8 @@ int btf_load(struct btf *b);
 void btf_free(struct btf *b);
 /* The number of type @name of kind BTF_KIND_*; 0: none. */
 uint32_t btf_find(const struct btf *b, uint32_t kind, const char *name);
+/* That of struct @name. */
+uint32_t btf_struct(const struct btf *b, const char *name);
 /* Byte offset of a member of struct @id, also of one in an unnamed part of it; -1: none. */
 int btf_offset(const struct btf *b, uint32_t id, const char *name);
 /* The member of struct @id that has byte @at, also one in a part of it: no struct, and of an array
@@ -52,6 +54,11 @@ struct bpf_iter_records {
 int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, const struct bpf_iter_records *as,
 		  void **ret, size_t *ret_n);
 
+/* For qsort(3) of records that begin with a number of 8 bytes; and the one of @n of @bytes,
+ * ascending, that begins with @key, or NULL. */
+int bpf_record_compare(const void *a, const void *b);
+const void *bpf_record_find(const void *v, size_t n, size_t bytes, uint64_t key);
+
 /* A program that is put together, for an iterator that gives its argument in r1. */
 struct bpf_program {
 	struct bpf_insn *v;
@@ -62,6 +69,8 @@ void bpf_put(struct bpf_program *p, const struct bpf_insn *insns, size_t n);
 #define BPF_PUT(p, ...)                                                                            \
 	bpf_put(p, (const struct bpf_insn[]) { __VA_ARGS__ },                                      \
 		sizeof((const struct bpf_insn[]) { __VA_ARGS__ }) / sizeof(struct bpf_insn))
+/* r6: the argument, r7: the pointer at @at in it. Ends where that is NULL, as behind the last. */
+void bpf_put_begin(struct bpf_program *p, int at);
 /* End here. */
 void bpf_put_leave(struct bpf_program *p);
 /* Write the @bytes right below r10; r6: the argument. */

@@ -18,13 +18,6 @@
 #define ARG_FD 16
 #define ARG_FILE 24
 
-/* r6: the argument, r7: the file. */
-static void put_begin(struct bpf_program *p)
-{
-	BPF_PUT(p, COPY(6, 1), LOAD(7, 6, ARG_FILE), IF_SET(7, 2));
-	bpf_put_leave(p);
-}
-
 /* Where the kernel keeps it. */
 struct layout {
 	uint32_t func;
@@ -43,11 +36,11 @@ static int layout_find(struct layout *ret, struct btf *b)
 
 	if (rc)
 		return rc;
-	file = btf_find(b, BTF_KIND_STRUCT, "file");
-	inode = btf_find(b, BTF_KIND_STRUCT, "inode");
-	sock = btf_find(b, BTF_KIND_STRUCT, "sock");
-	common = btf_find(b, BTF_KIND_STRUCT, "sock_common");
-	socket = btf_find(b, BTF_KIND_STRUCT, "socket");
+	file = btf_struct(b, "file");
+	inode = btf_struct(b, "inode");
+	sock = btf_struct(b, "sock");
+	common = btf_struct(b, "sock_common");
+	socket = btf_struct(b, "socket");
 	within = btf_offset(b, sock, "__sk_common");
 	*ret = (struct layout) {
 		.func = btf_find(b, BTF_KIND_FUNC, "bpf_iter_task_file"),
@@ -58,15 +51,15 @@ static int layout_find(struct layout *ret, struct btf *b)
 		.priv = btf_offset(b, file, "private_data"),
 		.ino = btf_offset(b, inode, "i_ino"),
 		.locks = btf_offset(b, inode, "i_flctx"),
-		.files = btf_offset(b, btf_find(b, BTF_KIND_STRUCT, "task_struct"), "files"),
-		.fdt = btf_offset(b, btf_find(b, BTF_KIND_STRUCT, "files_struct"), "fdt"),
-		.cloexec = btf_offset(b, btf_find(b, BTF_KIND_STRUCT, "fdtable"), "close_on_exec"),
+		.files = btf_offset(b, btf_struct(b, "task_struct"), "files"),
+		.fdt = btf_offset(b, btf_struct(b, "files_struct"), "fdt"),
+		.cloexec = btf_offset(b, btf_struct(b, "fdtable"), "close_on_exec"),
 		.sk = btf_offset(b, socket, "sk"),
 		.family = btf_offset(b, common, "skc_family"),
 		.type = btf_offset(b, sock, "sk_type"),
 		.protocol = btf_offset(b, sock, "sk_protocol"),
 		.state = btf_offset(b, common, "skc_state"),
-		.sock_bytes = btf_size(b, btf_find(b, BTF_KIND_STRUCT, "tcp6_sock")),
+		.sock_bytes = btf_size(b, btf_struct(b, "tcp6_sock")),
 		.socket_bytes = btf_size(b, socket),
 	};
 	/* The common part comes first, in every kernel that has one. */
@@ -100,7 +93,8 @@ static int view_program(const struct layout *l, const struct sock_words *w)
 {
 	struct bpf_program p = { 0 };
 
-	put_begin(&p);
+	/* r7: the file. */
+	bpf_put_begin(&p, ARG_FILE);
 	BPF_PUT(&p, LOAD(8, 6, ARG_TASK), IF_SET(8, 2));
 	bpf_put_leave(&p);
 	BPF_PUT(&p, FETCH(WORK, 8, 8, l->files), LOAD(8, 10, WORK), FETCH(WORK, 8, 8, l->fdt),
@@ -131,7 +125,7 @@ static int view_program(const struct layout *l, const struct sock_words *w)
 int file_iter_open(struct file_iter *ret, struct btf *types, const struct sock_words *words)
 {
 	auto_fd sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-	struct file_iter it = { .prog_fd = -1, .words = words->n };
+	struct file_iter it = { .prog_fd = -1 };
 	struct file_views own = { 0 };
 	const struct file_view *v;
 	struct layout l;
@@ -189,18 +183,9 @@ int file_iter_read(const struct file_iter *it, int pid, struct file_views *ret)
 	return 0;
 }
 
-static int fd_compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 const struct file_view *file_view_find(const struct file_views *v, int fd)
 {
-	uint64_t key = (uint64_t)fd;
-
-	return v->n ? bsearch(&key, v->v, v->n, sizeof(*v->v), fd_compare) : NULL;
+	return bpf_record_find(v->v, v->n, sizeof(*v->v), (uint64_t)fd);
 }
 
 bool file_view_tcp(const struct file_iter *it, const struct file_view *v)
@@ -222,7 +207,8 @@ int sock_record_open(struct sock_record *ret, struct btf *types, int fd)
 		return rc;
 	if (sock_words(&l) + (l.socket_bytes + 7) / 8 > SOCK_RECORD_WORDS)
 		return -E2BIG;
-	put_begin(&p);
+	/* r7: the file. */
+	bpf_put_begin(&p, ARG_FILE);
 	BPF_PUT(&p, LOAD32(8, 6, ARG_FD), IF_EQUAL(8, fd, 2));
 	bpf_put_leave(&p);
 	put_socket(&p, &l, -8);
@@ -233,9 +219,9 @@ int sock_record_open(struct sock_record *ret, struct btf *types, int fd)
 		.prog_fd = bpf_program_load(&p, "ckpt_sock", l.func),
 		.bytes = sock_words(&l) * 8 + (l.socket_bytes + 7) / 8 * 8,
 		.types = types,
-		.sock4 = btf_find(types, BTF_KIND_STRUCT, "tcp_sock"),
-		.sock6 = btf_find(types, BTF_KIND_STRUCT, "tcp6_sock"),
-		.socket = btf_find(types, BTF_KIND_STRUCT, "socket"),
+		.sock4 = btf_struct(types, "tcp_sock"),
+		.sock6 = btf_struct(types, "tcp6_sock"),
+		.socket = btf_struct(types, "socket"),
 		.sock_bytes = sock_words(&l) * 8,
 	};
 	return ret->prog_fd < 0 ? ret->prog_fd : 0;

@@ -39,9 +39,8 @@ struct file_view {
 };
 
 struct file_iter {
-	int prog_fd;    /* -1: none */
-	uint64_t op;    /* of a socket */
-	uint16_t words; /* of those that were asked for */
+	int prog_fd; /* -1: none */
+	uint64_t op; /* of a socket */
 };
 
 struct file_views {

@@ -39,10 +39,10 @@ struct inject {
 	int done;
 };
 
-/* Put an arena of @size bytes into @task. E_INJECT on failure, the task as it was. */
 /* Is there nothing in the frozen @task that a killed ckpt left, to be taken away by who enters?
  * @maps: the text of its maps. */
 bool inject_untouched(struct target_task *task, const char *maps);
+/* Put an arena of @size bytes into @task. E_INJECT on failure, the task as it was. */
 int inject_begin(struct inject *in, struct target_task *task, uint64_t size,
 		 struct ckpt_err *err) __must_check;
 /*

@@ -32,14 +32,9 @@ struct layout {
 	int action; /* of struct sighand_struct */
 };
 
-static uint32_t find_struct(const struct btf *b, const char *name)
-{
-	return btf_find(b, BTF_KIND_STRUCT, name);
-}
-
 static bool actions_known(const struct btf *b)
 {
-	uint32_t one = find_struct(b, "k_sigaction"), sa = find_struct(b, "sigaction");
+	uint32_t one = btf_struct(b, "k_sigaction"), sa = btf_struct(b, "sigaction");
 
 	return btf_size(b, one) == sizeof(struct proc_view_action) && !btf_offset(b, one, "sa") &&
 	       btf_offset(b, sa, "sa_handler") == offsetof(struct proc_view_action, handler) &&
@@ -55,9 +50,9 @@ static int layout_find(struct layout *ret, struct btf *b)
 
 	if (rc)
 		return rc;
-	task = find_struct(b, "task_struct");
-	mm = find_struct(b, "mm_struct");
-	signal = find_struct(b, "signal_struct");
+	task = btf_struct(b, "task_struct");
+	mm = btf_struct(b, "mm_struct");
+	signal = btf_struct(b, "signal_struct");
 	*ret = (struct layout) {
 		.func = btf_find(b, BTF_KIND_FUNC, "bpf_iter_task"),
 		.mm = btf_offset(b, task, "mm"),
@@ -69,11 +64,11 @@ static int layout_find(struct layout *ret, struct btf *b)
 		.flags = btf_offset(b, mm, "flags"),
 		.subreaper = btf_offset(b, signal, "is_child_subreaper"),
 		.real = btf_offset(b, signal, "real_timer"),
-		.state = btf_offset(b, find_struct(b, "hrtimer"), "state"),
+		.state = btf_offset(b, btf_struct(b, "hrtimer"), "state"),
 		.interval = btf_offset(b, signal, "it_real_incr"),
 		.cpu = btf_offset(b, signal, "it"),
-		.securebits = btf_offset(b, find_struct(b, "cred"), "securebits"),
-		.action = btf_offset(b, find_struct(b, "sighand_struct"), "action"),
+		.securebits = btf_offset(b, btf_struct(b, "cred"), "securebits"),
+		.action = btf_offset(b, btf_struct(b, "sighand_struct"), "action"),
 	};
 	return !ret->func || ret->mm < 0 || ret->signal < 0 || ret->sighand < 0 || ret->cred < 0 ||
 			       ret->brk < 0 || ret->def_flags < 0 || ret->flags < 0 ||
@@ -89,8 +84,7 @@ static int program(const struct layout *l)
 	struct bpf_program p = { 0 };
 
 	/* r7: the task, r8: what it points to. */
-	BPF_PUT(&p, COPY(6, 1), LOAD(7, 6, ARG_TASK), IF_SET(7, 2));
-	bpf_put_leave(&p);
+	bpf_put_begin(&p, ARG_TASK);
 	BPF_PUT(&p, FETCH(WORK, 8, 7, l->mm), LOAD(8, 10, WORK), FETCH(VIEW(brk), 8, 8, l->brk),
 		FETCH(VIEW(def_flags), 8, 8, l->def_flags), FETCH(VIEW(mm_flags), 8, 8, l->flags));
 	BPF_PUT(&p, FETCH(WORK, 8, 7, l->cred), LOAD(8, 10, WORK),

@@ -37,11 +37,6 @@ struct pid_layout {
 	uint32_t upid_bytes;
 };
 
-static uint32_t find_struct(const struct btf *b, const char *name)
-{
-	return btf_find(b, BTF_KIND_STRUCT, name);
-}
-
 /* What the iterator calls, and the numbers. 0: the kernel's types are others. */
 static uint32_t find_func(struct btf *b, struct pid_layout *ret)
 {
@@ -49,10 +44,10 @@ static uint32_t find_func(struct btf *b, struct pid_layout *ret)
 
 	if (btf_load(b))
 		return 0;
-	pid = find_struct(b, "pid");
-	upid = find_struct(b, "upid");
+	pid = btf_struct(b, "pid");
+	upid = btf_struct(b, "upid");
 	*ret = (struct pid_layout) {
-		.thread_pid = btf_offset(b, find_struct(b, "task_struct"), "thread_pid"),
+		.thread_pid = btf_offset(b, btf_struct(b, "task_struct"), "thread_pid"),
 		.level = btf_offset(b, pid, "level"),
 		.numbers = btf_offset(b, pid, "numbers"),
 		.nr = btf_offset(b, upid, "nr"),
@@ -65,13 +60,6 @@ static uint32_t find_func(struct btf *b, struct pid_layout *ret)
 	return btf_find(b, BTF_KIND_FUNC, "bpf_iter_task");
 }
 
-static int pid_compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* Records that begin with a pid, ascending. The caller frees *ret. */
 static int read_by_pid(int prog_fd, enum bpf_iter_of of, int pid, size_t bytes, size_t max,
 		       void **ret, size_t *ret_n)
@@ -80,7 +68,7 @@ static int read_by_pid(int prog_fd, enum bpf_iter_of of, int pid, size_t bytes, 
 	int rc = bpf_iter_read(prog_fd, of, pid, &as, ret, ret_n);
 
 	if (!rc)
-		qsort(*ret, *ret_n, bytes, pid_compare);
+		qsort(*ret, *ret_n, bytes, bpf_record_compare);
 	return rc;
 }
 
@@ -93,11 +81,11 @@ static int read_by_pid(int prog_fd, enum bpf_iter_of of, int pid, size_t bytes, 
 int task_iter_open(struct btf *types)
 {
 	struct pid_layout p;
-	uint32_t func = find_func(types, &p), task = func ? find_struct(types, "task_struct") : 0;
+	uint32_t func = find_func(types, &p), task = func ? btf_struct(types, "task_struct") : 0;
 	const int vm = btf_offset(types, task, "mm"), files = btf_offset(types, task, "files"),
 		  fs = btf_offset(types, task, "fs"), ns = btf_offset(types, task, "nsproxy"),
 		  cred = btf_offset(types, task, "real_cred"),
-		  user_ns = btf_offset(types, find_struct(types, "cred"), "user_ns");
+		  user_ns = btf_offset(types, btf_struct(types, "cred"), "user_ns");
 	const struct bpf_insn insns[] = {
 		BEGIN(KIN_BODY),
 		FETCH(KIN(vm), 8, 7, vm),
@@ -136,9 +124,7 @@ int task_iter_read(int prog_fd, struct task_kins *ret)
 
 const struct task_kin *task_kin_find(const struct task_kins *k, int pid)
 {
-	uint64_t key = (uint64_t)pid;
-
-	return k->n ? bsearch(&key, k->v, k->n, sizeof(*k->v), pid_compare) : NULL;
+	return bpf_record_find(k->v, k->n, sizeof(*k->v), (uint64_t)pid);
 }
 
 /* ---- what a thread has set ------------------------------------------------------------------ */
@@ -189,10 +175,10 @@ static const char *const of_thread[OF_ALL] = {
 static int thread_program(struct btf *types)
 {
 	struct pid_layout p;
-	uint32_t func = find_func(types, &p), task = func ? find_struct(types, "task_struct") : 0;
-	const int info = btf_offset(types, find_struct(types, "thread_info"), "flags"),
-		  mode = btf_offset(types, find_struct(types, "seccomp"), "mode"),
-		  set = btf_offset(types, find_struct(types, "sigpending"), "signal");
+	uint32_t func = find_func(types, &p), task = func ? btf_struct(types, "task_struct") : 0;
+	const int info = btf_offset(types, btf_struct(types, "thread_info"), "flags"),
+		  mode = btf_offset(types, btf_struct(types, "seccomp"), "mode"),
+		  set = btf_offset(types, btf_struct(types, "sigpending"), "signal");
 	int o[OF_ALL], none = info < 0 || mode < 0 || set < 0;
 
 	for (size_t i = 0; i < OF_ALL; i++) {
@@ -318,7 +304,5 @@ int thread_iter_read(const struct thread_iter *it, int pid, size_t n, struct thr
 
 const struct thread_view *thread_view_find(const struct thread_views *v, int tid)
 {
-	uint64_t key = (uint64_t)tid;
-
-	return v->n ? bsearch(&key, v->v, v->n, sizeof(*v->v), pid_compare) : NULL;
+	return bpf_record_find(v->v, v->n, sizeof(*v->v), (uint64_t)tid);
 }

@@ -38,7 +38,7 @@ static int layout_find(struct layout *ret, struct btf *b)
 
 	if (rc)
 		return rc;
-	vma = btf_find(b, BTF_KIND_STRUCT, "vm_area_struct");
+	vma = btf_struct(b, "vm_area_struct");
 	ret->func = btf_find(b, BTF_KIND_FUNC, "bpf_iter_task_vma");
 	ret->start = btf_offset(b, vma, "vm_start");
 	ret->end = btf_offset(b, vma, "vm_end");

@@ -39,6 +39,14 @@ Ckpt__State *kind_state_new(const char *kind, const ProtobufCMessage *msg)
 	return s;
 }
 
+const Ckpt__State *kind_state_find(Ckpt__State *const *v, size_t n, const char *kind)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(v[i]->kind, kind))
+			return v[i];
+	return NULL;
+}
+
 Ckpt__State *kind_state_copy(const Ckpt__State *from)
 {
 	Ckpt__State *s = state_new(from->kind, from->body.len);

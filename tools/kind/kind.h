@@ -395,6 +395,8 @@ void *kind_msg_new(const ProtobufCMessageDescriptor *desc);
 /* Allocate a State {kind, packed msg}; NULL when out of memory. */
 Ckpt__State *kind_state_new(const char *kind, const ProtobufCMessage *msg);
 Ckpt__State *kind_state_copy(const Ckpt__State *from);
+/* That of @kind among @n; NULL: there is none. */
+const Ckpt__State *kind_state_find(Ckpt__State *const *v, size_t n, const char *kind);
 /* Unpack @state as @desc; NULL with *err set when it is malformed. */
 void *kind_state_unpack(const Ckpt__State *state, const ProtobufCMessageDescriptor *desc,
 			struct ckpt_err *err);
