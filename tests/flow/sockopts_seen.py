@@ -11,10 +11,10 @@ from sandbox import BUILD, Skip, Target, check, main, read  # noqa: E402
 
 # The options by their numbers: what ckpt saves, this program sets as far as the kernel lets it.
 PROGRAM = """
-import os, random, signal, socket, struct, sys
+import fcntl, os, random, signal, socket, struct, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 rng = random.Random(int(sys.argv[2]))
-INTS = [(1, n) for n in (2, 5, 6, 7, 8, 9, 10, 12, 15, 18, 36, 40, 42, 44, 45, 46, 47, 60, 69, 70, 72, 74, 82)] + \\
+INTS = [(1, n) for n in (2, 5, 6, 7, 8, 9, 10, 12, 15, 18, 29, 35, 36, 37, 40, 42, 44, 45, 46, 47, 60, 69, 70, 72, 74, 82)] + \\
     [(0, n) for n in (1, 2, 6, 7, 8, 10, 11, 12, 13, 15, 18, 19, 20, 21, 24, 25, 26, 50, 51)] + \\
     [(41, n) for n in (16, 23, 25, 31, 49, 51, 53, 54, 56, 58, 62, 66, 67, 70, 72, 73, 74, 75, 76, 77, 78)] + \\
     [(6, n) for n in (1, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 23, 25, 27, 34, 36, 44)]
@@ -26,7 +26,9 @@ VALUES = [1, 2, 3, 4, 6, 8, 16, 24, 100, 999, 5000, 70000, 20000000, 0]
 def change(s):
     level, name = rng.choice(INTS)
     try:
-        if rng.random() < 0.15:
+        if rng.random() < 0.1:
+            fcntl.fcntl(s, *rng.choice([(fcntl.F_SETOWN, os.getpid()), (fcntl.F_SETOWN, 0), (10, signal.SIGUSR2)]))
+        elif rng.random() < 0.15:
             s.setsockopt(*rng.choice(OTHERS))
         else:
             s.setsockopt(level, name, rng.choice(VALUES))

@@ -45,6 +45,15 @@ static const Ckpt__Object *object_of(const struct image *img, const Ckpt__Fd *fd
 	return img->objects.v[fd->object - 1];
 }
 
+static bool locks_same(size_t n, Ckpt__FileLock *const *a, size_t m, Ckpt__FileLock *const *b)
+{
+	for (size_t i = 0; n == m && i < n; i++)
+		if (a[i]->type != b[i]->type || a[i]->write != b[i]->write ||
+		    a[i]->start != b[i]->start || a[i]->len != b[i]->len)
+			return false;
+	return n == m;
+}
+
 /* Numbers of other objects inside a state differ between images, so only what kinds say about
  * themselves counts; a descriptor that refers to others may be told as changed when it is not. */
 static bool fd_same(const struct image *a, const Ckpt__Fd *x, const struct image *b,
@@ -52,7 +61,10 @@ static bool fd_same(const struct image *a, const Ckpt__Fd *x, const struct image
 {
 	const Ckpt__Object *p = object_of(a, x), *q = object_of(b, y);
 
-	return x->cloexec == y->cloexec && p->flags == q->flags && p->pos == q->pos &&
+	return x->cloexec == y->cloexec && locks_same(x->n_locks, x->locks, y->n_locks, y->locks) &&
+	       p->flags == q->flags && p->pos == q->pos && p->owner_type == q->owner_type &&
+	       p->owner_pid == q->owner_pid && p->owner_sig == q->owner_sig &&
+	       locks_same(p->n_locks, p->locks, q->n_locks, q->locks) &&
 	       !strcmp(p->state->kind, q->state->kind) &&
 	       p->state->body.len == q->state->body.len &&
 	       (!p->state->body.len ||

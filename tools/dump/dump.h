@@ -133,7 +133,7 @@ struct dump_ctx {
 	struct fd_index *index; /* descriptions by file, then by kcmp order */
 	struct {
 		uint32_t *v;
-		size_t n, cap;
+		size_t n, cap, most;
 	} together;  /* ids of objects of one kind that wait for its dump_together */
 	void *names; /* tsearch(3) tree of struct object_name: other objects by what they are */
 	struct {

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -232,12 +233,12 @@ int dump_object_set(Ckpt__Object *obj, const char *kind, const ProtobufCMessage 
 }
 
 /* F_SETOWN and F_SETSIG of the description; owners outside the tree are dropped by name. */
-static void object_owner(struct dump_ctx *d, struct dump_object *o)
+static void object_owner(struct dump_ctx *d, struct dump_object *o, const struct file_view *view)
 {
 	struct f_owner_ex own = { 0 };
 	int sig;
 
-	if (o->local < 0 || (o->msg->flags & O_PATH))
+	if (o->local < 0 || (o->msg->flags & O_PATH) || (view && !view->owner && !view->signal))
 		return;
 	if (!fcntl(o->local, F_GETOWN_EX, &own) && own.pid) {
 		o->msg->owner_type = own.type;
@@ -287,7 +288,7 @@ static int together_done(struct dump_ctx *d, struct ckpt_err *err)
 	return rc;
 }
 
-static size_t together_max(void)
+static size_t together_most(void)
 {
 	struct rlimit rl;
 
@@ -301,7 +302,9 @@ static int together_add(struct dump_ctx *d, uint32_t id, struct ckpt_err *err)
 	uint32_t *slot;
 	int rc = 0;
 
-	if (d->together.n >= together_max() ||
+	if (!d->together.most)
+		d->together.most = together_most();
+	if (d->together.n >= d->together.most ||
 	    (d->together.n && d->objects.v[d->together.v[0] - 1].kind != d->objects.v[id - 1].kind))
 		rc = together_done(d, err);
 	if (rc)
@@ -341,7 +344,7 @@ static int object_dump(struct dump_ctx *d, const struct fd_kind *kind, const str
 	msg = o->msg;
 	msg->flags = f->flags;
 	msg->pos = f->pos;
-	object_owner(d, o);
+	object_owner(d, o, f->view);
 	rc = lock_check(f, err);
 	if (!rc && kind->check)
 		rc = kind->check(d, f, err);
@@ -372,7 +375,7 @@ static int pidfd_of(int pid, struct ckpt_err *err)
  */
 static bool is_doubtful(const struct fd_facts *f)
 {
-	int flags = f->cloexec ? fcntl(f->local, F_GETFL) : 0;
+	int flags = !f->cloexec ? 0 : f->view ? (int)f->view->flags : fcntl(f->local, F_GETFL);
 
 	return flags > 0 && flags & O_CLOEXEC;
 }
@@ -534,6 +537,19 @@ bool dump_object_next(struct dump_ctx *d, dev_t dev, ino_t ino, uint32_t *id, in
 	return false;
 }
 
+uint32_t dump_object_socket(struct dump_ctx *d, dev_t dev, ino_t ino)
+{
+	uint32_t id = 0;
+	int pid, fd;
+
+	/* With O_PATH it can be open besides. */
+	while (dump_object_next(d, dev, ino, &id, &pid, &fd))
+		if (S_ISSOCK(d->objects.v[id - 1].st.st_mode) &&
+		    !(dump_object_flags(d, id) & O_PATH))
+			return id;
+	return 0;
+}
+
 uint32_t dump_object_flags(const struct dump_ctx *d, uint32_t id)
 {
 	return d->objects.v[id - 1].msg->flags;
@@ -574,38 +590,56 @@ int dump_object_keyed(struct dump_ctx *d, const char *kind, uint64_t key1, uint6
 	return name_add(d, name, o->msg->id, err);
 }
 
-/* The object of a file that no descriptor shows. Takes over @local. */
-static int object_file(struct dump_ctx *d, int pid, const char *path, int local, int flags,
-		       uint32_t *ret_id, struct ckpt_err *err)
+/* The object of a file that no descriptor shows: @f has its flags, its st and (or -1) a descriptor
+ * of ckpt's own, which is taken over. */
+static int object_file(struct dump_ctx *d, const char *path, struct fd_facts *f, uint32_t *ret_id,
+		       struct ckpt_err *err)
 {
-	auto_fd own = local;
+	auto_fd own = f->local;
 	auto_free char *link = strdup(path);
 	auto_free char *fdinfo = strdup("");
 	auto_free char *name = NULL;
-	struct fd_facts f = { .pid = pid, .fd = -1, .flags = (uint32_t)flags };
 	const struct fd_kind *kind;
 	int rc;
 
 	if (!link || !fdinfo)
 		return oom(err);
-	if (fstat(own, &f.st))
-		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot stat %s", path);
-	if (asprintf(&name, "file %x %llx %llx %s", (unsigned int)flags,
-		     (unsigned long long)f.st.st_dev, (unsigned long long)f.st.st_ino, path) < 0)
+	if (asprintf(&name, "file %x %llx %llx %s", f->flags, (unsigned long long)f->st.st_dev,
+		     (unsigned long long)f->st.st_ino, path) < 0)
 		return oom(err);
 	*ret_id = name_find(d, name);
 	if (*ret_id)
 		return 0;
-	f.link = link;
-	f.fdinfo = fdinfo;
-	f.local = own;
-	kind = fd_kind_match(&f);
+	f->link = link;
+	f->fdinfo = fdinfo;
+	kind = fd_kind_match(f);
 	if (!kind)
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "the file %s cannot be saved",
 				 path);
 	(void)take_fd(&own);
-	rc = object_dump(d, kind, &f, &link, &fdinfo, ret_id, err);
+	rc = object_dump(d, kind, f, &link, &fdinfo, ret_id, err);
 	return rc ? rc : name_add(d, name, *ret_id, err);
+}
+
+/* The same of what was opened just now. */
+static int object_opened(struct dump_ctx *d, int pid, const char *path, int local, int flags,
+			 uint32_t *ret_id, struct ckpt_err *err)
+{
+	struct fd_facts f = { .pid = pid, .fd = -1, .local = local, .flags = (uint32_t)flags };
+
+	if (fstat(local, &f.st)) {
+		(void)ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot stat %s", path);
+		(void)close(local);
+		return err->code;
+	}
+	return object_file(d, path, &f, ret_id, err);
+}
+
+/* Most mapped files are regular ones, still where the mapping says. */
+static bool is_where_it_says(const struct proc_vma *v, struct stat *ret)
+{
+	return v->path[0] == '/' && !lstat(v->path, ret) && S_ISREG(ret->st_mode) &&
+	       ret->st_dev == makedev(v->dev_major, v->dev_minor) && ret->st_ino == v->ino;
 }
 
 int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, uint32_t *ret_id,
@@ -613,25 +647,34 @@ int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, ui
 {
 	/* A shared mapping that may become writable needs the file open for writing. */
 	int flags = v->shared && (v->flags & PROC_VMF(mw)) ? O_RDWR : O_RDONLY;
+	struct fd_facts f = {
+		.pid = pid, .fd = -1, .local = -1, .flags = (uint32_t)flags, .named = true
+	};
 	auto_free char *name = NULL;
 	auto_free char *link = NULL;
 	int fd, rc;
 
-	/* A file is mapped many times: its name in smaps spares opening it each time. */
+	/* A file is mapped many times: its name in smaps spares looking each time. */
 	if (asprintf(&name, "mapped %x %x:%x %llx %s", (unsigned int)flags, v->dev_major,
 		     v->dev_minor, (unsigned long long)v->ino, v->path) < 0)
 		return oom(err);
 	*ret_id = name_find(d, name);
 	if (*ret_id)
 		return 0;
+	if (!d->opts->store_files && is_where_it_says(v, &f.st)) {
+		rc = object_file(d, v->path, &f, ret_id, err);
+		return rc ? rc : name_add(d, name, *ret_id, err);
+	}
 	/* Nobody who stands still gives up a lease. */
 	fd = proc_map_open(pid, v->start, v->end, flags | O_NONBLOCK);
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_UNSUPPORTED, fd, "cannot open the mapped file %s",
 				       v->path);
 	rc = proc_map_link(pid, v, &link, err);
-	if (!rc)
-		rc = object_file(d, pid, link, fd, flags, ret_id, err);
+	if (rc)
+		(void)close(fd);
+	else
+		rc = object_opened(d, pid, link, fd, flags, ret_id, err);
 	return rc ? rc : name_add(d, name, *ret_id, err);
 }
 
@@ -649,7 +692,7 @@ int dump_object_link(struct dump_ctx *d, int pid, const char *name, int flags, u
 	if (fd < 0)
 		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno, "cannot open %s of task %d (%s)",
 				       name, pid, link);
-	return object_file(d, pid, link, fd, flags, ret_id, err);
+	return object_opened(d, pid, link, fd, flags, ret_id, err);
 }
 
 static int fd_cmp(const void *a, const void *b)

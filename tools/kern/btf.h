@@ -103,8 +103,10 @@ int bpf_program_load(struct bpf_program *p, const char *name, uint32_t func);
 #define EXIT() INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 /* Copy @bytes from (register @base) + @off to (r10) + @to; zeros when there is nothing. A copy of
  * fewer than 8 fills them up. */
-#define FETCH(to, bytes, base, off)                                                                \
-	STORE_IMM(10, 0, to), COPY(1, 10), ADD(1, to), SET(2, bytes), COPY(3, base), ADD(3, off),  \
+#define FETCH(to, bytes, base, off) STORE_IMM(10, 0, to), FETCH_MANY(to, bytes, base, off)
+/* The same of a multiple of 8 bytes. */
+#define FETCH_MANY(to, bytes, base, off)                                                           \
+	COPY(1, 10), ADD(1, to), SET(2, bytes), COPY(3, base), ADD(3, off),                        \
 		CALL(BPF_FUNC_probe_read_kernel)
 
 #endif

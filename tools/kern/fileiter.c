@@ -2,7 +2,9 @@
 #include "kern/fileiter.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -22,12 +24,32 @@
 struct layout {
 	uint32_t func;
 	int op, inode, flags, pos, priv; /* of struct file */
+	int owner, signal;               /* who is told of I/O, and by what: both 0 for nobody */
 	int ino, locks;                  /* of struct inode */
 	int files, fdt, cloexec;         /* from the task to the bits of close-on-exec */
 	int sk;                          /* of struct socket */
 	int family, type, protocol, state;
 	uint32_t sock_bytes, socket_bytes;
 };
+
+/* Part of a file, or since Linux 6.12 behind a pointer that is NULL before F_SETOWN and F_SETSIG.
+ */
+static void owner_find(struct layout *l, const struct btf *b, uint32_t file)
+{
+	uint32_t part = btf_struct(b, "fown_struct"), first, end;
+	int at = btf_offset(b, file, "f_owner");
+	int pid = btf_offset(b, part, "pid"), sig = btf_offset(b, part, "signum");
+
+	l->owner = l->signal = -1;
+	if (at < 0 || !btf_member_at(b, file, (uint32_t)at, &first, &end))
+		return;
+	if (end - first == sizeof(void *)) {
+		l->owner = l->signal = at;
+	} else if (pid >= 0 && sig >= 0) {
+		l->owner = at + pid;
+		l->signal = at + sig;
+	}
+}
 
 static int layout_find(struct layout *ret, struct btf *b)
 {
@@ -62,12 +84,14 @@ static int layout_find(struct layout *ret, struct btf *b)
 		.sock_bytes = btf_size(b, btf_struct(b, "tcp6_sock")),
 		.socket_bytes = btf_size(b, socket),
 	};
+	owner_find(ret, b, file);
 	/* The common part comes first, in every kernel that has one. */
 	return !ret->func || within || ret->op < 0 || ret->inode < 0 || ret->flags < 0 ||
 			       ret->pos < 0 || ret->priv < 0 || ret->ino < 0 || ret->locks < 0 ||
-			       ret->files < 0 || ret->fdt < 0 || ret->cloexec < 0 || ret->sk < 0 ||
-			       ret->family < 0 || ret->type < 0 || ret->protocol < 0 ||
-			       ret->state < 0 || !ret->sock_bytes || !ret->socket_bytes
+			       ret->owner < 0 || ret->files < 0 || ret->fdt < 0 ||
+			       ret->cloexec < 0 || ret->sk < 0 || ret->family < 0 ||
+			       ret->type < 0 || ret->protocol < 0 || ret->state < 0 ||
+			       !ret->sock_bytes || !ret->socket_bytes
 		       ? -EOPNOTSUPP
 		       : 0;
 }
@@ -89,6 +113,25 @@ static uint32_t sock_words(const struct layout *l)
 	return (l->sock_bytes + 7) / 8;
 }
 
+/* Those that lie one behind the other at once: r9 and r8 as put_socket() has them. */
+static void put_words(struct bpf_program *p, const struct layout *l, const struct sock_words *w)
+{
+	int whole = (int)sock_words(l);
+	unsigned int n;
+
+	for (unsigned int i = 0; i < w->n; i += n) {
+		bool sock = w->at[i] < whole;
+
+		for (n = 1; i + n < w->n && w->at[i + n] == w->at[i] + n; n++)
+			if (w->at[i + n] == whole)
+				break;
+		BPF_PUT(p, FETCH_MANY(VIEW(words) + (int)i * 8, (int)n * 8, sock ? 9 : 8,
+				      (w->at[i] - (sock ? 0 : whole)) * 8));
+	}
+	for (unsigned int i = w->n; i < SOCK_WORDS_MAX; i++)
+		BPF_PUT(p, STORE_IMM(10, 0, VIEW(words) + (int)i * 8));
+}
+
 static int view_program(const struct layout *l, const struct sock_words *w)
 {
 	struct bpf_program p = { 0 };
@@ -102,32 +145,50 @@ static int view_program(const struct layout *l, const struct sock_words *w)
 		LOAD32(9, 6, ARG_FD), STORE(10, 9, VIEW(fd)), SHIFT_RIGHT(9, 6), SHIFT_LEFT(9, 3),
 		ADD_REG(9, 8), FETCH(VIEW(cloexec), 8, 9, 0));
 	BPF_PUT(&p, FETCH(VIEW(flags), 4, 7, l->flags), FETCH(VIEW(pos), 8, 7, l->pos),
-		FETCH(VIEW(op), 8, 7, l->op), FETCH(WORK, 8, 7, l->inode), LOAD(8, 10, WORK),
-		FETCH(VIEW(ino), 8, 8, l->ino), FETCH(VIEW(locks), 8, 8, l->locks));
+		FETCH(VIEW(op), 8, 7, l->op), FETCH(VIEW(owner), 8, 7, l->owner),
+		FETCH(VIEW(signal), 4, 7, l->signal), FETCH(WORK, 8, 7, l->inode),
+		LOAD(8, 10, WORK), FETCH(VIEW(ino), 8, 8, l->ino),
+		FETCH(VIEW(locks), 8, 8, l->locks));
 	put_socket(&p, l, WORK);
 	BPF_PUT(&p, FETCH(VIEW(family), 2, 9, l->family), FETCH(VIEW(type), 2, 9, l->type),
 		FETCH(VIEW(protocol), 2, 9, l->protocol), FETCH(VIEW(state), 1, 9, l->state));
-	for (unsigned int i = 0; i < SOCK_WORDS_MAX; i++) {
-		int to = VIEW(words) + (int)i * 8, at = i < w->n ? w->at[i] : 0;
-
-		if (i >= w->n)
-			BPF_PUT(&p, STORE_IMM(10, 0, to));
-		else if ((uint32_t)at < sock_words(l))
-			BPF_PUT(&p, FETCH(to, 8, 9, at * 8));
-		else
-			BPF_PUT(&p, FETCH(to, 8, 8, (at - (int)sock_words(l)) * 8));
-	}
+	put_words(&p, l, w);
 	bpf_put_write(&p, sizeof(struct file_view));
 	bpf_put_leave(&p);
 	return bpf_program_load(&p, "ckpt_files", l->func);
+}
+
+/* A socket of ckpt's own, seen as it is now; false: it is not there. */
+static bool own_view(const struct file_iter *it, int fd, struct file_view *ret)
+{
+	struct file_views own = { 0 };
+	const struct file_view *v;
+
+	if (file_iter_read(it, getpid(), &own))
+		return false;
+	v = file_view_find(&own, fd);
+	if (v)
+		*ret = *v;
+	free(own.v);
+	return v;
+}
+
+/* Does a view say what is known of it otherwise? */
+static bool own_is_right(const struct file_iter *it, int fd)
+{
+	struct file_view v;
+
+	return own_view(it, fd, &v) && v.family == AF_INET && v.protocol == IPPROTO_TCP &&
+	       v.cloexec >> (fd % 64) & 1 && !v.owner && !v.signal &&
+	       !fcntl(fd, F_SETSIG, SIGUSR1) && own_view(it, fd, &v) && v.signal &&
+	       !fcntl(fd, F_SETOWN, getpid()) && own_view(it, fd, &v) && v.owner;
 }
 
 int file_iter_open(struct file_iter *ret, struct btf *types, const struct sock_words *words)
 {
 	auto_fd sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	struct file_iter it = { .prog_fd = -1 };
-	struct file_views own = { 0 };
-	const struct file_view *v;
+	struct file_view v;
 	struct layout l;
 	int rc = layout_find(&l, types);
 
@@ -137,14 +198,10 @@ int file_iter_open(struct file_iter *ret, struct btf *types, const struct sock_w
 	it.prog_fd = view_program(&l, words);
 	if (it.prog_fd < 0)
 		return it.prog_fd;
-	rc = file_iter_read(&it, getpid(), &own);
-	v = rc ? NULL : file_view_find(&own, sock);
-	if (v && v->family == AF_INET && v->protocol == IPPROTO_TCP &&
-	    v->cloexec >> (sock % 64) & 1)
-		it.op = v->op;
+	if (own_view(&it, sock, &v) && own_is_right(&it, sock))
+		it.op = v.op;
 	else
 		rc = -EOPNOTSUPP;
-	free(own.v);
 	if (rc)
 		file_iter_close(&it);
 	*ret = it;
@@ -248,9 +305,9 @@ bool sock_record_member(const struct sock_record *r, int family, uint32_t at, ui
 	return true;
 }
 
-int sock_record_offset(const struct sock_record *r, const char *name)
+int sock_record_offset(const struct sock_record *r, const char *part, const char *name)
 {
-	return btf_offset(r->types, btf_find(r->types, BTF_KIND_STRUCT, "sock"), name);
+	return btf_offset(r->types, btf_struct(r->types, part), name);
 }
 
 int sock_record_read(const struct sock_record *r, uint64_t words[SOCK_RECORD_WORDS])

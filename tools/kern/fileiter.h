@@ -21,7 +21,7 @@
 #define SOCK_WORDS_MAX 44u
 
 struct sock_words {
-	uint16_t n, at[SOCK_WORDS_MAX];
+	uint16_t n, at[SOCK_WORDS_MAX]; /* ascending */
 };
 
 struct file_view {
@@ -32,6 +32,8 @@ struct file_view {
 	uint64_t ino;     /* st_ino */
 	uint64_t locks;   /* 0: its file was never locked */
 	uint64_t cloexec; /* bit fd % 64 */
+	uint64_t owner;   /* both 0: nobody is told of I/O (F_SETOWN, F_SETSIG) */
+	uint64_t signal;
 	/* Of a socket; of others they mean nothing. */
 	uint64_t family, type, protocol;
 	uint64_t state; /* TCP_* */
@@ -75,8 +77,9 @@ void sock_record_close(struct sock_record *r);
  * False: no part of it. */
 bool sock_record_member(const struct sock_record *r, int family, uint32_t at, uint32_t *ret_first,
 			uint32_t *ret_end);
-/* Where member @name of its struct sock begins; -1: nowhere. */
-int sock_record_offset(const struct sock_record *r, const char *name);
+/* Where member @name of struct @part begins, with which the record does: "sock", "sock_common" or
+ * "tcp_sock"; -1: nowhere. */
+int sock_record_offset(const struct sock_record *r, const char *part, const char *name);
 /* @words: zeros behind the record's end. 0 or -errno. */
 int sock_record_read(const struct sock_record *r, uint64_t words[SOCK_RECORD_WORDS]);
 

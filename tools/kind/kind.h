@@ -49,6 +49,7 @@ struct fd_facts {
 	uint32_t flags; /* F_GETFL */
 	uint64_t pos;
 	bool cloexec;
+	bool named; /* it was looked up just now: link leads to it */
 	/* Of a socket, or -1: SO_DOMAIN; of an IP socket, or -1: SO_PROTOCOL, and of a TCP one the
 	 * state (tcp_info) that it had. */
 	int family, protocol, tcp_state;
@@ -248,6 +249,8 @@ int dump_pid_image(const struct dump_ctx *d, int pid);
 /* The next object after *id that is an open file of this device and inode; false at the end. */
 bool dump_object_next(struct dump_ctx *d, dev_t dev, ino_t ino, uint32_t *id, int *ret_pid,
 		      int *ret_fd);
+/* The one that is this inode of a socket, which has no more than one description; 0: none. */
+uint32_t dump_object_socket(struct dump_ctx *d, dev_t dev, ino_t ino);
 uint32_t dump_object_flags(const struct dump_ctx *d, uint32_t id); /* its F_GETFL */
 /* Is it the main thread of a process of the tree? Also before the freeze. */
 bool dump_tree_has_pid(const struct dump_ctx *d, int pid);

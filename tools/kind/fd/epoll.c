@@ -68,9 +68,14 @@ static int watch_object(struct dump_ctx *d, const struct fd_facts *f,
 			const struct kcmp_epoll_slot *slot, dev_t dev, ino_t ino, uint32_t *ret_id,
 			struct ckpt_err *err)
 {
-	uint32_t id = 0;
+	uint32_t id = dump_object_socket(d, dev, ino);
 	int pid, fd;
 
+	/* Whoever watches the inode of a socket watches its one description. To ask takes the
+	 * kernel a look through all watches. */
+	*ret_id = id;
+	if (id)
+		return 0;
 	/* Most watches are of a file with an inode of its own, by the number that it still has. */
 	if (dump_object_next(d, dev, ino, &id, &pid, &fd) && pid == f->pid &&
 	    (uint32_t)fd == slot->tfd && watch_is(f, slot, pid, fd)) {

@@ -38,6 +38,8 @@ static bool has_name(const struct fd_facts *f)
 {
 	struct stat st;
 
+	if (f->named)
+		return true;
 	return !lstat(f->link, &st) && st.st_ino == f->st.st_ino && st.st_dev == f->st.st_dev;
 }
 

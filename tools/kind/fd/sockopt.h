@@ -7,6 +7,10 @@
 #include "kind/fd/sockplaces.h"
 #include "kind/kind.h"
 
+/* Newer than the headers of Debian 12; more of them in sockopt.c */
+#define OPT_SO_RESERVE_MEM 73
+#define OPT_IP_RECVFRAGSIZE 25
+
 /* Those that must not be set before a socket has its queue and its peer. */
 enum sockopt_when { SOCKOPT_EARLY, SOCKOPT_LATE };
 

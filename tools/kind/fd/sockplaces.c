@@ -17,13 +17,23 @@
 
 static const int families[] = { AF_INET, AF_INET6 };
 
-/* To set one of these is to change how the kernel treats the packets of all. */
-static bool is_for_all(int level, int name)
-{
-	return level == SOL_SOCKET
-		       ? name == SO_TIMESTAMP || name == SO_TIMESTAMPNS || name == SO_TIMESTAMPING
-		       : level == IPPROTO_TCP && name == TCP_TX_DELAY;
-}
+/*
+ * Options that are not tried: to set one is to change how the kernel treats the packets of all, or
+ * takes memory that it may not have. Their places go by name. No name: of a TCP socket it cannot be
+ * set, and has always the same value.
+ */
+static const struct named {
+	int level, name;
+	const char *in, *member, *besides; /* the second where the kernel has it */
+} named[] = {
+	{ SOL_SOCKET, SO_TIMESTAMP, "sock_common", "skc_flags", NULL },
+	{ SOL_SOCKET, SO_TIMESTAMPNS, "sock_common", "skc_flags", NULL },
+	{ SOL_SOCKET, SO_TIMESTAMPING, "sock", "sk_tsflags", "sk_bind_phc" },
+	{ SOL_SOCKET, OPT_SO_RESERVE_MEM, "sock", "sk_reserved_mem", NULL },
+	{ IPPROTO_TCP, TCP_TX_DELAY, "tcp_sock", "tcp_tx_delay", NULL },
+	{ IPPROTO_TCP, TCP_THIN_DUPACK, NULL, NULL, NULL },
+	{ IPPROTO_IP, OPT_IP_RECVFRAGSIZE, NULL, NULL, NULL },
+};
 
 /* What options change besides, and the kernel by itself: members of struct sock. The sizes of
  * buffers mean something where they are locked, which has a place. */
@@ -43,7 +53,7 @@ struct probe {
 	union probe_words {
 		uint64_t word[SOCK_RECORD_WORDS];
 		unsigned char byte[SOCK_RECORD_WORDS * 8];
-	} now, marked; /* bytes of marked: 255 or 0 */
+	} now, *marked; /* bytes of marked: 255 or 0 */
 };
 
 static int probe_renew(struct probe *p)
@@ -78,7 +88,7 @@ static int probe_look(struct probe *p, bool *ret_changed)
 		i = end - 1;
 		if (is_besides(p, first))
 			continue;
-		memset(p->marked.byte + first, 255, end - first);
+		memset(p->marked->byte + first, 255, end - first);
 		*ret_changed = true;
 	}
 	return rc;
@@ -117,6 +127,26 @@ static int option_try(struct probe *p, struct option *o, const void *v, socklen_
 	return rc;
 }
 
+static bool mark_member(struct probe *p, const char *in, const char *member)
+{
+	int at = sock_record_offset(&p->record, in, member);
+	uint32_t first, end;
+
+	if (at < 0 || !sock_record_member(&p->record, p->family, (uint32_t)at, &first, &end))
+		return false;
+	memset(p->marked->byte + first, 255, end - first);
+	return true;
+}
+
+static bool named_place(struct probe *p, const struct named *n)
+{
+	if (!n->member)
+		return true;
+	if (n->besides)
+		(void)mark_member(p, n->in, n->besides);
+	return mark_member(p, n->in, n->member);
+}
+
 static int option_place(struct probe *p, int level, int name, bool *ret_placed)
 {
 	struct option o = { .level = level, .name = name };
@@ -124,7 +154,12 @@ static int option_place(struct probe *p, int level, int name, bool *ret_placed)
 	int rc = 0;
 
 	*ret_placed = false;
-	if (is_for_all(level, name) || !option_get(p->fd, &o))
+	for (size_t i = 0; i < ARRAY_SIZE(named); i++)
+		if (named[i].level == level && named[i].name == name) {
+			*ret_placed = named_place(p, &named[i]);
+			return 0;
+		}
+	if (!option_get(p->fd, &o))
 		return 0;
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(words); i++)
 		if (name == (level == SOL_SOCKET ? SO_BINDTODEVICE : TCP_CONGESTION) &&
@@ -184,7 +219,6 @@ static int family_places(struct probe *p, size_t at, struct sockopt_places *ret)
 	int rc, level, name;
 
 	p->family = families[at];
-	memset(&p->marked, 0, sizeof(p->marked));
 	rc = probe_renew(p);
 	if (!rc)
 		rc = probe_check(p);
@@ -205,23 +239,19 @@ static int family_places(struct probe *p, size_t at, struct sockopt_places *ret)
 	return rc;
 }
 
-/* What was marked of family @at counts. */
-static int add_words(const struct probe *p, size_t at, struct sockopt_places *ret)
+/* What was marked of either family, ascending. */
+static int add_words(const union probe_words marked[2], struct sockopt_places *ret)
 {
 	struct sock_words *w = &ret->words;
 
 	for (uint16_t i = 0; i < SOCK_RECORD_WORDS; i++) {
-		uint16_t k = 0;
-
-		if (!p->marked.word[i])
+		if (!(marked[0].word[i] | marked[1].word[i]))
 			continue;
-		while (k < w->n && w->at[k] != i)
-			k++;
-		if (k == SOCK_WORDS_MAX)
+		if (w->n == SOCK_WORDS_MAX)
 			return -E2BIG;
-		w->at[k] = i;
-		w->n = k == w->n ? k + 1 : w->n;
-		ret->mask[at][k] = p->marked.word[i];
+		for (size_t at = 0; at < ARRAY_SIZE(families); at++)
+			ret->mask[at][w->n] = marked[at].word[i];
+		w->at[w->n++] = i;
 	}
 	return 0;
 }
@@ -230,29 +260,31 @@ int sockopt_places_find(struct sockopt_places *ret, struct btf *types)
 {
 	auto_fd fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 	struct probe *p = calloc(1, sizeof(*p));
+	union probe_words *marked = calloc(ARRAY_SIZE(families), sizeof(*marked));
 	int rc;
 
 	*ret = (struct sockopt_places) { 0 };
-	if (!p || fd < 0) {
+	if (!p || !marked || fd < 0) {
 		free(p);
+		free(marked);
 		return -ENOMEM;
 	}
 	p->fd = fd;
 	rc = sock_record_open(&p->record, types, fd);
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(besides); i++)
-		p->besides[i] = sock_record_offset(&p->record, besides[i]);
+		p->besides[i] = sock_record_offset(&p->record, "sock", besides[i]);
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(families); i++) {
+		p->marked = &marked[i];
 		rc = family_places(p, i, ret);
 		/* Where there is no IPv6 nobody has such. */
-		if (rc == -EAFNOSUPPORT) {
+		if (rc == -EAFNOSUPPORT)
 			rc = 0;
-			continue;
-		}
-		if (!rc)
-			rc = add_words(p, i, ret);
 	}
+	if (!rc)
+		rc = add_words(marked, ret);
 	sock_record_close(&p->record);
 	free(p);
+	free(marked);
 	if (rc)
 		ret->words.n = 0;
 	return rc;
