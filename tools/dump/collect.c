@@ -13,6 +13,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "dump/collect.h"
+#include "dump/mm_ahead.h"
 #include "kern/sharing.h"
 
 #define ARENA_BASE_BYTES (256u << 10)
@@ -113,7 +114,7 @@ static int passage_end(struct dump_ctx *d, struct passage *p, uint64_t *lap, str
 	if (!rc)
 		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
 	if (!rc)
-		rc = dump_collect_mm(d, p->task, maps, p->msg, err);
+		rc = dump_collect_mm(d, p->task, maps, p->ahead, p->msg, err);
 	d->stats.maps_us += dump_lap(lap);
 	return rc;
 }
@@ -127,7 +128,7 @@ static int passage_told(struct dump_ctx *d, struct passage *p, uint64_t *lap, st
 	if (!rc)
 		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
 	if (!rc)
-		rc = dump_collect_mm(d, p->task, p->maps, p->msg, err);
+		rc = dump_collect_mm(d, p->task, p->maps, p->ahead, p->msg, err);
 	d->stats.maps_us += dump_lap(lap);
 	return rc;
 }
@@ -197,6 +198,8 @@ static int passage_begin(struct dump_ctx *d, struct passage *p, size_t at, struc
 	if (!rc)
 		p->confined = proc_field_num(p->first.status, "Seccomp", 0, 10, &seccomp) &&
 			      seccomp != SECCOMP_MODE_DISABLED;
+	if (!rc)
+		told_look(d, p);
 	if (!rc && task->files_of != at)
 		msg->fdtable = d->tasks.v[task->files_of]->fdtable;
 	else if (!rc)
@@ -273,7 +276,7 @@ static int collect_all(struct dump_ctx *d, struct ckpt_err *err)
 		if (!rc && passage_begin(d, now, i, err))
 			rc = ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
 		d->stats.fds_us += dump_lap(&lap);
-		if (!rc && now->task && told_enough(d, now)) {
+		if (!rc && now->task && told_enough(now)) {
 			rc = collect_rest(d, last, oldest, &lap, err);
 			if (!rc && passage_told(d, now, &lap, err))
 				rc = ckpt_ctx(err, "task %d", d->target.tasks.v[i].pid);
@@ -295,6 +298,7 @@ static int collect_all(struct dump_ctx *d, struct ckpt_err *err)
 		passage_forget(&p[i]);
 	}
 	arena_berths_free(&d->berths);
+	mm_ahead_settle(d);
 	return rc;
 }
 

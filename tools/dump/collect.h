@@ -35,8 +35,10 @@ struct passage {
 	uint64_t from; /* where threads may use the arena */
 	bool confined; /* by seccomp */
 	/* told.c */
-	char *maps;  /* of a process that need not be asked */
-	bool viewed; /* the next two are there */
+	bool told;              /* but for its descriptors it need not be asked */
+	struct mm_ahead *ahead; /* looks at its memory; NULL: nobody does */
+	char *maps;             /* then of a process that need not be asked */
+	bool viewed;            /* the next two are there */
 	struct proc_view process;
 	struct thread_views views;
 	const struct process_traits *traits;
@@ -73,8 +75,10 @@ void thread_forget(struct thread_work *w);
 /* Do the two have the same, as far as kinds know by that what they would say? */
 bool thread_views_alike(const struct thread_view *a, const struct thread_view *b);
 
-/* told.c. Need nothing of @p be asked? Then all its threads can be collected by what was seen. */
-bool told_enough(struct dump_ctx *d, struct passage *p);
+/* told.c. Does it look as if nothing of @p need be asked? Before its descriptors are collected. */
+void told_look(struct dump_ctx *d, struct passage *p);
+/* When they are: so it is. Then all its threads can be collected by what was seen. */
+bool told_enough(struct passage *p);
 int told_threads(struct dump_ctx *d, struct passage *p, struct ckpt_err *err) __must_check;
 /* It was asked: the next time it need not be. */
 void told_learn(struct dump_ctx *d, const struct passage *p);

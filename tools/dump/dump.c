@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
+#include "dump/mm_ahead.h"
 #include "kern/arch.h"
 #include "kern/timens.h"
 #include "kern/vdso.h"
@@ -91,6 +92,7 @@ void dump_end(struct dump_ctx *d)
 	if (!d->opts)
 		return;
 	image_abort(&d->writer);
+	mm_ahead_free(d);
 	dump_objects_free(d);
 	for (size_t i = 0; i < d->tasks.n; i++)
 		protobuf_c_message_free_unpacked(&d->tasks.v[i]->base, NULL);

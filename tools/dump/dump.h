@@ -48,6 +48,8 @@ struct dump_tracking {
 	 * before is of no use (-ESTALE). *ret may be NULL: then every page is saved. */
 	int (*tracker)(struct dump_tracking *tr, struct target_task *task, bool again,
 		       struct tracker **ret, bool *ret_fresh, struct ckpt_err *err);
+	/* That of process @pid, when nothing need be done to have it; or NULL. NULL: none is. */
+	struct tracker *(*known)(struct dump_tracking *tr, int pid);
 	/* How many of the @npages unwritten pages from @addr are alike: the parent has them, or
 	 * (*ret_had false) not, so that they are saved after all. NULL: it has them all. */
 	uint64_t (*had)(struct dump_tracking *tr, int pid, uint64_t addr, uint64_t npages,
@@ -119,6 +121,7 @@ struct dump_series {
 
 struct dump_session;
 struct dump_net; /* net.c */
+struct mm_ahead;
 
 struct dump_ctx {
 	const struct ckpt_dump_opts *opts;
@@ -152,6 +155,7 @@ struct dump_ctx {
 	struct dump_net *net;           /* NULL unless connections are kept */
 	struct dump_session *session;   /* session.c: the keeper's; NULL without */
 	struct dump_pre *pre;           /* pre.c: what was copied ahead; NULL: nothing */
+	struct mm_ahead *mm_aheads;     /* mm_ahead.c */
 	struct {
 		bool asked, ours;
 	} protects;     /* before the freeze: is memory protected by a session? */
@@ -312,13 +316,13 @@ bool fds_ahead_take(struct fds_ahead *a, size_t i, struct fd_seen *ret);
 void fds_ahead_end(struct fds_ahead *a);
 /* tree.c */
 void dump_tree_free(struct dump_ctx *d);
-/* mem.c. @maps: the text of the task's maps. */
-int dump_collect_mm(struct dump_ctx *d, struct target_task *task, const char *maps, Ckpt__Task *msg,
-		    struct ckpt_err *err) __must_check;
+/* walk.c. Does a tracker look after this mapping? */
+bool dump_vma_tracked(const struct proc_vma *v);
+/* mem.c. @maps: the text of the task's maps; @ahead: NULL, or who has looked at it already. */
+int dump_collect_mm(struct dump_ctx *d, struct target_task *task, const char *maps,
+		    struct mm_ahead *ahead, Ckpt__Task *msg, struct ckpt_err *err) __must_check;
 /* While all is frozen: what cannot be read from a snapshot. */
 int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
-/* Does a tracker look after this mapping? */
-bool dump_vma_tracked(const struct proc_vma *v);
 /* When the target may run again: the rest. */
 int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* stage.c: make room before the freeze; copy there what is to be read while all are frozen, if it

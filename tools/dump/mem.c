@@ -8,8 +8,8 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/vec.h"
-#include "dump/dump.h"
-#include "kern/pagemap.h"
+#include "dump/mm_ahead.h"
+#include "dump/walk.h"
 #include "model/vmaflags.h"
 
 static int oom(struct ckpt_err *err)
@@ -18,59 +18,6 @@ static int oom(struct ckpt_err *err)
 }
 
 #define COPY_BYTES_PER_US 4096u /* 4 GB/s: faster than any machine copies into a file */
-
-struct anon_walk {
-	struct dump_ctx *d;
-	struct dump_pages *pages;
-	int mem_fd;
-	bool increment;          /* what was not written is in the parent */
-	bool backed;             /* a hole shows a file: a page of zeros is content */
-	bool frozen;             /* a fork would not inherit it as it is */
-	bool keep;               /* the tracker keeps what was written */
-	bool unkept;             /* but not this */
-	struct tracker *tracker; /* being asked */
-	const struct proc_vmas *vmas;
-	const Ckpt__Mm *mm;
-	size_t at;               /* the mapping in which the last run was */
-	struct chain_map parent; /* img NULL: none to look at */
-};
-
-static int anon_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
-{
-	struct anon_walk *w = arg;
-	struct page_segs *segs = &w->d->segs;
-	struct page_seg *last = w->pages->nsegs ? &segs->v[segs->n - 1] : NULL;
-	struct ckpt_page_run *known;
-
-	w->d->stats.pages_scanned += npages;
-	if ((flags & PAGEMAP_GUARD) || ((flags & PAGEMAP_ZERO) && !w->backed)) {
-		known = vec_grow((void **)&w->pages->known, &w->pages->known_n,
-				 &w->pages->known_cap, sizeof(*known));
-		if (!known)
-			return -ENOMEM;
-		*known = (struct ckpt_page_run) { .vaddr = addr,
-						  .npages = (uint32_t)npages,
-						  .kind = flags & PAGEMAP_GUARD ? CKPT_RUN_GUARD
-										: CKPT_RUN_ZERO };
-		return 0;
-	}
-	if (last && last->addr + (uint64_t)last->npages * CKPT_PAGE == addr &&
-	    last->backed == w->backed && last->frozen == w->frozen && last->unkept == w->unkept) {
-		last->npages += (uint32_t)npages;
-		return 0;
-	}
-	last = vec_push(segs);
-	if (!last)
-		return -ENOMEM;
-	last->fd = w->mem_fd;
-	last->addr = addr;
-	last->npages = (uint32_t)npages;
-	last->backed = w->backed;
-	last->frozen = w->frozen;
-	last->unkept = w->unkept;
-	w->pages->nsegs++;
-	return 0;
-}
 
 static int collect_vma(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
 		       Ckpt__Mm *mm, struct ckpt_err *err)
@@ -106,309 +53,59 @@ static int collect_vma(struct dump_ctx *d, struct target_task *task, const struc
 	return kind->dump ? kind->dump(d, task, v, vma, err) : 0;
 }
 
-#define RANGE_MAX (1ull << 31) /* pages in one run */
-
-/* The same as in the parent: pages, or (@same) a range of which nobody looked at the pages. */
-static int parent_run(struct anon_walk *w, uint64_t addr, uint64_t npages, bool same)
+/* The tracker of a task whose memory was replaced (exec) knows another address space: with one
+ * that knows this, once more. */
+static int walk_tracked(struct dump_ctx *d, struct target_task *task, struct mm_walk *w,
+			struct ckpt_err *err)
 {
-	struct ckpt_page_run *known;
+	struct dump_tracking *tr = d->tracking;
+	struct tracker *t = NULL;
+	bool fresh = false, again = false;
+	int rc;
 
-	/* Ranges are counted by what the parent has there. */
-	if (!same) {
-		w->d->stats.pages_scanned += npages;
-		w->d->stats.pages_parent += npages;
-	}
-	while (npages) {
-		uint64_t n = npages < RANGE_MAX ? npages : RANGE_MAX;
-
-		known = vec_grow((void **)&w->pages->known, &w->pages->known_n,
-				 &w->pages->known_cap, sizeof(*known));
-		if (!known)
-			return -ENOMEM;
-		*known = (struct ckpt_page_run) { .vaddr = addr,
-						  .npages = (uint32_t)n,
-						  .kind = same ? CKPT_RUN_SAME : CKPT_RUN_PARENT };
-		addr += n * CKPT_PAGE;
-		npages -= n;
-	}
-	return 0;
-}
-
-/* Tracked pages: what was not written since the parent is there. */
-static int tracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
-{
-	struct anon_walk *w = arg;
-
-	w->unkept = (flags & TRACK_NOW) || !(flags & TRACK_WRITTEN);
-	if ((flags & (TRACK_WRITTEN | TRACK_GUARD)) || ((flags & TRACK_ZERO) && !w->backed) ||
-	    !w->increment)
-		return anon_run(arg, addr, npages,
-				(flags & TRACK_ZERO ? PAGEMAP_ZERO : 0) |
-					(flags & TRACK_GUARD ? PAGEMAP_GUARD : 0));
-	if ((flags & TRACK_SAME) && !w->d->tracking->had)
-		return parent_run(w, addr, npages, true);
-	while (npages) {
-		struct dump_tracking *tr = w->d->tracking;
-		bool had = true;
-		uint64_t n = tr->had ? tr->had(tr, w->pages->pid, addr, npages, &had) : npages;
-
-		/* A thread that stands still on its way to write a page of a file it has mapped:
-		 * the page is its own already, and shown as protected, which was the file's. So the
-		 * parent has none, and what is there is to be saved. */
-		if (had && w->backed && w->parent.img && !(flags & TRACK_SAME))
-			n = chain_has(&w->parent, addr, n, &had);
-		/* There may be no pages, or some that cost nothing: nobody looked so far. */
-		if (!had && (flags & TRACK_SAME)) {
-			int rc = tracker_collect(w->tracker, addr, addr + n * CKPT_PAGE, TRACK_ANON,
-						 tracked_run, w);
-
-			if (rc)
-				return rc;
-		} else if (!had && anon_run(arg, addr, n, 0)) {
-			return -ENOMEM;
-		}
-		if (had && parent_run(w, addr, n, false))
-			return -ENOMEM;
-		addr += n * CKPT_PAGE;
-		npages -= n;
-	}
-	return 0;
-}
-
-/* Program text is hardly ever written, and registered with a userfaultfd it would be paged in more
- * slowly: it is looked at every time. */
-bool dump_vma_tracked(const struct proc_vma *v)
-{
-	if (v->shared || (v->flags & (PROC_VMF(dp) | PROC_VMF(ht))))
-		return false;
-	return (v->prot & PROT_WRITE) || !(v->prot & PROT_EXEC) || !v->ino;
-}
-
-static bool vma_frozen(const struct proc_vma *v)
-{
-	return v->shared || (v->flags & (PROC_VMF(dc) | PROC_VMF(wf) | PROC_VMF(ht)));
-}
-
-static void walk_at(struct anon_walk *w, size_t at)
-{
-	w->backed = w->mm->vmas[at]->object != 0;
-	w->frozen = vma_frozen(&w->vmas->v[at]);
-	w->unkept = true;
-	w->at = at;
-}
-
-/* Pages of several mappings, from w->at on: each mapping's to @fn. */
-static int split_run(struct anon_walk *w, uint64_t addr, uint64_t npages, unsigned int flags,
-		     int (*fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags))
-{
-	const struct proc_vma *v = w->vmas->v;
-
-	while (npages) {
-		uint64_t n;
-		int rc;
-
-		if (v[w->at].end <= addr) {
-			walk_at(w, w->at + 1);
-			continue;
-		}
-		n = (v[w->at].end - addr) / CKPT_PAGE;
-		if (n > npages)
-			n = npages;
-		rc = fn(w, addr, n, flags);
+	do {
+		rc = tr ? tr->tracker(tr, task, again, &t, &fresh, err) : 0;
 		if (rc)
 			return rc;
-		addr += n * CKPT_PAGE;
-		npages -= n;
+		rc = walk_pages(d, task, t, fresh, w, err);
+		if (rc != -ESTALE || !t)
+			return rc;
+		again = !again;
+	} while (again);
+	return ckpt_fail(err, E_TRACK, rc, "task %d cannot be tracked", task->pid);
+}
+
+/* What was found of address space @mm into the dump. 0 or -ENOMEM. */
+static int add_walk(struct dump_ctx *d, uint32_t mm, struct mm_walk *w)
+{
+	struct dump_pages *pages = vec_push(&d->pages);
+
+	if (!pages)
+		return -ENOMEM;
+	*pages = w->pages;
+	w->pages.known = NULL;
+	pages->mm = mm;
+	pages->first_seg = d->segs.n;
+	pages->nsegs = w->segs.n;
+	d->stats.pages_scanned += w->scanned;
+	d->stats.pages_parent += w->parent;
+	for (size_t i = 0; i < w->segs.n; i++) {
+		struct page_seg *s = vec_push(&d->segs);
+
+		if (!s)
+			return -ENOMEM;
+		*s = w->segs.v[i];
 	}
 	return 0;
 }
 
-/* No tracker tells of them. */
-static int untracked_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+int dump_collect_mm(struct dump_ctx *d, struct target_task *task, const char *maps,
+		    struct mm_ahead *ahead, Ckpt__Task *msg, struct ckpt_err *err)
 {
-	return split_run(arg, addr, npages, flags, anon_run);
-}
-
-static int mixed_one(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
-{
-	struct anon_walk *w = arg;
-
-	return tracked_run(w, addr, npages,
-			   dump_vma_tracked(&w->vmas->v[w->at]) ? flags : flags | TRACK_WRITTEN);
-}
-
-/* It tells of some. */
-static int mixed_run(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
-{
-	return split_run(arg, addr, npages, flags, mixed_one);
-}
-
-/* Anonymous memory that is worth a scan of its own, which need not ask whether a page is a file's
- * and so looks at no page. */
-#define LARGE_BYTES (4u << 20)
-
-static bool is_large(const struct proc_vma *v)
-{
-	return !v->ino && !v->shared && v->end - v->start >= LARGE_BYTES;
-}
-
-/* May it have pages that belong to the address space? */
-static bool has_pages(const struct proc_vma *v)
-{
-	return vma_kind_match(v)->private_pages && !v->pristine;
-}
-
-/* A scan goes through all mappings that follow, and finds nothing in the gaps between. */
-static size_t untracked_group(const struct proc_vmas *vmas, size_t i, bool scans,
-			      const struct tracker *t)
-{
-	size_t end = i + 1;
-
-	if (is_large(&vmas->v[i]))
-		return end;
-	while (scans && end < vmas->n && has_pages(&vmas->v[end]) && !is_large(&vmas->v[end]) &&
-	       !(t && dump_vma_tracked(&vmas->v[end])))
-		end++;
-	return end;
-}
-
-/* The same with those that are tracked and known to be: where a tracker does not mind, one look at
- * a hundred small mappings is as good as one at each. */
-static size_t mixed_group(const struct proc_vmas *vmas, size_t i, struct tracker *t)
-{
-	size_t end = i;
-
-	while (end < vmas->n && has_pages(&vmas->v[end]) && !is_large(&vmas->v[end]) &&
-	       !(vmas->v[end].flags & PROC_VMF(ht)) &&
-	       (!dump_vma_tracked(&vmas->v[end]) ||
-		((vmas->v[end].flags & PROC_VMF(uw)) &&
-		 tracker_owns(t, vmas->v[end].start, vmas->v[end].end, vmas->v[end].uffd))))
-		end++;
-	return end;
-}
-
-/* Tracked mappings from @i on that are adjacent and alike: the one behind the last. */
-static size_t tracked_group(const struct proc_vmas *vmas, const Ckpt__Mm *mm, size_t i)
-{
-	size_t end = i + 1;
-
-	for (; end < vmas->n; end++) {
-		const struct proc_vma *v = &vmas->v[end];
-
-		if (v->start != vmas->v[end - 1].end || !has_pages(v) || !dump_vma_tracked(v) ||
-		    vma_frozen(v) != vma_frozen(&vmas->v[i]) ||
-		    !mm->vmas[end]->object != !mm->vmas[i]->object)
-			break;
-	}
-	return end;
-}
-
-/* A range that is as it was is looked up in the parent. What was copied ahead is found there as
- * well when such a range has no holes, as with a tracker that protects pages which are there. */
-static bool ranges_told(const struct dump_ctx *d, const struct tracker *t)
-{
-	return !d->pre || (t && t->ops->live);
-}
-
-static int walk_once(struct anon_walk *w, struct tracker *t, const struct proc_vmas *vmas,
-		     const Ckpt__Mm *mm, struct pagemap *pm, struct ckpt_err *err)
-{
-	int rc = t ? tracker_begin(t) : 0;
-	uint64_t start = 0, end = 0;
-	unsigned int how =
-		(t && w->d->tracking->arm ? TRACK_ARM : 0) |
-		(w->increment && w->d->parent && ranges_told(w->d, t) ? TRACK_RANGES : 0);
-
-	if (w->increment && w->d->tracking->ranges)
-		how |= TRACK_RANGES;
-	w->tracker = t;
-	w->vmas = vmas;
-	w->mm = mm;
-	w->parent.img = NULL;
-	if (w->increment)
-		dump_parent_map(w->d, w->pages->pid, &w->parent);
-	w->keep = !rc && t && w->increment && w->d->tracking->arm &&
-		  w->d->opts->end == TARGET_RUN && tracker_keeps(t);
-	if (w->keep)
-		how |= TRACK_KEEP;
-
-	for (size_t i = 0, next, mixed; !rc && i < vmas->n; i = next) {
-		const struct proc_vma *v = &vmas->v[i];
-		bool tracked = t && dump_vma_tracked(v);
-
-		next = i + 1;
-		if (!has_pages(v))
-			continue;
-		mixed = t && t->ops->mixed ? mixed_group(vmas, i, t) : i;
-		if (mixed > next) {
-			next = mixed;
-			walk_at(w, i);
-			start = v->start;
-			end = vmas->v[next - 1].end;
-			rc = tracker_collect(t, start, end,
-					     (how & TRACK_ARM) | TRACK_OURS | TRACK_MIXED,
-					     mixed_run, w);
-			continue;
-		}
-		next = tracked ? tracked_group(vmas, mm, i) : untracked_group(vmas, i, pm->scan, t);
-		walk_at(w, i);
-		start = v->start;
-		end = vmas->v[next - 1].end;
-		rc = tracked ? tracker_collect(t, start, end, how | (w->backed ? 0 : TRACK_ANON),
-					       tracked_run, w)
-			     : pagemap_anon(pm, start, end, is_large(v), untracked_run, w);
-	}
-	if (!rc && t && w->d->tracking->arm)
-		rc = tracker_armed(t);
-	w->pages->keeper = w->keep ? t : NULL;
-	if (rc == -EBUSY)
-		return ckpt_fail(
-			err, E_UNSUPPORTED, -EOPNOTSUPP,
-			"the mapping at %#llx is registered with a userfaultfd of the program",
-			(unsigned long long)start);
-	if (rc && rc != -ESTALE)
-		return ckpt_fail_errno(err, E_MEMORY, rc, "cannot read the page map of %#llx-%#llx",
-				       (unsigned long long)start, (unsigned long long)end);
-	return rc;
-}
-
-static int walk_pages(struct anon_walk *w, struct target_task *task, const struct proc_vmas *vmas,
-		      const Ckpt__Mm *mm, struct pagemap *pm, struct ckpt_err *err)
-{
-	struct dump_tracking *tr = w->d->tracking;
-	struct tracker *t = NULL;
-	bool fresh = false;
-	int rc = 0;
-
-	if (tr)
-		rc = tr->tracker(tr, task, false, &t, &fresh, err);
-	if (rc)
-		return rc;
-	w->increment = t && tr->increment && !fresh;
-	rc = walk_once(w, t, vmas, mm, pm, err);
-	if (rc != -ESTALE || !t)
-		return rc;
-	/* Another address space than the tracked one: the program was replaced (exec). */
-	w->d->segs.n = w->pages->first_seg;
-	w->pages->nsegs = w->pages->known_n = 0;
-	rc = tr->tracker(tr, task, true, &t, &fresh, err);
-	if (rc)
-		return rc;
-	w->increment = false;
-	rc = walk_once(w, t, vmas, mm, pm, err);
-	return rc == -ESTALE ? ckpt_fail(err, E_TRACK, rc, "task %d cannot be tracked", task->pid)
-			     : rc;
-}
-
-int dump_collect_mm(struct dump_ctx *d, struct target_task *task, const char *maps, Ckpt__Task *msg,
-		    struct ckpt_err *err)
-{
-	struct proc_vmas vmas = { 0 };
-	struct pagemap pm = { .fd = -1 };
 	Ckpt__Mm *mm = kind_msg_new(&ckpt__mm__descriptor);
 	Ckpt__Mm **slot = vec_push(&d->mms);
-	struct anon_walk walk = { .d = d, .mem_fd = task->mem_fd };
-	size_t pages_at;
+	struct mm_walk walk = { 0 };
+	bool walked = false;
 	int rc;
 
 	if (!mm || !slot)
@@ -416,32 +113,22 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, const char *ma
 	*slot = mm;
 	mm->id = (uint32_t)d->mms.n;
 	msg->mm = mm->id;
-	rc = proc_vmas_parse(task->pid, &d->iters.vma, maps, &vmas, err);
-	if (!rc && (rc = pagemap_open(&pm, task->pid)))
-		(void)ckpt_fail_errno(err, E_MEMORY, rc, "cannot open /proc/%d/pagemap", task->pid);
+	rc = ahead ? mm_ahead_take(ahead, &walk, &walked, err)
+		   : walk_begin(d, task, maps, &walk, err);
 	/* Objects with pages of their own must not come between the segments of this mm: kinds
-	 * are asked first, pages are walked in a second pass. */
-	for (size_t i = 0; !rc && i < vmas.n; i++) {
-		rc = collect_vma(d, task, &vmas.v[i], mm, err);
+	 * are asked first. */
+	for (size_t i = 0; !rc && i < walk.vmas.n; i++) {
+		rc = collect_vma(d, task, &walk.vmas.v[i], mm, err);
 		if (rc)
 			(void)ckpt_ctx(err, "mapping %#llx-%#llx",
-				       (unsigned long long)vmas.v[i].start,
-				       (unsigned long long)vmas.v[i].end);
+				       (unsigned long long)walk.vmas.v[i].start,
+				       (unsigned long long)walk.vmas.v[i].end);
 	}
-	if (!rc && !vec_push(&d->pages))
+	if (!rc && !walked)
+		rc = walk_tracked(d, task, &walk, err);
+	if (!rc && add_walk(d, mm->id, &walk))
 		rc = oom(err);
-	pages_at = d->pages.n - 1;
-	if (!rc) {
-		walk.pages = &d->pages.v[pages_at];
-		walk.pages->mm = mm->id;
-		walk.pages->pid = task->pid;
-		walk.pages->fd = -1;
-		walk.pages->first_seg = d->segs.n;
-	}
-	if (!rc)
-		rc = walk_pages(&walk, task, &vmas, mm, &pm, err);
-	pagemap_close(&pm);
-	proc_vmas_free(&vmas);
+	walk_free(&walk);
 	return rc;
 }
 

@@ -104,6 +104,11 @@ static int session_tracker(struct dump_tracking *tr, struct target_task *task, b
 	return tracker_attach(t, s->ops, task, err);
 }
 
+static struct tracker *session_known(struct dump_tracking *tr, int pid)
+{
+	return tracker_find((struct dump_session *)tr, pid);
+}
+
 /* As the keeper gave them. Whoever is somebody else by now is of another address space, which every
  * use of its tracker notices. */
 static int session_each(struct dump_tracking *tr, bool arms,
@@ -289,6 +294,7 @@ static int session_open(struct dump_ctx *d, struct dump_session *s, struct ckpt_
 		return err->code;
 	s->tracking.tracker = session_tracker;
 	s->tracking.each = session_each;
+	s->tracking.known = session_known;
 	s->tracking.arm = o->end != TARGET_KILL;
 	if (!o->parent)
 		return 0;

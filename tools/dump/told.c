@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "dump/collect.h"
+#include "dump/mm_ahead.h"
 #include "task_traits.pb-c.h"
 
 static struct dump_told_traits traits_key(const struct passage *p, const struct thread_view *main)
@@ -73,12 +74,11 @@ static bool has_timers(int pid)
 	return proc_read(pid, "timers", &text, NULL, &ignore) || *text;
 }
 
-bool told_enough(struct dump_ctx *d, struct passage *p)
+static bool looks_told(struct dump_ctx *d, struct passage *p)
 {
 	const struct target_task *task = p->task;
 	const struct thread_view *main;
 	struct dump_told_traits key;
-	struct ckpt_err ignore = { 0 };
 	size_t n = task->threads.n;
 
 	if (!d->opts->series || d->iters.process_fd < 0 || d->iters.threads.prog_fd < 0 ||
@@ -88,7 +88,7 @@ bool told_enough(struct dump_ctx *d, struct passage *p)
 		return false;
 	p->viewed = true;
 	main = thread_view_find(&p->views, task->threads.v[0].tid);
-	if (!main || p->doubtful.n || !proc_view_plain(&p->process) || has_timers(task->pid))
+	if (!main || !proc_view_plain(&p->process) || has_timers(task->pid))
 		return false;
 	for (size_t i = 1; i < n; i++) {
 		const struct thread_view *v = thread_view_find(&p->views, task->threads.v[i].tid);
@@ -98,7 +98,30 @@ bool told_enough(struct dump_ctx *d, struct passage *p)
 	}
 	key = traits_key(p, main);
 	p->traits = traits_find(d->opts->series, &key);
-	return p->traits && !proc_read(task->pid, "maps", &p->maps, NULL, &ignore) &&
+	return p->traits;
+}
+
+void told_look(struct dump_ctx *d, struct passage *p)
+{
+	p->told = looks_told(d, p);
+	if (p->told)
+		p->ahead = mm_ahead_begin(d, p->task);
+}
+
+bool told_enough(struct passage *p)
+{
+	struct ckpt_err ignore = { 0 };
+
+	if (p->ahead && mm_ahead_looks(p->ahead)) {
+		if (!p->doubtful.n)
+			return true;
+		/* It has begun epochs of the tracker: what it found is used. */
+		mm_ahead_wait(p->ahead);
+		return false;
+	}
+	p->ahead = NULL;
+	return p->told && !p->doubtful.n &&
+	       !proc_read(p->task->pid, "maps", &p->maps, NULL, &ignore) &&
 	       inject_untouched(p->task, p->maps);
 }
 

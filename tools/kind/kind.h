@@ -141,6 +141,7 @@ struct vma_kind {
 	int (*plan)(struct restore_ctx *r, const Ckpt__Mm *mm, const Ckpt__Vma *vma,
 		    struct steps *s, struct ckpt_err *err);
 	bool private_pages; /* its anonymous pages belong to the address space and are saved */
+	bool backed;        /* where it has none its object shows */
 	bool keep_prot;     /* the framework must not mprotect or madvise it (vDSO) */
 	bool inherits;      /* a forked child may go on with its parent's mapping */
 };

@@ -163,6 +163,7 @@ const struct vma_kind vma_kind_shmem = {
 	.dump = shmem_dump,
 	.plan = object_plan,
 	.private_pages = true, /* when mapped privately; shared mappings have no anonymous pages */
+	.backed = true,
 	.inherits = true,
 };
 
@@ -200,5 +201,6 @@ const struct vma_kind vma_kind_file = {
 	.dump = file_dump,
 	.plan = object_plan,
 	.private_pages = true,
+	.backed = true,
 	.inherits = true,
 };
