@@ -475,7 +475,7 @@ const struct sockopt_places *dump_sockopt_places(const struct dump_ctx *d)
 
 struct Ckpt__SockOpts *dump_sockopts_ahead(struct dump_ctx *d, int fd)
 {
-	return d->ahead && d->ahead->local == fd ? take_ptr(d->ahead->opts) : NULL;
+	return d->ahead && fd >= 0 && d->ahead->local == fd ? take_ptr(d->ahead->opts) : NULL;
 }
 
 bool dump_has_pid(const struct dump_ctx *d, int pid)

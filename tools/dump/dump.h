@@ -193,6 +193,7 @@ struct dump_ctx {
 		struct sockopts_asked *asked;
 	} sockopts;
 	size_t connections;    /* descriptors of TCP connections that were seen */
+	dev_t socket_dev;      /* st_dev of every socket; 0: none was seen so far */
 	struct fd_seen *ahead; /* the descriptor that is being made an object */
 	struct {
 		struct dump_anon {
@@ -306,6 +307,10 @@ struct fd_seen {
 /* @view: of a TCP socket, or NULL; it is the caller's, and lives as long. */
 int fd_see(int pidfd, int pid, int fd, const struct file_view *view, struct fd_seen *ret,
 	   struct ckpt_err *err) __must_check;
+/* A TCP connection that is dropped, where its record and others like it tell all: it is not even
+ * taken. False: it must be seen. */
+bool fd_see_record(struct dump_ctx *d, int pid, int fd, const struct file_view *view,
+		   struct fd_seen *ret);
 void fd_seen_free(struct fd_seen *s);
 /* Have a second thread see the descriptors @fds of process @pid, the last first. @fds and @pidfd
  * stay the caller's, until the end. NULL, which is fine for the others, when it is not worth it. */

@@ -392,6 +392,8 @@ static int object_fd(struct dump_ctx *d, int pid, int fd, struct fd_seen *s, Ckp
 	int rc;
 
 	d->connections += f->tcp_state > 0;
+	if (f->view)
+		d->socket_dev = f->st.st_dev;
 	msg->fd = (uint32_t)fd;
 	msg->cloexec = f->cloexec;
 	*ret_doubt = is_doubtful(f);
@@ -426,7 +428,8 @@ static int see_object_fd(struct dump_ctx *d, int pidfd, int pid, int fd,
 			 struct ckpt_err *err)
 {
 	struct fd_seen seen;
-	int rc = fd_see(pidfd, pid, fd, view, &seen, err);
+	int rc = fd_see_record(d, pid, fd, view, &seen) ? 0
+							: fd_see(pidfd, pid, fd, view, &seen, err);
 
 	if (!rc)
 		rc = object_fd(d, pid, fd, &seen, msg, ret_doubt, err);

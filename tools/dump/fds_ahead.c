@@ -60,8 +60,8 @@ static bool facts_of_view(struct fd_seen *s, const struct file_view *v)
 {
 	struct fd_facts *f = &s->facts;
 
-	if (fstat(s->local, &f->st) || f->st.st_ino != v->ino || !(s->fdinfo = strdup("")) ||
-	    asprintf(&s->link, "socket:[%llu]", (unsigned long long)v->ino) < 0) {
+	s->fdinfo = strdup("");
+	if (!s->fdinfo || asprintf(&s->link, "socket:[%llu]", (unsigned long long)v->ino) < 0) {
 		free(take_ptr(s->fdinfo));
 		s->link = NULL;
 		return false;
@@ -78,6 +78,22 @@ static bool facts_of_view(struct fd_seen *s, const struct file_view *v)
 	return true;
 }
 
+bool fd_see_record(struct dump_ctx *d, int pid, int fd, const struct file_view *view,
+		   struct fd_seen *ret)
+{
+	*ret = FD_SEEN_NONE;
+	if (!view || !d->socket_dev || d->opts->tcp != CKPT_TCP_CLOSE || view->owner ||
+	    view->signal || !sockopts_known(d, view))
+		return false;
+	ret->facts = (struct fd_facts) {
+		.pid = pid,
+		.fd = fd,
+		.local = -1,
+		.st = { .st_dev = d->socket_dev, .st_ino = view->ino, .st_mode = S_IFSOCK | 0777 },
+	};
+	return facts_of_view(ret, view);
+}
+
 int fd_see(int pidfd, int pid, int fd, const struct file_view *view, struct fd_seen *ret,
 	   struct ckpt_err *err)
 {
@@ -87,7 +103,8 @@ int fd_see(int pidfd, int pid, int fd, const struct file_view *view, struct fd_s
 		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot take fd %d of task %d", fd,
 				       pid);
 	ret->facts = (struct fd_facts) { .pid = pid, .fd = fd, .local = ret->local };
-	if (view && facts_of_view(ret, view))
+	if (view && !fstat(ret->local, &ret->facts.st) && ret->facts.st.st_ino == view->ino &&
+	    facts_of_view(ret, view))
 		return 0;
 	return fd_facts_read(pid, fd, ret->local, &ret->facts, &ret->link, &ret->fdinfo, err);
 }

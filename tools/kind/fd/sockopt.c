@@ -247,6 +247,7 @@ _Static_assert(ARRAY_SIZE(table) <= SOCKOPTS_MAX, "bits of struct sockopt_places
 struct sockopt_defaults {
 	struct sockopt_defaults *next;
 	int family, type, protocol;
+	bool placed;                       /* of a connection: sockopt_placed() every one */
 	struct value v[ARRAY_SIZE(table)]; /* of length NO_OPTION: none such */
 };
 
@@ -294,9 +295,20 @@ bool sockopt_nth(size_t i, int family, int protocol, int *ret_level, int *ret_na
 	return true;
 }
 
+static bool all_placed(const struct sockopt_places *p, const struct sockopt_defaults *def)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		if (is_asked(i, def->family, def->protocol) && def->v[i].len != NO_OPTION &&
+		    !sockopt_of_connection(table[i].level, table[i].name) &&
+		    !sockopt_placed(p, def->family, i))
+			return false;
+	return true;
+}
+
 /* Asked once a dump: while the tree stands still the system's defaults are what they are. */
-static int defaults_make(struct sockopt_defaults **all, int family, int type, int protocol,
-			 const struct sockopt_defaults **ret, struct ckpt_err *err)
+static int defaults_make(struct sockopt_defaults **all, const struct sockopt_places *places,
+			 int family, int type, int protocol, const struct sockopt_defaults **ret,
+			 struct ckpt_err *err)
 {
 	struct sockopt_defaults *def;
 	auto_fd fresh = -1;
@@ -313,11 +325,14 @@ static int defaults_make(struct sockopt_defaults **all, int family, int type, in
 	def = calloc(1, sizeof(*def));
 	if (!def)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-	*def = (struct sockopt_defaults) { *all, family, type, protocol, { { { 0 }, 0 } } };
+	*def = (struct sockopt_defaults) {
+		.next = *all, .family = family, .type = type, .protocol = protocol
+	};
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 		if (is_asked(i, family, protocol) &&
 		    !value_get(fresh, table[i].level, table[i].name, &def->v[i]))
 			def->v[i].len = NO_OPTION;
+	def->placed = all_placed(places, def);
 	*ret = *all = def;
 	return 0;
 }
@@ -330,7 +345,7 @@ static int defaults_find(struct dump_ctx *d, int family, int type, int protocol,
 	int rc;
 
 	pthread_mutex_lock(lock);
-	rc = defaults_make(all, family, type, protocol, ret, err);
+	rc = defaults_make(all, dump_sockopt_places(d), family, type, protocol, ret, err);
 	pthread_mutex_unlock(lock);
 	return rc;
 }
@@ -348,25 +363,37 @@ int sockopts_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 #define ASKED_MAX 32u
 
 /* Of a connection some are not asked (sockopt_of_connection): nobody looked for their place. */
-static bool has_view(const struct fd_facts *f)
+static bool has_view(const struct file_view *view)
 {
-	return f->view && f->view->state != TCP_LISTEN && f->view->state != TCP_CLOSE;
+	return view && view->state != TCP_LISTEN && view->state != TCP_CLOSE;
 }
 
 /* The options of a connection that has the same; NULL: it must be asked itself. *ret_n: how many
  * were asked so far. */
-static const Ckpt__SockOpts *asked_alike(struct dump_ctx *d, const struct fd_facts *f,
+static const Ckpt__SockOpts *asked_alike(struct dump_ctx *d, const struct file_view *view,
 					 size_t *ret_n)
 {
 	*ret_n = 0;
-	if (!has_view(f))
+	if (!has_view(view))
 		return NULL;
 	for (struct sockopts_asked *a = *dump_sockopts_asked(d); a; a = a->next) {
-		if (sockopts_alike(dump_sockopt_places(d), &a->view, f->view))
+		if (sockopts_alike(dump_sockopt_places(d), &a->view, view))
 			return a->opts;
 		++*ret_n;
 	}
 	return NULL;
+}
+
+bool sockopts_known(struct dump_ctx *d, const struct file_view *view)
+{
+	const struct sockopt_defaults *def;
+	struct ckpt_err ignore = { 0 };
+	size_t asked;
+
+	return asked_alike(d, view, &asked) &&
+	       !defaults_find(d, (int)view->family, (int)view->type, (int)view->protocol, &def,
+			      &ignore) &&
+	       def->placed;
 }
 
 size_t sockopts_sets(const struct sockopts_asked *asked)
@@ -395,7 +422,7 @@ static void asked_keep(struct dump_ctx *d, const struct fd_facts *f, const Ckpt_
 {
 	struct sockopts_asked **all = dump_sockopts_asked(d), *a;
 
-	if (!has_view(f) || n >= ASKED_MAX || m->buf_lock || m->filter.len)
+	if (!has_view(f->view) || n >= ASKED_MAX || m->buf_lock || m->filter.len)
 		return;
 	a = calloc(1, sizeof(*a));
 	if (!a)
@@ -407,19 +434,20 @@ static void asked_keep(struct dump_ctx *d, const struct fd_facts *f, const Ckpt_
 		free(a);
 }
 
-/* Option @i, as that other connection has it. */
-static int repeat(const Ckpt__SockOpts *like, size_t i, Ckpt__SockOpts *m)
+/* Is option @i the next of that other connection? They are in the order of the table. */
+static bool is_next(const Ckpt__SockOpts *like, size_t at, size_t i)
 {
-	for (size_t k = 0; k < like->n_opts; k++) {
-		const Ckpt__SockOpt *o = like->opts[k];
-		struct value v = { .len = (socklen_t)o->value.len };
+	return at < like->n_opts && like->opts[at]->level == (uint32_t)table[i].level &&
+	       like->opts[at]->name == (uint32_t)table[i].name;
+}
 
-		if (o->level != (uint32_t)table[i].level || o->name != (uint32_t)table[i].name)
-			continue;
-		memcpy(v.v, o->value.data, o->value.len);
-		return opt_push(m, table[i].level, table[i].name, &v);
-	}
-	return 0;
+/* @o, as that other connection has it. */
+static int repeat(const Ckpt__SockOpt *o, Ckpt__SockOpts *m)
+{
+	struct value v = { .len = (socklen_t)o->value.len };
+
+	memcpy(v.v, o->value.data, o->value.len);
+	return opt_push(m, (int)o->level, (int)o->name, &v);
 }
 
 /* ---- what a socket has ------------------------------------------------------------------------
@@ -445,7 +473,7 @@ int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 	Ckpt__SockOpts *m = kind_msg_new(&ckpt__sock_opts__descriptor);
 	const struct sockopt_defaults *def = NULL;
 	const Ckpt__SockOpts *like;
-	size_t asked;
+	size_t asked, at = 0;
 
 	if (!m)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
@@ -455,19 +483,22 @@ int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 	protocol = f->view ? (int)f->view->protocol : sockopt_get(fd, SOL_SOCKET, SO_PROTOCOL);
 	if (defaults_find(d, family, type, protocol, &def, err))
 		return err->code;
-	like = asked_alike(d, f, &asked);
-	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+	like = asked_alike(d, f->view, &asked);
+	for (size_t i = 0; i < ARRAY_SIZE(table) && !(like && at == like->n_opts && def->placed);
+	     i++) {
+		bool had = like && is_next(like, at, i);
 		struct value v;
 
+		at += had;
 		/* What a new socket has not, none has. */
 		if (!is_asked(i, family, protocol) || def->v[i].len == NO_OPTION)
 			continue;
 		if (like && sockopt_placed(places, family, i)) {
-			if (repeat(like, i, m))
+			if (had && repeat(like->opts[at - 1], m))
 				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 			continue;
 		}
-		if (has_view(f) && sockopt_of_connection(table[i].level, table[i].name))
+		if (has_view(f->view) && sockopt_of_connection(table[i].level, table[i].name))
 			continue;
 		if (!value_get(fd, table[i].level, table[i].name, &v))
 			continue;

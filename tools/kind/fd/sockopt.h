@@ -20,6 +20,8 @@ int sockopts_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 /* The same for who reads ahead, without a view, in another thread than the kinds'. */
 int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts **ret,
 		  struct ckpt_err *err) __must_check;
+/* Would that ask a connection with this view nothing? Another has said it all. */
+bool sockopts_known(struct dump_ctx *d, const struct file_view *view);
 /* Option @i of a socket of this family and protocol; false: it has none by this number. */
 bool sockopt_nth(size_t i, int family, int protocol, int *ret_level, int *ret_name);
 /* What a connection has made of it is no option that was set. */

@@ -49,13 +49,14 @@ static int extras_check(const struct fd_facts *f, int fd, struct ckpt_err *err)
 
 static int tcp_check(struct dump_ctx *d, const struct fd_facts *f, struct ckpt_err *err)
 {
-	auto_fd own = f->local < 0 ? fd_take(f->pid, f->fd) : -1;
+	bool dropped = dump_opts(d)->tcp == CKPT_TCP_CLOSE;
+	auto_fd own = f->local < 0 && !dropped ? fd_take(f->pid, f->fd) : -1;
 	int fd = f->local < 0 ? own : f->local;
 	struct sockaddr_storage peer = { 0 };
 	socklen_t len = sizeof(peer);
 	char text[80] = "?";
 
-	if (fd < 0 || dump_opts(d)->tcp == CKPT_TCP_CLOSE)
+	if (fd < 0 || dropped)
 		return 0;
 	if (!getpeername(fd, (void *)&peer, &len))
 		inet_address_print(&peer, text, sizeof(text));
