@@ -169,6 +169,7 @@ struct dump_ctx {
 		size_t n, cap;
 	} snapshots;
 	struct dump_stage stage; /* stage.c */
+	uint64_t stage_ahead;    /* bytes of it that were filled ahead */
 	bool staged;             /* there are pages in it */
 	struct {
 		uint64_t base; /* place of the first page in the page file */
@@ -334,6 +335,10 @@ int dump_write_pages_later(struct dump_ctx *d, struct ckpt_err *err) __must_chec
  * fits; give it back */
 void dump_stage_begin(struct dump_ctx *d);
 int dump_stage_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* The same ahead of it, by another thread, of few segments of @task: their data are there then.
+ * Bytes; 0: nothing was done. */
+uint64_t dump_stage_ahead(const struct dump_ctx *d, const struct target_task *task,
+			  struct page_segs *segs);
 void dump_stage_end(struct dump_ctx *d);
 void dump_stage_free(struct dump_stage *s);
 /* snapshot.c */

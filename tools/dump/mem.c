@@ -89,6 +89,7 @@ static int add_walk(struct dump_ctx *d, uint32_t mm, struct mm_walk *w)
 	pages->nsegs = w->segs.n;
 	d->stats.pages_scanned += w->scanned;
 	d->stats.pages_parent += w->parent;
+	d->stage_ahead += w->staged;
 	for (size_t i = 0; i < w->segs.n; i++) {
 		struct page_seg *s = vec_push(&d->segs);
 

@@ -43,6 +43,8 @@ static void *look(void *arg)
 		a->rc = walk_begin(a->d, a->task, maps, &a->walk, &a->err);
 		if (!a->rc)
 			a->rc = walk_pages(a->d, a->task, a->tracker, false, &a->walk, &a->err);
+		if (!a->rc && !a->walk.pages.keeper)
+			a->walk.staged = dump_stage_ahead(a->d, a->task, &a->walk.segs);
 	}
 	(void)sem_post(&a->done);
 	return NULL;

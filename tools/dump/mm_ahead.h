@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The mappings and pages of a process that need not be entered, looked at by a second thread of
- * ckpt while the one that makes the dump has to do with its descriptors and threads. For trackers
- * that know the process already: what is found is written by no one in between, for all stand
- * still.
+ * The mappings and pages of a process that need not be entered, looked at (and, when few, copied)
+ * by a second thread of ckpt while the one that makes the dump has to do with its descriptors and
+ * threads. For trackers that know the process already: what is found is written by no one in
+ * between, for all stand still.
  */
 #ifndef CKPT_DUMP_MM_AHEAD_H
 #define CKPT_DUMP_MM_AHEAD_H

@@ -120,9 +120,37 @@ static int stage_one(struct batch *b, struct page_seg *s, unsigned char *to)
 	return b->n < BATCH ? 0 : batch_read(b);
 }
 
+/* More may be worth a copy of the address space, which nobody need wait for. */
+#define AHEAD_MAX (4ull << 20)
+
+uint64_t dump_stage_ahead(const struct dump_ctx *d, const struct target_task *task,
+			  struct page_segs *segs)
+{
+	struct batch b = { .mem_fd = task->mem_fd, .pid = task->pid, .to = d->stage.room };
+	unsigned char *to = b.to;
+	uint64_t bytes = 0;
+	int rc = 0;
+
+	for (size_t i = 0; i < segs->n; i++)
+		bytes += (uint64_t)segs->v[i].npages * CKPT_PAGE;
+	if (d->target.tasks.n != 1 || !bytes || bytes > AHEAD_MAX || bytes > d->stage.bytes)
+		return 0;
+	for (size_t i = 0; !rc && i < segs->n; i++) {
+		rc = stage_one(&b, &segs->v[i], to);
+		segs->v[i].data = to;
+		to += (size_t)segs->v[i].npages * CKPT_PAGE;
+	}
+	if (!rc && !batch_read(&b))
+		return bytes;
+	/* Who cannot be read is read again, and told of. */
+	for (size_t i = 0; i < segs->n; i++)
+		segs->v[i].data = NULL;
+	return 0;
+}
+
 int dump_stage_pages(struct dump_ctx *d, struct ckpt_err *err)
 {
-	unsigned char *to = d->stage.room;
+	unsigned char *to = (unsigned char *)d->stage.room + d->stage_ahead;
 	/* Pinning takes pages that are shared since a fork apart: of a tree, page by page. */
 	bool alone = d->target.tasks.n == 1;
 	struct batch b = { .mem_fd = alone ? d->target.tasks.v[0].mem_fd : -1,
@@ -132,17 +160,19 @@ int dump_stage_pages(struct dump_ctx *d, struct ckpt_err *err)
 	int rc = 0;
 
 	for (size_t i = 0; i < d->segs.n; i++)
-		pages += can_wait(&d->segs.v[i]) ? d->segs.v[i].npages : 0;
-	if (!pages || pages * CKPT_PAGE > d->stage.bytes)
+		pages += can_wait(&d->segs.v[i]) && !d->segs.v[i].data ? d->segs.v[i].npages : 0;
+	if ((!pages && !d->stage_ahead) || pages * CKPT_PAGE + d->stage_ahead > d->stage.bytes)
 		return 0;
 	for (size_t i = 0; !rc && i < d->segs.n; i++) {
 		struct page_seg *s = &d->segs.v[i];
 
 		if (!can_wait(s))
 			continue;
+		s->later = true;
+		if (s->data)
+			continue;
 		rc = stage_one(&b, s, to);
 		s->data = to;
-		s->later = true;
 		to += (size_t)s->npages * CKPT_PAGE;
 	}
 	if (!rc)

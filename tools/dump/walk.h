@@ -13,6 +13,7 @@ struct mm_walk {
 	struct page_segs segs;    /* the pages to be saved; without their place in the image */
 	struct dump_pages pages;  /* the same address space's other runs */
 	uint64_t scanned, parent; /* for the statistics: pages */
+	uint64_t staged;          /* dump_stage_ahead() */
 };
 
 /* The mappings of @task; @maps: the text of its maps. walk_free() in any case. */
