@@ -9,40 +9,8 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from _invariants import TEST_BUILD, points  # noqa: E402
 from _walk import stopped_ckpt  # noqa: E402
-from sandbox import BUILD, Skip, check, main, read, state  # noqa: E402
-
-TOLD = "nothing was asked"
-
-
-class Series:
-    """Of which each checkpoint waits for step()."""
-
-    def __init__(self, box, target, path):
-        self.box, self.path, self.made = box, path, 0
-        self.held, self.log = (os.path.join(box.dir, n) for n in ("held", "series.log"))
-        with open(self.log, "w") as log:
-            self.p = box.spawn([TEST_BUILD, "dump", "-vv", "-t", str(target.pid), "-D", path, "--every", "1ms", "--keep", "50"],
-                               log, log, env=dict(os.environ, CKPT_FAULT="every.made:hold", CKPT_FAULT_MET=self.held))
-        self.p.returncode = 0
-
-    def step(self):
-        """One more checkpoint: was the program left alone?"""
-        before = read(self.log).count(TOLD)
-        if self.made:
-            os.unlink(self.held)
-        self.box.wait(lambda: os.path.exists(self.held) or self.p.pid in self.box.status, "a checkpoint")
-        check(self.p.pid not in self.box.status, read(self.log))
-        self.made += 1
-        return read(self.log).count(TOLD) > before
-
-    def image(self):
-        return f"{self.path}/{self.made:06d}"
-
-    def end(self):
-        os.kill(self.p.pid, signal.SIGKILL)
-        self.box.wait_pid(self.p.pid, "end of the series")
-        os.unlink(self.held)
-
+from held import HeldSeries  # noqa: E402
+from sandbox import BUILD, Skip, check, main, state  # noqa: E402
 
 def killed_inside(box, target, point):
     image = os.path.join(box.dir, "killed")
@@ -64,7 +32,7 @@ def killed_inside(box, target, point):
 def one(box, point):
     target = box.start(os.path.join(BUILD, "tests/flow/patchwork"), subdir=point)
     box.wait(lambda: os.path.exists(target.file("step0")), "the program")
-    series = Series(box, target, os.path.join(box.dir, f"series-{point}"))
+    series = HeldSeries(box, target, os.path.join(box.dir, f"series-{point}"))
     if not any([series.step() for _ in range(6)]):
         raise Skip("a kernel with BPF iterators of processes")
     check(series.step(), "it is left alone")

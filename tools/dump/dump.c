@@ -124,6 +124,7 @@ void dump_end(struct dump_ctx *d)
 	if (d->opts->series) {
 		d->opts->series->iters = d->iters;
 		d->opts->series->connections = d->connections;
+		d->opts->series->descriptors = d->descriptors;
 	} else {
 		dump_iters_close(&d->iters);
 	}

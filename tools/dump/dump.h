@@ -108,7 +108,8 @@ struct dump_told_traits {
 struct dump_series {
 	struct dump_iters iters;
 	struct dump_stage stage;
-	size_t connections; /* that it had in the last */
+	/* That it had in the last. */
+	size_t connections, descriptors;
 	struct dump_told_traits told[DUMP_TOLD_MAX];
 	size_t told_n; /* ever: the newest are there */
 	/* Of the thread that makes them; does it give way while the program runs? */
@@ -194,6 +195,7 @@ struct dump_ctx {
 		struct sockopts_asked *asked;
 	} sockopts;
 	size_t connections;    /* descriptors of TCP connections that were seen */
+	size_t descriptors;    /* all of them */
 	dev_t socket_dev;      /* st_dev of every socket; 0: none was seen so far */
 	struct fd_seen *ahead; /* the descriptor that is being made an object */
 	struct {

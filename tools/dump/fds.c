@@ -769,6 +769,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		}
 		*fd = atoi(e->d_name);
 	}
+	d->descriptors += fds.n;
 	if (fds.n)
 		qsort(fds.v, fds.n, sizeof(int), fd_cmp);
 	/* What a parent has is asked of it; of the others most came by a fork. */

@@ -125,7 +125,9 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, const char *ma
 				       (unsigned long long)walk.vmas.v[i].start,
 				       (unsigned long long)walk.vmas.v[i].end);
 	}
-	if (!rc && !walked)
+	if (walked)
+		ui_note(d->ui, 2, "task %d: its memory was looked at meanwhile", task->pid);
+	else if (!rc)
 		rc = walk_tracked(d, task, &walk, err);
 	if (!rc && add_walk(d, mm->id, &walk))
 		rc = oom(err);

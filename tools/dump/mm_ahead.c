@@ -9,6 +9,9 @@
 #include "base/quiet.h"
 #include "kern/inject.h"
 
+/* Of fewer descriptors all is known before a thread has started. */
+#define WORTH_A_THREAD 24u
+
 enum { OPEN, BEGUN, OURS };
 
 struct mm_ahead {
@@ -64,7 +67,8 @@ struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task)
 	bool fresh = false;
 
 	/* To make a tracker is to enter the process. */
-	if (d->opts->threads < 2 || !tr || !tr->known || !tr->known(tr, task->pid))
+	if (d->opts->threads < 2 || d->opts->series->descriptors < WORTH_A_THREAD || !tr ||
+	    !tr->known || !tr->known(tr, task->pid))
 		return NULL;
 	a = calloc(1, sizeof(*a));
 	if (!a)

@@ -12,8 +12,8 @@
 
 struct mm_ahead;
 
-/* NULL, which is fine for the others, when it is not worth it or there is no thread to be had. It
- * is d's: see mm_ahead_settle(). */
+/* In a series. NULL, which is fine for the others, when it is not worth it or there is no thread to
+ * be had. It is d's: see mm_ahead_settle(). */
 struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task);
 /* Did it find a process in which a killed ckpt left nothing? Otherwise it looks no further, and
  * nothing of it is of use. Waits for that, but not for its beginning. */

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# t: timeout=240
+"""A series makes checkpoints of a program that must be asked at some steps, and replaces itself at others: each is whole. Of
+those in which nothing is asked another thread looks at the memory meanwhile, and of some that are asked after all."""
+import os
+import signal
+
+from held import HeldSeries
+from sandbox import BUILD, Skip, check, main, read
+
+STEPS = 34
+
+
+def body(box):
+    target = box.start(os.path.join(BUILD, "tests/flow/turns"))
+    box.wait(lambda: os.path.exists(target.file("step0")), "the program")
+    tracker = ("--tracker", os.environ["T_TRACKER"]) if "T_TRACKER" in os.environ else ()
+    series = HeldSeries(box, target, os.path.join(box.dir, "series"), *tracker)
+    images, left_alone, ahead = [], [], []
+    for step in range(STEPS):
+        before = read(series.log).count("meanwhile")
+        left_alone.append(series.step())
+        ahead.append(read(series.log).count("meanwhile") > before)
+        images.append(series.image())
+        os.kill(target.pid, signal.SIGUSR2)
+        box.wait(lambda: os.path.exists(target.file(f"step{step + 1}")), f"step {step + 1}")
+    log = read(series.log)
+    series.end()
+    target.finish()
+    for image in images:
+        box.status.pop(target.pid, None)
+        box.wait(lambda: not os.path.exists(f"/proc/{target.pid}"), "end of the program")
+        target.holds(image)
+    if not any(left_alone):
+        raise Skip("a kernel with BPF iterators of processes")
+    check(not all(left_alone), f"nothing was asked ever: {log}")
+    # The machine may have no processor for it, now and then.
+    if os.cpu_count() < 2:
+        return
+    check(any(a and b for a, b in zip(left_alone, ahead)), f"nobody looked ahead: {log}")
+    check(any(a and not b for a, b in zip(ahead, left_alone)), f"nobody was asked after that: {log}")
+
+
+main(body)
