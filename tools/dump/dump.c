@@ -398,7 +398,8 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 	if (rc || opts->end == TARGET_RUN) {
 		dump_net_unlock(&d);
 		target_thaw(&d.target, TARGET_RUN);
-		d.stats.pause_us = io_now_us() - d.target.frozen_at_us;
+		if (d.target.thawed_at_us)
+			d.stats.pause_us = d.target.thawed_at_us - d.target.frozen_at_us;
 		give_way(&d, true);
 	}
 	if (!rc && opts->max_pause_us && opts->end == TARGET_RUN &&

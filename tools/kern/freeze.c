@@ -8,10 +8,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/elf.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -25,6 +27,8 @@
 #include "kern/target.h"
 
 #define FREEZE_DEADLINE_US 10000000u
+/* A thread that runs on another processor stops within microseconds. */
+#define LOOKS_AT_ONCE 32
 
 int thread_get_regs(int tid, struct user_regs_struct *ret)
 {
@@ -216,8 +220,11 @@ static int thread_settle(struct target_thread *th)
 			}
 			if (++looks % 64 == 0 && thread_has_ended(th->tid))
 				return -ESRCH;
-			/* Not yet: give it the processor. */
-			usleep(20);
+			/* Not yet: give it the processor, if it waits for this one. */
+			if (looks < LOOKS_AT_ONCE)
+				(void)sched_yield();
+			else
+				(void)usleep(20);
 			continue;
 		}
 		if (!WIFSTOPPED(status))
@@ -437,13 +444,15 @@ static int tree_settle(struct target *t, struct ckpt_err *err)
 
 /* A thread that was killed while we held it is ours to reap, or its parent never hears of its end.
  * The first thread comes last: it is reported when it is the only one. */
-static void task_release(struct target_task *task)
+static void task_release(struct target *t, struct target_task *task)
 {
 	int status;
 
 	for (size_t k = task->threads.n; k-- > 0;) {
 		struct target_thread *th = &task->threads.v[k];
 
+		/* Whoever goes on may take the processor from us at once. */
+		t->thawed_at_us = io_now_us();
 		/* When the freeze failed half-way, what its stop interrupted is to be made good. */
 		if (th->seized && !th->settled)
 			(void)thread_settle(th);
@@ -494,7 +503,7 @@ static int tree_parents(struct target *t, struct ckpt_err *err)
 			continue;
 		}
 		task->gone = true;
-		task_release(task);
+		task_release(t, task);
 	}
 	/* Close the gaps; known[] now maps old places to new ones. */
 	for (size_t i = 0; i < total; i++) {
@@ -535,8 +544,10 @@ int target_freeze(struct target *t, int pid, struct ckpt_err *err)
 {
 	int rc;
 
-	t->frozen_at_us = io_now_us();
+	/* Our short sleeps are to be short. */
+	(void)prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
 	rc = task_add(t, pid, -1, err);
+	t->frozen_at_us = io_now_us();
 	if (!rc && t->tasks.v[0].zombie)
 		rc = ckpt_fail(err, E_TARGET_GONE, -ESRCH, "task %d has just ended", pid);
 	if (!rc)
@@ -595,7 +606,7 @@ void target_thaw(struct target *t, enum target_end how)
 
 		if (how == TARGET_STOP && !task->zombie)
 			(void)kill(task->pid, SIGSTOP);
-		task_release(task);
+		task_release(t, task);
 	}
 }
 

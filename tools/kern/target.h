@@ -73,6 +73,7 @@ struct target {
 	bool nested_pids;
 	struct ckpt_ui *ui;
 	uint64_t frozen_at_us;
+	uint64_t thawed_at_us; /* when the last thread was let go; 0: none was */
 };
 
 /*
