@@ -180,10 +180,38 @@ static const Ckpt__FileDigest *find_file(const struct image *img, const char *na
 	return NULL;
 }
 
+/* To map fewer bytes takes longer than to read them. */
+#define MAPPED_MIN (256u << 10)
+
+/* *ret_copy is to be freed; where that is NULL *ret is to be unmapped. */
+static int records_get(const struct image *img, int fd, size_t bytes, const unsigned char **ret,
+		       unsigned char **ret_copy, struct ckpt_err *err)
+{
+	void *mapped;
+	int rc;
+
+	*ret_copy = bytes < MAPPED_MIN ? malloc(bytes) : NULL;
+	*ret = *ret_copy;
+	rc = *ret_copy ? io_pread_full(fd, *ret_copy, bytes, 0) : 0;
+	if (rc) {
+		free(take_ptr(*ret_copy));
+		return ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc, "cannot read %s/records",
+				       img->path);
+	}
+	if (*ret_copy)
+		return 0;
+	mapped = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+	if (mapped == MAP_FAILED)
+		return ckpt_fail_errno(err, E_NOMEM, -errno, "cannot map %s/records", img->path);
+	*ret = mapped;
+	return 0;
+}
+
 static int read_records(struct image *img, struct ckpt_err *err)
 {
 	const Ckpt__FileDigest *want = find_file(img, CKPT_FILE_RECORDS);
 	auto_fd fd = openat(img->dir_fd, CKPT_FILE_RECORDS, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	auto_free unsigned char *copy = NULL;
 	const unsigned char *base, *p, *payload;
 	XXH128_canonical_t sum;
 	struct ckpt_frame f;
@@ -197,9 +225,8 @@ static int read_records(struct image *img, struct ckpt_err *err)
 		return corrupt(img, err, "its file \"records\" is missing");
 	if ((uint64_t)st.st_size != want->bytes || st.st_size <= CKPT_IMAGE_MAGIC_LEN)
 		return corrupt(img, err, "its file \"records\" has another size");
-	base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-	if (base == MAP_FAILED)
-		return ckpt_fail_errno(err, E_NOMEM, -errno, "cannot map %s/records", img->path);
+	if (records_get(img, fd, (size_t)st.st_size, &base, &copy, err))
+		return err->code;
 	XXH128_canonicalFromHash(&sum, XXH3_128bits(base, (size_t)st.st_size));
 	if (memcmp(sum.digest, want->digest.data, 16) != 0 ||
 	    memcmp(base, CKPT_IMAGE_MAGIC, CKPT_IMAGE_MAGIC_LEN) != 0)
@@ -217,7 +244,8 @@ static int read_records(struct image *img, struct ckpt_err *err)
 		}
 		rc = take_record(img, &f, payload, err);
 	}
-	(void)munmap((void *)base, (size_t)st.st_size);
+	if (!copy)
+		(void)munmap((void *)base, (size_t)st.st_size);
 	return rc;
 }
 

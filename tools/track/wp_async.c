@@ -78,13 +78,23 @@ static int uffd_enable(int fd)
 	return ioctl(fd, UFFDIO_API, &api) ? -errno : 0;
 }
 
-static bool wp_probe(void)
+static bool wp_ask(void)
 {
 	auto_fd fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
 	auto_fd pm = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	struct scan_arg a = { .size = sizeof(a), .end = PAGE };
 
 	return fd >= 0 && pm >= 0 && !uffd_enable(fd) && ioctl(pm, SCAN_IOCTL, &a) >= 0;
+}
+
+/* A kernel that has it keeps it. */
+static bool wp_probe(void)
+{
+	static atomic_bool has;
+
+	if (!atomic_load(&has))
+		atomic_store(&has, wp_ask());
+	return atomic_load(&has);
 }
 
 struct lent {
