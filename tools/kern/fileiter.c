@@ -29,7 +29,7 @@ struct layout {
 	int files, fdt, cloexec;         /* from the task to the bits of close-on-exec */
 	int sk;                          /* of struct socket */
 	int family, type, protocol, state;
-	uint32_t sock_bytes, socket_bytes;
+	uint32_t sock4_bytes, sock_bytes, socket_bytes; /* sock4_bytes: of the smaller kind */
 };
 
 /* Part of a file, or since Linux 6.12 behind a pointer that is NULL before F_SETOWN and F_SETSIG.
@@ -81,6 +81,7 @@ static int layout_find(struct layout *ret, struct btf *b)
 		.type = btf_offset(b, sock, "sk_type"),
 		.protocol = btf_offset(b, sock, "sk_protocol"),
 		.state = btf_offset(b, common, "skc_state"),
+		.sock4_bytes = btf_size(b, btf_struct(b, "tcp_sock")),
 		.sock_bytes = btf_size(b, btf_struct(b, "tcp6_sock")),
 		.socket_bytes = btf_size(b, socket),
 	};
@@ -91,7 +92,7 @@ static int layout_find(struct layout *ret, struct btf *b)
 			       ret->owner < 0 || ret->files < 0 || ret->fdt < 0 ||
 			       ret->cloexec < 0 || ret->sk < 0 || ret->family < 0 ||
 			       ret->type < 0 || ret->protocol < 0 || ret->state < 0 ||
-			       !ret->sock_bytes || !ret->socket_bytes
+			       !ret->sock4_bytes || !ret->sock_bytes || !ret->socket_bytes
 		       ? -EOPNOTSUPP
 		       : 0;
 }
@@ -113,17 +114,18 @@ static uint32_t sock_words(const struct layout *l)
 	return (l->sock_bytes + 7) / 8;
 }
 
-/* Those that lie one behind the other at once: r9 and r8 as put_socket() has them. */
+/* Those that lie one behind the other at once: r9 and r8 as put_socket() has them. Not together
+ * with what not every socket has, for then none of them might be there to be read. */
 static void put_words(struct bpf_program *p, const struct layout *l, const struct sock_words *w)
 {
-	int whole = (int)sock_words(l);
+	int whole = (int)sock_words(l), all_have = (int)l->sock4_bytes / 8;
 	unsigned int n;
 
 	for (unsigned int i = 0; i < w->n; i += n) {
 		bool sock = w->at[i] < whole;
 
 		for (n = 1; i + n < w->n && w->at[i + n] == w->at[i] + n; n++)
-			if (w->at[i + n] == whole)
+			if (w->at[i + n] == whole || w->at[i + n] == all_have)
 				break;
 		BPF_PUT(p, FETCH_MANY(VIEW(words) + (int)i * 8, (int)n * 8, sock ? 9 : 8,
 				      (w->at[i] - (sock ? 0 : whole)) * 8));
