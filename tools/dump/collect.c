@@ -306,5 +306,5 @@ int dump_collect_tasks(struct dump_ctx *d, struct ckpt_err *err)
 {
 	if (collect_sharing(d, err) || collect_all(d, err) || dump_family(d, err))
 		return err->code;
-	return dump_collect_fds_late(d, err);
+	return dump_objects_late(d, err);
 }

@@ -292,12 +292,17 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 void dump_fds_ask(struct doubtful_fds *doubtful, struct steps *s);
 void dump_fds_answer(const struct doubtful_fds *doubtful, const struct arena *a,
 		     const struct ckpt_slot *slot);
-int dump_collect_fds_late(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* The kind of a descriptor, or that it is none of the tree's business. */
 const struct fd_kind *dump_fd_kind(struct dump_ctx *d, const struct fd_facts *f);
-void dump_objects_free(struct dump_ctx *d);
 int fd_facts_read(int pid, int fd, int local, struct fd_facts *ret, char **ret_link,
 		  char **ret_fdinfo, struct ckpt_err *err) __must_check;
+/* objects.c. The object that descriptor @f shows; a new one takes @link and @fdinfo over, and
+ * (*ret_owns, also when it fails) f->local. */
+int dump_object_of(struct dump_ctx *d, const struct fd_facts *f, char **link, char **fdinfo,
+		   uint32_t *ret_id, bool *ret_owns, struct ckpt_err *err) __must_check;
+/* Behind the last task: what kinds can only tell now. */
+int dump_objects_late(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+void dump_objects_free(struct dump_ctx *d);
 /* fds_ahead.c. A descriptor of the frozen tree, taken and read; owns all but that facts points
  * into it. */
 struct fd_seen {
