@@ -37,7 +37,7 @@ struct passage {
 	/* told.c */
 	bool told;              /* but for its descriptors it need not be asked */
 	struct mm_ahead *ahead; /* looks at its memory; NULL: nobody does */
-	char *maps;             /* then of a process that need not be asked */
+	char *maps;             /* of a process that need not be asked, then */
 	bool viewed;            /* the next two are there */
 	struct proc_view process;
 	struct thread_views views;

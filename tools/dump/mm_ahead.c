@@ -20,8 +20,9 @@ struct mm_ahead {
 	struct target_task *task;
 	struct tracker *tracker;
 	pthread_t thread;
-	atomic_int
-		state; /* who waits for a thread that has no processor waits for all the others */
+	/* Whoever waits for a thread that has no processor yet waits for all others that have one:
+	 * what has not begun is the caller's. */
+	atomic_int state;
 	sem_t looked, done;
 	bool waited; /* for the second of them */
 	bool untouched;
