@@ -48,8 +48,8 @@ struct dump_tracking {
 	 * before is of no use (-ESTALE). *ret may be NULL: then every page is saved. */
 	int (*tracker)(struct dump_tracking *tr, struct target_task *task, bool again,
 		       struct tracker **ret, bool *ret_fresh, struct ckpt_err *err);
-	/* That of process @pid, when nothing need be done to have it; or NULL. NULL: none is. */
-	struct tracker *(*known)(struct dump_tracking *tr, int pid);
+	/* Is there one of process @pid already, so that nothing need run in it? NULL: of none. */
+	bool (*known)(struct dump_tracking *tr, int pid);
 	/* How many of the @npages unwritten pages from @addr are alike: the parent has them, or
 	 * (*ret_had false) not, so that they are saved after all. NULL: it has them all. */
 	uint64_t (*had)(struct dump_tracking *tr, int pid, uint64_t addr, uint64_t npages,

@@ -104,9 +104,19 @@ static int session_tracker(struct dump_tracking *tr, struct target_task *task, b
 	return tracker_attach(t, s->ops, task, err);
 }
 
-static struct tracker *session_known(struct dump_tracking *tr, int pid)
+static bool session_known(struct dump_tracking *tr, int pid)
 {
-	return tracker_find((struct dump_session *)tr, pid);
+	struct dump_session *s = (struct dump_session *)tr;
+	struct ckpt_err gone = { 0 };
+	struct proc_stat st;
+
+	if (tracker_find(s, pid))
+		return true;
+	for (size_t i = 0; i < s->known.n; i++)
+		if (s->known.v[i].pid == pid)
+			return !proc_stat_read(pid, &st, &gone) &&
+			       st.start_time == s->known.v[i].start_time;
+	return false;
 }
 
 /* As the keeper gave them. Whoever is somebody else by now is of another address space, which every
