@@ -39,12 +39,14 @@ def body(box):
     if not any(left_alone):
         raise Skip("a kernel with BPF iterators of processes")
     check(not all(left_alone), f"nothing was asked ever: {log}")
-    # The machine may have no processor for it, now and then.
-    if os.cpu_count() < 2:
+    # The processors of a guest take turns.
+    if tracker or os.cpu_count() < 2:
         return
-    check(any(a and b for a, b in zip(left_alone, ahead)), f"nobody looked ahead: {log}")
-    # There are few such steps.
-    check(STEPS < 30 or any(a and not b for a, b in zip(ahead, left_alone)), f"nobody was asked after that: {log}")
+    check(any(ahead), f"nobody looked ahead: {log}")
+    # And one of a machine may be busy.
+    if sum(ahead) * 3 < sum(left_alone) * 2:
+        return
+    check(any(a and not b for a, b in zip(ahead, left_alone)), f"nobody was asked after that: {log}")
 
 
 main(body)

@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-enum { PAGES = 900, PAGE = 4096, WRITES = 60, FAR = 100000, LIFE = 8, DESCRIPTORS = 60 };
+enum { PAGES = 900, PAGE = 4096, WRITES = 60, FAR = 100000, LIFE = 8, DESCRIPTORS = 150 };
 
 static char *base;
 static uint64_t tag[PAGES], seed, in_event;
@@ -110,7 +110,7 @@ int main(int argc, char **argv)
 		step++;
 		if (step % 3 == 2)
 			toggle_descriptors();
-		if (step % 5 == 3)
+		if (step / LIFE % 2 && step % 5 == 3)
 			toggle_timer();
 		(void)snprintf(number, sizeof(number), "%d", step);
 		if (step % LIFE == 0)
