@@ -54,6 +54,8 @@ int main(int argc, char **argv)
 	t_check(vma_differs(named + PG, PG, 603) < 0 && vma_differs(gone + PG, PG, 604) < 0, "the child's writes are seen");
 	t_check(shmctl(id, IPC_STAT, &ds) == 0 && ds.shm_segsz == PAGES * PG && ds.shm_nattch == 2,
 		"segment %d: %lu attachments", id, (unsigned long)ds.shm_nattch);
+	t_check(shmctl(id2, IPC_STAT, &ds) == 0 && ds.shm_nattch == 1, "the removed one: %lu attachments",
+		(unsigned long)ds.shm_nattch);
 	t_check(shmdt(ro) == 0 && shmdt(named) == 0, "can be detached");
 	t_check(shmctl(id, IPC_RMID, NULL) == 0, "can be removed");
 	return t_done();

@@ -97,10 +97,9 @@ struct fd_kind {
 	 * needed any more, or (not @lives) it was of no use. All NULL, or foresee, early and fits.
 	 */
 	int (*foresee)(const struct fd_facts *f, void *msg);
-	int (*early)(struct restore_ctx *r, const void *msg, int *ret_fd, uint64_t *ret_priv,
-		     struct ckpt_err *err);
+	int (*early)(struct restore_ctx *r, const void *msg, int *ret_fd, struct ckpt_err *err);
 	bool (*fits)(const void *was, const void *msg);
-	void (*early_end)(const void *was, uint64_t priv, bool lives);
+	void (*early_end)(const void *was, bool lives);
 	/* All objects and all tasks exist, nothing runs yet; f is ckpt's own copy. May be NULL. */
 	int (*finish)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int fd,
 		      struct ckpt_err *err);

@@ -48,7 +48,7 @@ static int make_plain(struct early_object *e, struct ckpt_err *err)
 static void end_kind(struct early_object *e, bool lives)
 {
 	if (!e->plain && e->kind->early_end)
-		e->kind->early_end(e->msg, e->priv, lives);
+		e->kind->early_end(e->msg, lives);
 	if (e->fd >= 0)
 		(void)close(e->fd);
 	e->fd = -1;
@@ -77,7 +77,7 @@ int restore_early_make(struct restore_ctx *r, uint32_t number, const Ckpt__State
 	e->kind = kind;
 	e->msg = msg;
 	e->fd = -1;
-	if (!kind->early(r, msg, &e->fd, &e->priv, &why)) {
+	if (!kind->early(r, msg, &e->fd, &why)) {
 		if (has_holes(e->fd))
 			return 0;
 		end_kind(e, false);

@@ -234,7 +234,6 @@ struct early_object {
 	int fd;         /* -1: it is taken */
 	bool plain;     /* not it itself: a memory file that keeps its pages */
 	uint64_t bytes; /* at most so far */
-	uint64_t priv;  /* the kind's */
 	uint32_t taken; /* by this object of the image; 0 */
 };
 int restore_early_make(struct restore_ctx *r, uint32_t number, const Ckpt__State *state,

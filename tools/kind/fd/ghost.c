@@ -177,15 +177,13 @@ static int ghost_foresee(const struct fd_facts *f, void *msg)
 	return m->path ? 1 : -ENOMEM;
 }
 
-static int ghost_early(struct restore_ctx *r, const void *msg, int *ret_fd, uint64_t *ret_priv,
-		       struct ckpt_err *err)
+static int ghost_early(struct restore_ctx *r, const void *msg, int *ret_fd, struct ckpt_err *err)
 {
 	const Ckpt__Ghost *m = msg;
 	auto_fd fd = -1;
 	int rc = ghost_make(m, 0, &fd, err);
 
 	(void)r;
-	*ret_priv = 0;
 	if (!rc && ftruncate(fd, (off_t)m->bytes))
 		rc = ckpt_fail_errno(err, E_RESTORE, -errno, "cannot set up the removed file %s",
 				     m->path);

@@ -196,13 +196,11 @@ static int inode_foresee(const struct fd_facts *f, void *msg)
 	return m->name ? 1 : -ENOMEM;
 }
 
-static int inode_early(struct restore_ctx *r, const void *msg, int *ret_fd, uint64_t *ret_priv,
-		       struct ckpt_err *err)
+static int inode_early(struct restore_ctx *r, const void *msg, int *ret_fd, struct ckpt_err *err)
 {
 	const Ckpt__ShmemInode *m = msg;
 
 	(void)r;
-	*ret_priv = 0;
 	if (m->hugetlb)
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "huge pages");
 	return inode_make(m, ret_fd, err);

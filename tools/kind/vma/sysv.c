@@ -17,6 +17,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "kind/fd/kinds.h"
 #include "kind/vma/kinds.h"
 #include "vma_sysv.pb-c.h"
@@ -109,8 +110,27 @@ static bool same_segment(const Ckpt__SysvShm *m, const struct shmid_ds *ds)
 	       (ds->shm_perm.mode & 0777) == m->mode && !(ds->shm_perm.mode & SHM_DEST);
 }
 
+/* A program may look how often it is attached: once all tasks have theirs, not by ckpt. */
+static void segment_detach(int id)
+{
+	auto_free char *maps = NULL;
+	unsigned long start, ino;
+
+	if (io_read_file(AT_FDCWD, "/proc/self/maps", &maps) < 0)
+		return;
+	for (const char *l = maps; *l; l += strcspn(l, "\n"), l += *l ? 1 : 0) {
+		const char *name = strstr(l, "/SYSV");
+
+		/* The inode number of a segment is its id. */
+		if (name && name < l + strcspn(l, "\n") &&
+		    text_scan(l, "%lx-%*x %*s %*x %*x:%*x %lu", &start, &ino) == 2 &&
+		    ino == (unsigned long)id)
+			(void)shmdt((void *)start);
+	}
+}
+
 /* Our own attachment, which holds a removed segment until the tasks have theirs, and its file. */
-static int segment_attach(const Ckpt__SysvShm *m, void **ret, int *ret_fd, struct ckpt_err *err)
+static int segment_attach(const Ckpt__SysvShm *m, int *ret_fd, struct ckpt_err *err)
 {
 	void *p = shmat(m->id, NULL, 0);
 	uint64_t end = (uint64_t)p + round_up(m->bytes);
@@ -126,7 +146,6 @@ static int segment_attach(const Ckpt__SysvShm *m, void **ret, int *ret_fd, struc
 		(void)shmdt(p);
 		return rc;
 	}
-	*ret = p;
 	return 0;
 }
 
@@ -154,16 +173,13 @@ static int segment_make(struct restore_ctx *r, const Ckpt__Object *obj, const Ck
 			struct ckpt_err *err)
 {
 	auto_fd fd = -1;
-	void *p = NULL;
 	int rc = segment_new(m, err);
 
 	if (rc)
 		return rc;
-	rc = segment_attach(m, &p, &fd, err);
+	rc = segment_attach(m, &fd, err);
 	if (!rc)
 		rc = restore_object_pages(r, obj->id, fd, err);
-	if (!rc && !m->removed)
-		(void)shmdt(p);
 	if (rc || m->removed)
 		(void)shmctl(m->id, IPC_RMID, NULL);
 	return rc;
@@ -220,11 +236,9 @@ static int segment_foresee(const struct fd_facts *f, void *msg)
 	return 1;
 }
 
-static int segment_early(struct restore_ctx *r, const void *msg, int *ret_fd, uint64_t *ret_priv,
-			 struct ckpt_err *err)
+static int segment_early(struct restore_ctx *r, const void *msg, int *ret_fd, struct ckpt_err *err)
 {
 	const Ckpt__SysvShm *m = msg;
-	void *p = NULL;
 	int rc = segment_look(r, m, err);
 
 	if (rc > 0)
@@ -233,10 +247,9 @@ static int segment_early(struct restore_ctx *r, const void *msg, int *ret_fd, ui
 		rc = segment_new(m, err);
 	if (rc)
 		return rc;
-	rc = segment_attach(m, &p, ret_fd, err);
+	rc = segment_attach(m, ret_fd, err);
 	if (rc || m->removed)
 		(void)shmctl(m->id, IPC_RMID, NULL);
-	*ret_priv = (uint64_t)p;
 	return rc;
 }
 
@@ -249,11 +262,11 @@ static bool segment_fits(const void *was, const void *msg)
 	       (b->removed || (!a->removed && a->key == b->key));
 }
 
-static void segment_early_end(const void *was, uint64_t priv, bool lives)
+static void segment_early_end(const void *was, bool lives)
 {
 	const Ckpt__SysvShm *m = was;
 
-	(void)shmdt((void *)priv);
+	segment_detach(m->id);
 	if (!lives && !m->removed)
 		(void)shmctl(m->id, IPC_RMID, NULL);
 }
@@ -296,6 +309,7 @@ static int segment_finish(struct restore_ctx *r, const Ckpt__Object *obj, const 
 	(void)r;
 	(void)obj;
 	(void)fd;
+	segment_detach(m->id);
 	if (!shmctl(m->id, IPC_STAT, &ds) && ds.shm_perm.uid == m->uid &&
 	    ds.shm_perm.gid == m->gid && (ds.shm_perm.mode & 0777) == m->mode)
 		return 0;
