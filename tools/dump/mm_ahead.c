@@ -90,11 +90,17 @@ struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task)
 	return a;
 }
 
-bool mm_ahead_looks(struct mm_ahead *a)
+/* If not, it will not. */
+static bool has_begun(struct mm_ahead *a)
 {
 	int was = OPEN;
 
-	if (atomic_compare_exchange_strong(&a->state, &was, OURS) || was == OURS)
+	return !atomic_compare_exchange_strong(&a->state, &was, OURS) && was == BEGUN;
+}
+
+bool mm_ahead_looks(struct mm_ahead *a)
+{
+	if (!has_begun(a))
 		return false;
 	await(&a->looked);
 	return a->untouched;
@@ -102,9 +108,7 @@ bool mm_ahead_looks(struct mm_ahead *a)
 
 void mm_ahead_wait(struct mm_ahead *a)
 {
-	int was = OPEN;
-
-	if (a->waited || atomic_compare_exchange_strong(&a->state, &was, OURS) || was == OURS)
+	if (a->waited || !has_begun(a))
 		return;
 	await(&a->done);
 	a->waited = true;

@@ -39,12 +39,13 @@ static struct tracker *tracker_find(struct dump_session *s, int pid)
 	return NULL;
 }
 
-static bool known(const struct dump_session *s, int pid)
+/* In the keeper's list, as long as nobody has taken it from there. */
+static struct keeper_task *known_find(const struct dump_session *s, int pid)
 {
 	for (size_t i = 0; i < s->known.n; i++)
 		if (s->known.v[i].pid == pid)
-			return true;
-	return false;
+			return &s->known.v[i];
+	return NULL;
 }
 
 /* A new entry, from the keeper's list when the task is the one it knows. */
@@ -53,6 +54,7 @@ static int tracker_make(struct dump_session *s, struct target_task *task, struct
 {
 	struct tracker **slot = vec_push(&s->trackers);
 	struct tracker *t = calloc(1, sizeof(*t));
+	struct keeper_task *k = known_find(s, task->pid);
 	struct proc_stat st;
 	int rc;
 
@@ -67,11 +69,7 @@ static int tracker_make(struct dump_session *s, struct target_task *task, struct
 	rc = proc_stat_read(task->pid, &st, err);
 	if (rc)
 		return rc;
-	for (size_t i = 0; i < s->known.n; i++) {
-		struct keeper_task *k = &s->known.v[i];
-
-		if (k->pid != task->pid || k->start_time != st.start_time)
-			continue;
+	if (k && k->start_time == st.start_time) {
 		tracker_adopt(t, s->ops, k->pid, k->start_time, k->fd);
 		k->fd = -1;
 		k->pid = 0;
@@ -90,7 +88,7 @@ static int session_tracker(struct dump_tracking *tr, struct target_task *task, b
 
 	s->started = true;
 	/* The last checkpoint of a program that ends: nothing begins any more. */
-	if (!tr->arm && (again || (!t && !known(s, task->pid)))) {
+	if (!tr->arm && (again || (!t && !known_find(s, task->pid)))) {
 		*ret = NULL;
 		return 0;
 	}
@@ -107,16 +105,12 @@ static int session_tracker(struct dump_tracking *tr, struct target_task *task, b
 static bool session_known(struct dump_tracking *tr, int pid)
 {
 	struct dump_session *s = (struct dump_session *)tr;
+	const struct keeper_task *k = known_find(s, pid);
 	struct ckpt_err gone = { 0 };
 	struct proc_stat st;
 
-	if (tracker_find(s, pid))
-		return true;
-	for (size_t i = 0; i < s->known.n; i++)
-		if (s->known.v[i].pid == pid)
-			return !proc_stat_read(pid, &st, &gone) &&
-			       st.start_time == s->known.v[i].start_time;
-	return false;
+	return tracker_find(s, pid) ||
+	       (k && !proc_stat_read(pid, &st, &gone) && st.start_time == k->start_time);
 }
 
 /* As the keeper gave them. Whoever is somebody else by now is of another address space, which every
@@ -180,16 +174,16 @@ bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v)
 	/* In a dump with a session: exactly. */
 	if (s) {
 		struct tracker *t = tracker_find(s, pid);
+		const struct keeper_task *known = known_find(s, pid);
 
 		if (t)
 			return tracker_owns(t, v->start, v->end, v->uffd);
-		for (size_t i = 0; i < s->known.n; i++)
-			if (s->known.v[i].pid == pid) {
-				struct tracker k;
+		if (known) {
+			struct tracker k;
 
-				tracker_adopt(&k, s->ops, pid, 0, s->known.v[i].fd);
-				return tracker_owns(&k, v->start, v->end, v->uffd);
-			}
+			tracker_adopt(&k, s->ops, pid, 0, known->fd);
+			return tracker_owns(&k, v->start, v->end, v->uffd);
+		}
 		return false;
 	}
 	/* Before one, or without: as far as one can know. A userfaultfd of the program is refused

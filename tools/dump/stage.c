@@ -120,6 +120,38 @@ static int stage_one(struct batch *b, struct page_seg *s, unsigned char *to)
 	return b->n < BATCH ? 0 : batch_read(b);
 }
 
+static bool is_unstaged(const struct page_seg *s)
+{
+	return can_wait(s) && !s->data;
+}
+
+static uint64_t unstaged_bytes(const struct page_segs *segs)
+{
+	uint64_t pages = 0;
+
+	for (size_t i = 0; i < segs->n; i++)
+		pages += is_unstaged(&segs->v[i]) ? segs->v[i].npages : 0;
+	return pages * CKPT_PAGE;
+}
+
+/* To where @b says, one behind the other. 0 or -errno. */
+static int stage_all(struct batch *b, struct page_segs *segs)
+{
+	unsigned char *to = b->to;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < segs->n; i++) {
+		struct page_seg *s = &segs->v[i];
+
+		if (!is_unstaged(s))
+			continue;
+		rc = stage_one(b, s, to);
+		s->data = to;
+		to += (size_t)s->npages * CKPT_PAGE;
+	}
+	return rc ? rc : batch_read(b);
+}
+
 /* More may be worth a copy of the address space, which nobody need wait for. */
 #define AHEAD_MAX (4ull << 20)
 
@@ -127,20 +159,11 @@ uint64_t dump_stage_ahead(const struct dump_ctx *d, const struct target_task *ta
 			  struct page_segs *segs)
 {
 	struct batch b = { .mem_fd = task->mem_fd, .pid = task->pid, .to = d->stage.room };
-	unsigned char *to = b.to;
-	uint64_t bytes = 0;
-	int rc = 0;
+	uint64_t bytes = unstaged_bytes(segs);
 
-	for (size_t i = 0; i < segs->n; i++)
-		bytes += (uint64_t)segs->v[i].npages * CKPT_PAGE;
 	if (d->target.tasks.n != 1 || !bytes || bytes > AHEAD_MAX || bytes > d->stage.bytes)
 		return 0;
-	for (size_t i = 0; !rc && i < segs->n; i++) {
-		rc = stage_one(&b, &segs->v[i], to);
-		segs->v[i].data = to;
-		to += (size_t)segs->v[i].npages * CKPT_PAGE;
-	}
-	if (!rc && !batch_read(&b))
+	if (!stage_all(&b, segs))
 		return bytes;
 	/* Who cannot be read is read again, and told of. */
 	for (size_t i = 0; i < segs->n; i++)
@@ -150,36 +173,22 @@ uint64_t dump_stage_ahead(const struct dump_ctx *d, const struct target_task *ta
 
 int dump_stage_pages(struct dump_ctx *d, struct ckpt_err *err)
 {
-	unsigned char *to = (unsigned char *)d->stage.room + d->stage_ahead;
 	/* Pinning takes pages that are shared since a fork apart: of a tree, page by page. */
 	bool alone = d->target.tasks.n == 1;
 	struct batch b = { .mem_fd = alone ? d->target.tasks.v[0].mem_fd : -1,
 			   .pid = d->target.tasks.v[0].pid,
-			   .to = to };
-	uint64_t pages = 0;
-	int rc = 0;
+			   .to = (unsigned char *)d->stage.room + d->stage_ahead };
+	uint64_t bytes = unstaged_bytes(&d->segs) + d->stage_ahead;
+	int rc;
 
-	for (size_t i = 0; i < d->segs.n; i++)
-		pages += can_wait(&d->segs.v[i]) && !d->segs.v[i].data ? d->segs.v[i].npages : 0;
-	if ((!pages && !d->stage_ahead) || pages * CKPT_PAGE + d->stage_ahead > d->stage.bytes)
+	if (!bytes || bytes > d->stage.bytes)
 		return 0;
-	for (size_t i = 0; !rc && i < d->segs.n; i++) {
-		struct page_seg *s = &d->segs.v[i];
-
-		if (!can_wait(s))
-			continue;
-		s->later = true;
-		if (s->data)
-			continue;
-		rc = stage_one(&b, s, to);
-		s->data = to;
-		to += (size_t)s->npages * CKPT_PAGE;
-	}
-	if (!rc)
-		rc = batch_read(&b);
+	rc = stage_all(&b, &d->segs);
 	if (rc)
 		return ckpt_fail_errno(err, E_MEMORY, rc, "cannot read the memory of task %d",
 				       b.pid);
+	for (size_t i = 0; i < d->segs.n; i++)
+		d->segs.v[i].later |= can_wait(&d->segs.v[i]);
 	d->staged = true;
 	return 0;
 }

@@ -118,12 +118,13 @@ static void segment_detach(int id)
 
 	if (io_read_file(AT_FDCWD, "/proc/self/maps", &maps) < 0)
 		return;
-	for (const char *l = maps; *l; l += strcspn(l, "\n"), l += *l ? 1 : 0) {
-		const char *name = strstr(l, "/SYSV");
+	for (const char *name = maps; (name = strstr(name, "/SYSV")); name++) {
+		const char *line = name;
 
+		while (line > maps && line[-1] != '\n')
+			line--;
 		/* The inode number of a segment is its id. */
-		if (name && name < l + strcspn(l, "\n") &&
-		    text_scan(l, "%lx-%*x %*s %*x %*x:%*x %lu", &start, &ino) == 2 &&
+		if (text_scan(line, "%lx-%*x %*s %*x %*x:%*x %lu", &start, &ino) == 2 &&
 		    ino == (unsigned long)id)
 			(void)shmdt((void *)start);
 	}
