@@ -3,6 +3,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/sock_diag.h>
+#include <linux/socket.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <stdio.h>
@@ -342,21 +344,24 @@ static int fill(int fd, int queue, const ProtobufCBinaryData *b)
 }
 
 /* Bytes of a buffer; the kernel doubles what it is given. */
-static void buffers_set(int fd, size_t snd, size_t rcv)
+static void buffer_set(int fd, int name, size_t bytes)
 {
-	int s = snd / 2 > QUEUE_MAX ? (int)QUEUE_MAX : (int)(snd / 2);
-	int r = rcv / 2 > QUEUE_MAX ? (int)QUEUE_MAX : (int)(rcv / 2);
+	int n = bytes / 2 > QUEUE_MAX ? (int)QUEUE_MAX : (int)(bytes / 2);
 
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &s, sizeof(s));
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &r, sizeof(r));
+	(void)setsockopt(fd, SOL_SOCKET, name, &n, sizeof(n));
 }
 
-/* As they were, and free to grow unless the program fixed them. */
+static uint32_t buffer_lock(const Ckpt__FdTcp *m)
+{
+	return m->opts ? m->opts->buf_lock : 0;
+}
+
+/* The other as it was, and both free to grow unless the program fixed them. */
 static void buffers_final(int fd, const Ckpt__FdTcp *m)
 {
-	uint32_t lock = m->opts ? m->opts->buf_lock : 0;
+	uint32_t lock = buffer_lock(m);
 
-	buffers_set(fd, m->sndbuf, m->rcvbuf);
+	buffer_set(fd, SO_SNDBUFFORCE, m->sndbuf);
 	(void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof(lock));
 }
 
@@ -392,6 +397,26 @@ static int window_write(int fd, const Ckpt__FdTcp *m)
 	if (!w.snd_wnd && w.max_window)
 		w.snd_wnd = 1;
 	return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &w, sizeof(w)) ? -errno : 0;
+}
+
+/*
+ * Before anything can come: in a buffer with more room the peer would be let send more than the
+ * program's takes, and when that is full the kernel closes the window behind what is on its way
+ * already. Then nothing that the peer says is in its window any more, and it is never heard again.
+ * What was received may take more memory than before; the peer may send what it was promised all
+ * the same.
+ */
+static int receive_final(int fd, const Ckpt__FdTcp *m)
+{
+	uint32_t mem[SK_MEMINFO_VARS] = { 0 };
+	socklen_t len = sizeof(mem);
+	size_t need = 0;
+
+	if (!(buffer_lock(m) & SOCK_RCVBUF_LOCK) &&
+	    !getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len))
+		need = mem[SK_MEMINFO_RMEM_ALLOC] + 2 * (size_t)m->recv_window;
+	buffer_set(fd, SO_RCVBUFFORCE, need > m->rcvbuf ? need : m->rcvbuf);
+	return window_write(fd, m);
 }
 
 static int state_await(int fd, int state)
@@ -488,8 +513,9 @@ int tcp_rebuild(int fd, const Ckpt__FdTcp *m, bool early, struct ckpt_err *err)
 	    m->send_scale > 14 || m->recv_scale > 14)
 		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a connection in state %u",
 				 m->state);
-	buffers_set(fd, m->sndbuf + 4 * (m->unacked.len + m->unsent.len) + (1u << 20),
-		    m->rcvbuf + 4 * m->unread.len + (1u << 20));
+	buffer_set(fd, SO_SNDBUFFORCE,
+		   m->sndbuf + 4 * (m->unacked.len + m->unsent.len) + (1u << 20));
+	buffer_set(fd, SO_RCVBUFFORCE, m->rcvbuf + 4 * m->unread.len + (1u << 20));
 	rc = connect_again(fd, m, err);
 	if (rc)
 		return rc;
@@ -508,7 +534,7 @@ int tcp_rebuild(int fd, const Ckpt__FdTcp *m, bool early, struct ckpt_err *err)
 	rc = state_reach(fd, m);
 	if (rc)
 		return fail(err, rc, "bring it into its state");
-	rc = window_write(fd, m);
+	rc = receive_final(fd, m);
 	if (rc)
 		return fail(err, rc, "set its window");
 	return 0;
@@ -521,7 +547,7 @@ int tcp_arrive(int fd, const Ckpt__FdTcp *m)
 	if (m->state == TCP_ESTABLISHED || tcp_state(fd) != TCP_ESTABLISHED)
 		return 0;
 	rc = state_reach(fd, m);
-	return rc ? rc : window_write(fd, m);
+	return rc ? rc : receive_final(fd, m);
 }
 
 void tcp_go(int fd, const Ckpt__FdTcp *m)
