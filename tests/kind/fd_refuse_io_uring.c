@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* An io_uring instance: refused by name. */
-/* t: refuse=E-UNSUPPORTED "io_uring" */
+/* An io_uring instance: refused by name, with what databases can do about it. */
+/* t: refuse=E-UNSUPPORTED "io_method=worker" */
 #include "fd_lib.h"
 #include <linux/io_uring.h>
 

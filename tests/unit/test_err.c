@@ -57,6 +57,19 @@ static void places_read_from_outside_in(void **state)
 	assert_string_equal(err.where, "task 12: fd 7");
 }
 
+static void first_of_many_keeps_its_remedy(void **state)
+{
+	struct ckpt_err err = { 0 };
+
+	(void)state;
+	ckpt_fail(&err, E_UNSUPPORTED, -EOPNOTSUPP, "a thing");
+	ckpt_remedy_of_many(&err, 3, "dump", "ckpt check -t 7");
+	assert_string_equal(err.remedy, "3 things stop this dump; see them all: ckpt check -t 7");
+	ckpt_remedy(&err, "do without it");
+	ckpt_remedy_of_many(&err, 2, "dump", "ckpt check -t 7");
+	assert_string_equal(err.remedy, "do without it; 2 things stop this dump; see them all: ckpt check -t 7");
+}
+
 static void long_texts_are_cut_not_overrun(void **state)
 {
 	struct ckpt_err err = { 0 };
@@ -69,6 +82,7 @@ static void long_texts_are_cut_not_overrun(void **state)
 	for (int i = 0; i < 100; i++)
 		ckpt_ctx(&err, "%s", text);
 	ckpt_remedy(&err, "%s", text);
+	ckpt_remedy_of_many(&err, 2, "dump", text);
 	assert_true(strlen(err.msg) < sizeof(err.msg));
 	assert_true(strlen(err.where) < sizeof(err.where));
 	assert_true(strlen(err.remedy) < sizeof(err.remedy));
@@ -80,6 +94,7 @@ int main(void)
 		cmocka_unit_test(every_id_is_documented),
 		cmocka_unit_test(first_cause_wins),
 		cmocka_unit_test(places_read_from_outside_in),
+		cmocka_unit_test(first_of_many_keeps_its_remedy),
 		cmocka_unit_test(long_texts_are_cut_not_overrun),
 	};
 

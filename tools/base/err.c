@@ -81,6 +81,16 @@ int ckpt_remedy(struct ckpt_err *err, const char *fmt, ...)
 	return err->code;
 }
 
+int ckpt_remedy_of_many(struct ckpt_err *err, size_t n, const char *what, const char *command)
+{
+	size_t len = strlen(err->remedy);
+
+	(void)snprintf(err->remedy + len, sizeof(err->remedy) - len,
+		       "%s%zu things stop this %s; see them all: %s", len ? "; " : "", n, what,
+		       command);
+	return err->code;
+}
+
 const char *ckpt_err_name(enum ckpt_err_id id)
 {
 	static _Thread_local char name[32];

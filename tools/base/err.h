@@ -77,6 +77,9 @@ int ckpt_fail_errno(struct ckpt_err *err, enum ckpt_err_id id, int code, const c
 	__printf(4, 5);
 /* Put where it happened in front: ckpt_ctx(err, "task %d", pid). Returns err->code. */
 int ckpt_ctx(struct ckpt_err *err, const char *fmt, ...) __printf(2, 3);
+/* It is the first of @n causes that stop @what (a noun), all of which @command shows: the remedy
+ * says so, behind what it said before. Returns err->code. */
+int ckpt_remedy_of_many(struct ckpt_err *err, size_t n, const char *what, const char *command);
 /* Replace the remedy. Returns err->code. */
 int ckpt_remedy(struct ckpt_err *err, const char *fmt, ...) __printf(2, 3);
 

@@ -699,6 +699,7 @@ int dump_check(const struct ckpt_dump_opts *opts, struct dump_iters *iters, stru
 {
 	struct findings f = { 0 };
 	struct ckpt_err root = { 0 };
+	char command[48];
 	int rc = check_root(opts->pid, opts->series && opts->series->made, &root), n;
 
 	if (rc && !found) {
@@ -716,10 +717,9 @@ int dump_check(const struct ckpt_dump_opts *opts, struct dump_iters *iters, stru
 	if (n && !found) {
 		*err = f.v[0];
 		n = err->code;
+		(void)snprintf(command, sizeof(command), "ckpt check -t %d", opts->pid);
 		if (f.n > 1)
-			(void)ckpt_remedy(
-				err, "%zu things stop this dump; see them all: ckpt check -t %d",
-				f.n, opts->pid);
+			(void)ckpt_remedy_of_many(err, f.n, "dump", command);
 	}
 	if (f.incomplete)
 		n = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory for all that stops this dump");

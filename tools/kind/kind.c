@@ -123,3 +123,10 @@ int kind_push(size_t *n, void *array, void *element)
 	p[(*n)++] = element;
 	return 0;
 }
+
+int kind_async_io_remedy(struct ckpt_err *err)
+{
+	return ckpt_remedy(err,
+			   "run the program without asynchronous I/O of the kernel: MariaDB and "
+			   "MySQL with innodb_use_native_aio=0, PostgreSQL with io_method=worker");
+}

@@ -410,5 +410,7 @@ const struct fd_kind *fd_kind_match(const struct fd_facts *f);
 const struct vma_kind *vma_kind_match(const struct proc_vma *v);
 /* Append to a repeated message field. 0 or -ENOMEM. */
 int kind_push(size_t *n, void *array, void *element);
+/* The remedy where a program has a ring or a context for asynchronous I/O. Returns err->code. */
+int kind_async_io_remedy(struct ckpt_err *err);
 
 #endif

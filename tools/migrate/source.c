@@ -345,10 +345,8 @@ static int prepare(struct source *s, struct ckpt_err *err)
 	if (b.n) {
 		*err = b.first;
 		if (b.n > 1)
-			(void)ckpt_remedy(err,
-					  "%d things stop this migration; see them all: ckpt "
-					  "migrate --check",
-					  b.n);
+			(void)ckpt_remedy_of_many(err, (size_t)b.n, "migration",
+						  "ckpt migrate --check");
 		return err->code;
 	}
 	rc = ckpt_fault_fail("migrate.offered", E_PEER, err);

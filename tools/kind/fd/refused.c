@@ -52,8 +52,9 @@ static int refused_check(struct dump_ctx *d, const struct fd_facts *f, struct ck
 	} else {
 		(void)snprintf(what, sizeof(what), "this kind of file");
 	}
-	return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d (%s): %s cannot be saved", f->fd,
-			 f->link, what);
+	(void)ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP, "fd %d (%s): %s cannot be saved", f->fd,
+			f->link, what);
+	return !strcmp(f->link, "anon_inode:[io_uring]") ? kind_async_io_remedy(err) : err->code;
 }
 
 static int refused_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,

@@ -175,9 +175,11 @@ static bool file_match(const struct proc_vma *v)
 static int file_check(struct dump_ctx *d, const struct target_task *task, const struct proc_vma *v,
 		      struct ckpt_err *err)
 {
-	if (!strncmp(v->path, "/[aio]", 6))
-		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
-				 "a kernel AIO context (io_setup) cannot be saved");
+	if (!strncmp(v->path, "/[aio]", 6)) {
+		(void)ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
+				"a kernel AIO context (io_setup) cannot be saved");
+		return kind_async_io_remedy(err);
+	}
 	if (!strcmp(v->path, "/secretmem (deleted)"))
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "secret memory (memfd_secret), which nobody else can read");
