@@ -11,6 +11,9 @@ from node import Node  # noqa: E402
 from sandbox import BUILD, check, main  # noqa: E402
 
 
+TRIES = 3
+
+
 def body(box):
     node = Node(box, "b")
     sock = os.path.join(box.dir, "sock")
@@ -40,8 +43,12 @@ def body(box):
     if tracked:
         check(done["rounds"] >= 2, f"rounds: {done}")
         check(done["final_pages"] < 64 * 256 / 8, f"the last part is small: {done}")
-    done = move("with children", 32, 500, 3)[-1]
-    box.log(f"with children: {done}")
+    # A busy machine may come to the end before a child's turn.
+    for _ in range(TRIES if tracked else 1):
+        done = move("with children", 32, 500, 3)[-1]
+        box.log(f"with children: {done}")
+        if done["warm_processes"] == 4:
+            break
     if tracked:
         check(done["processes"] == done["warm_processes"] == 4, f"all were there before the end: {done}")
         check(done["final_pages"] < 4 * 32 * 256 / 8, f"the last part is small: {done}")
