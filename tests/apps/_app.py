@@ -7,6 +7,7 @@ restored: the program and its test alone have to pass.
 """
 import ctypes
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -141,6 +142,33 @@ class Line:
 
     def __exit__(self, *_):
         self.close()
+
+
+class Chains:
+    """Hashes that a program makes of each other for ever, counted; here they are made again."""
+
+    def __init__(self, n):
+        self.made = [(0, hashlib.sha256(b"%d" % i).digest()) for i in range(n)]
+
+    def verify(self, app, line, when):
+        """What @line tells of each is right, and each goes on."""
+        for i, (before, digest) in enumerate(self.made):
+            count, told = line.ask(f"chain {i}").split()
+            check(int(count) >= before, f"chain {i} does not go back {when}")
+            for _ in range(before, int(count)):
+                digest = hashlib.sha256(digest).digest()
+            check(digest.hex() == told, f"chain {i} is right {when}")
+            self.made[i] = (int(count), digest)
+            app.ready(lambda i=i, before=before: int(line.ask(f"chain {i}").split()[0]) > before + 200,
+                      f"chain {i} goes on {when}")
+
+
+def data_hash():
+    """Of 20,000 values that a program keeps, to be gone on with."""
+    h = hashlib.sha256()
+    for i in range(20000):
+        h.update(hashlib.sha256(b"data%d" % i).digest())
+    return h
 
 
 def can_connect(address):

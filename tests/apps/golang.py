@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # t: timeout=300 needs=tool:go
 """A static Go binary: goroutines on tiny stacks, preemption signals, and a huge reservation."""
-import hashlib
 import os
 
 import sandbox
-from _app import HERE, Line, can_connect, check, free_port, main, need_tool
+from _app import HERE, Chains, Line, can_connect, check, data_hash, free_port, main, need_tool
 
 CHAINS = 8
 
@@ -29,27 +28,13 @@ def body(app):
     address = ("127.0.0.1", port)
     app.start([build(app), str(port)], "static-go")
     app.ready(lambda: can_connect(address), "the server answers")
-    state = [[0, hashlib.sha256(b"%d" % i).digest()] for i in range(CHAINS)]
-    h = hashlib.sha256()
-    for i in range(20000):
-        h.update(hashlib.sha256(b"data%d" % i).digest())
-
-    def follow(line, i, when):
-        count, digest = line.ask(f"chain {i}").split()
-        s = state[i]
-        check(int(count) >= s[0], f"chain {i} does not go back {when}")
-        while s[0] < int(count):
-            s[0], s[1] = s[0] + 1, hashlib.sha256(s[1]).digest()
-        check(s[1].hex() == digest, f"chain {i} is right {when}")
+    chains = Chains(CHAINS)
+    h = data_hash()
 
     def verify(when):
         with Line(address) as line:
             hops, ticks = int(line.ask("hops")), int(line.ask("ticks"))
-            for i in range(CHAINS):
-                before = state[i][0]
-                follow(line, i, when)
-                app.ready(lambda i=i, before=before: int(line.ask(f"chain {i}").split()[0]) > before + 200,
-                          f"chain {i} goes on {when}")
+            chains.verify(app, line, when)
             check(line.ask("data") == f"20000 {h.hexdigest()}", f"the data is right {when}")
             app.ready(lambda: int(line.ask("hops")) > hops + 1000, f"the ring turns {when}")
             app.ready(lambda: int(line.ask("ticks")) > ticks + 5, f"timers go on {when}")
