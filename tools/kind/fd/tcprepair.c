@@ -356,8 +356,8 @@ static uint32_t buffer_lock(const Ckpt__FdTcp *m)
 	return m->opts ? m->opts->buf_lock : 0;
 }
 
-/* The other as it was, and both free to grow unless the program fixed them. */
-static void buffers_final(int fd, const Ckpt__FdTcp *m)
+/* The send buffer as it was, and both free to grow unless the program fixed them. */
+static void send_final(int fd, const Ckpt__FdTcp *m)
 {
 	uint32_t lock = buffer_lock(m);
 
@@ -566,7 +566,7 @@ void tcp_go(int fd, const Ckpt__FdTcp *m)
 		(void)shutdown(fd, SHUT_WR);
 	if (m->read_shut)
 		(void)shutdown(fd, SHUT_RD);
-	buffers_final(fd, m);
+	send_final(fd, m);
 }
 
 static void each_connection(int pid, void (*fn)(int fd))
