@@ -43,7 +43,7 @@ def body(box):
     if tracked:
         check(done["rounds"] >= 2, f"rounds: {done}")
         check(done["final_pages"] < 64 * 256 / 8, f"the last part is small: {done}")
-    # A busy machine may come to the end before a child's turn.
+    # Seen once, on a busy machine and for a reason nobody knows yet: all children came in the end alone.
     for _ in range(TRIES if tracked else 1):
         done = move("with children", 32, 500, 3)[-1]
         box.log(f"with children: {done}")

@@ -4,6 +4,7 @@ back its peer is not let send more than its buffer holds. A window that closes b
 makes the kernel drop what the peer says from then on, and the connection stands still for good."""
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -15,7 +16,8 @@ ROUNDS = 6
 
 # Fills its queue, and reads when it is told to: all of it, and tells how much.
 SERVER = """
-import signal, socket, sys
+import signal, socket
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 l = socket.create_server(('127.0.0.1', 0))
 print(l.getsockname()[1], flush=True)
 c, _ = l.accept()
@@ -79,8 +81,7 @@ def body(box):
     ownnet.enter()
     out = os.path.join(box.dir, "server")
     with open(out, "w") as f:
-        p = box.spawn(["/usr/bin/python3", "-c", "import signal; signal.pthread_sigmask(0, [signal.SIGUSR1])\n" + SERVER],
-                      f, f)
+        p = box.spawn(["/usr/bin/python3", "-c", SERVER], f, f)
     p.returncode = 0
     box.wait(lambda: read(out).endswith("\n"), "the server listens")
     target, port = Target(box, p.pid, box.dir, "server"), int(read(out).split()[0])
@@ -99,7 +100,7 @@ def body(box):
         check(takes <= may, f"of a buffer of {may} bytes {takes} are taken; before it was {before}")
     sent = int(read(out).split()[2])
     flood.ends = True
-    os.kill(target.pid, 10)
+    os.kill(target.pid, signal.SIGUSR1)
     got = 0
     block = bytes(range(256)) * 512
     while got < sent:

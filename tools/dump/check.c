@@ -699,7 +699,6 @@ int dump_check(const struct ckpt_dump_opts *opts, struct dump_iters *iters, stru
 {
 	struct findings f = { 0 };
 	struct ckpt_err root = { 0 };
-	char command[48];
 	int rc = check_root(opts->pid, opts->series && opts->series->made, &root), n;
 
 	if (rc && !found) {
@@ -717,9 +716,12 @@ int dump_check(const struct ckpt_dump_opts *opts, struct dump_iters *iters, stru
 	if (n && !found) {
 		*err = f.v[0];
 		n = err->code;
-		(void)snprintf(command, sizeof(command), "ckpt check -t %d", opts->pid);
-		if (f.n > 1)
+		if (f.n > 1) {
+			char command[48];
+
+			(void)snprintf(command, sizeof(command), "ckpt check -t %d", opts->pid);
 			(void)ckpt_remedy_of_many(err, f.n, "dump", command);
+		}
 	}
 	if (f.incomplete)
 		n = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory for all that stops this dump");
