@@ -66,7 +66,8 @@ def body(box):
     write_anon(child, 5, 77)
     stats = increment("outside", 7, 200)
     # What a dump was made of is told, and kept in the image.
-    check(stats["pages_same"] >= total - 10 and stats["pages_dirty"] >= 7, f"pages: {stats}")
+    # The anonymous part may be known without comparing.
+    check(stats["pages_same"] >= 3 * PAGES - 10 and stats["pages_dirty"] >= 7, f"pages: {stats}")
     check(stats["pages_dirty"] <= stats["pages_scanned"], f"pages: {stats}")
     check(stats["faults"] and stats["faults_since"] < stats["faults"], f"faults: {stats}")
     stop = sum(stats[n + "_us"] for n in ("freeze", "threads", "fds", "maps", "compare", "snapshot", "copy"))

@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "dump/mm_ahead.h"
+#include "dump/watch.h"
 #include "kern/arch.h"
 #include "kern/timens.h"
 #include "kern/vdso.h"
@@ -177,6 +178,7 @@ static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
 	if (rc)
 		return ckpt_fail_errno(err, E_FREEZE, rc, "fault point dump.frozen");
 	d->stats.freeze_us = at - d->target.frozen_at_us;
+	dump_watch_look(d, &d->target);
 	rc = dump_in_time(d, 0, err);
 	if (!rc)
 		rc = dump_net_lock(d, err);
@@ -188,6 +190,7 @@ static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
 	at = io_now_us();
 	if (!rc)
 		rc = dump_write_pages(d, err);
+	dump_watch_settle(d);
 	d->stats.pages_us = io_now_us() - at;
 	return rc ? rc : dump_in_time(d, 0, err);
 }
@@ -246,6 +249,14 @@ void dump_iters_processes(struct dump_iters *iters)
 		(void)thread_iter_open(&iters->threads, &iters->types);
 }
 
+void dump_iters_mm(struct dump_iters *iters)
+{
+	if (iters->mm_tried)
+		return;
+	iters->mm_tried = true;
+	(void)mm_watch_open(&iters->mm, &iters->types);
+}
+
 void dump_iters_close(struct dump_iters *iters)
 {
 	vma_iter_close(&iters->vma);
@@ -255,6 +266,7 @@ void dump_iters_close(struct dump_iters *iters)
 	file_iter_close(&iters->files);
 	if (iters->process_fd >= 0)
 		(void)close(iters->process_fd);
+	mm_watch_close(&iters->mm);
 	btf_free(&iters->types);
 	*iters = DUMP_ITERS_NONE;
 }
@@ -371,7 +383,6 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 	give_way(&d, true);
 	if (!rc)
 		rc = dump_check(opts, &d.iters, ui, NULL, NULL, err);
-	btf_free(&d.iters.types);
 	d.stats.check_us = io_now_us() - begin;
 	if (!rc)
 		rc = image_create(&d.writer, opts->dir, ui, err);
@@ -381,6 +392,7 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 		rc = ckpt_fault_fail("dump.created", E_IMAGE_DIR, err);
 	if (!rc)
 		rc = dump_session_begin(&d, err);
+	btf_free(&d.iters.types);
 	if (!rc)
 		rc = dump_pre_begin(&d, err);
 	if (!rc)

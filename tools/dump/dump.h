@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "image/chain.h"
 #include "image/writer.h"
+#include "kern/mmwatch.h"
 #include "kern/snapshot.h"
 #include "kern/taskiter.h"
 #include "kind/fd/sockplaces.h"
@@ -31,13 +32,17 @@ struct dump_object {
 struct dump_pages {
 	uint32_t mm, object;
 	size_t first_seg, nsegs;
-	int pid;                     /* of the address space */
-	int fd;                      /* of an object: its contents; -1 */
-	uint64_t dev, ino;           /* of that file */
-	unsigned char *hashes;       /* of every page, in order; NULL: nobody will ask */
-	uint64_t npages;             /* that have one */
-	uint32_t parent_object;      /* in which pages of kind CKPT_RUN_PARENT are */
-	struct tracker *keeper;      /* keeps what was written, or NULL */
+	int pid;                             /* of the address space */
+	int fd;                              /* of an object: its contents; -1 */
+	uint64_t dev, ino;                   /* of that file */
+	uint64_t npages;                     /* by its length */
+	uint64_t resident;                   /* bytes of memory */
+	bool watched;                        /* watch.h: trackers told what was written to it */
+	uint32_t note;                       /* its place among the next notes, from 1; 0: none */
+	const struct notes_object *known_as; /* what the parent's say of it, or NULL */
+	unsigned char *hashes;  /* of the pages of its segments, in order, when watched; or NULL */
+	uint32_t parent_object; /* in which pages of kind CKPT_RUN_PARENT are */
+	struct tracker *keeper; /* keeps what was written, or NULL */
 	struct ckpt_page_run *known; /* runs without data of their own: zero, guards, shared */
 	size_t known_n, known_cap;
 };
@@ -83,13 +88,16 @@ struct dump_iters {
 	bool files_tried;
 	int process_fd; /* proc_view_open(), or -1 */
 	bool process_tried;
+	struct mm_watch mm;
+	bool mm_tried;
 };
 #define DUMP_ITERS_NONE                                                                            \
 	((struct dump_iters) { .vma = { .prog_fd = -1 },                                           \
 			       .kin_fd = -1,                                                       \
 			       .threads = { .prog_fd = -1 },                                       \
 			       .files = { .prog_fd = -1 },                                         \
-			       .process_fd = -1 })
+			       .process_fd = -1,                                                   \
+			       .mm = MM_WATCH_NONE })
 
 struct dump_stage {
 	void *room; /* NULL: none */
@@ -121,6 +129,8 @@ struct dump_series {
 };
 
 struct dump_session;
+struct dump_watch; /* watch.c */
+struct notes_object;
 struct dump_net; /* net.c */
 struct mm_ahead;
 
@@ -155,6 +165,7 @@ struct dump_ctx {
 	struct dump_tracking *tracking; /* NULL: every page is saved */
 	struct dump_net *net;           /* NULL unless connections are kept */
 	struct dump_session *session;   /* session.c: the keeper's; NULL without */
+	struct dump_watch *watch;       /* watch.h; NULL without a session */
 	struct dump_pre *pre;           /* pre.c: what was copied ahead; NULL: nothing */
 	struct mm_ahead *mm_aheads;     /* mm_ahead.c */
 	struct {
@@ -360,6 +371,11 @@ int ckpt_track_start(int pid, const char *tracker, struct ckpt_ui *ui,
 /* What tells the flags of mappings: the keeper has it from the first checkpoint on. */
 void dump_session_iter(const struct ckpt_dump_opts *opts, struct dump_iters *iters);
 int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err) __must_check;
+/* Have the keeper read the events of t->shared_fd from now on; it stays ours. */
+int dump_session_give(struct dump_ctx *d, const struct tracker *t,
+		      struct ckpt_err *err) __must_check;
+/* Of struct keeper_state. 0 or -errno. */
+int dump_session_dug(struct dump_ctx *d, uint64_t *ret);
 /* The checkpoint is on disk: the next one may be relative to it. Warns when it cannot be. */
 void dump_session_commit(struct dump_ctx *d);
 void dump_session_end(struct dump_ctx *d);
@@ -378,8 +394,8 @@ int dump_pre_begin(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 void dump_pre_end(struct dump_ctx *d);
 /* Append the pages from @addr that were copied ahead, at most @npages, and return how many; when
  * the first was not, 0 and in *@ret_left how many were not. Or -ENOMEM. */
-int dump_pre_resolve(const struct dump_pre *p, int pid, uint64_t addr, uint64_t npages,
-		     struct run_list *ret, uint64_t *ret_left);
+int dump_pre_resolve(const struct dump_pre *p, const struct dump_pages *pages, uint64_t addr,
+		     uint64_t npages, struct run_list *ret, uint64_t *ret_left);
 /* dump.c: is there time for @more_us until the program must run again (opts->max_pause_us)?
  * E_PAUSE. */
 int dump_in_time(const struct dump_ctx *d, uint64_t more_us, struct ckpt_err *err) __must_check;
@@ -391,6 +407,8 @@ void dump_iters_close(struct dump_iters *iters);
 bool dump_iters_threads(struct dump_iters *iters, size_t n, bool lasting);
 /* Have processes seen that were asked before. */
 void dump_iters_processes(struct dump_iters *iters);
+/* Have it seen whether address spaces were changed. */
+void dump_iters_mm(struct dump_iters *iters);
 /* The same of @n TCP connections; it takes some 15 ms. */
 void dump_iters_files(struct dump_iters *iters, size_t n, bool lasting);
 /* net.c. Lock the tree's connections; d->target is frozen. Nothing to do unless --tcp keep. */
@@ -412,7 +430,6 @@ void dump_net_free(struct dump_ctx *d);
 /* shared.c: take the pages of objects that the parent has out of the segments, and see to it that
  * the next increment can do the same */
 int dump_compare_objects(struct dump_ctx *d, struct ckpt_err *err) __must_check;
-int dump_put_hashes(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* cow.c: take pages that an earlier address space holds as well out of the segments */
 int dump_share_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 

@@ -10,6 +10,7 @@
 #include "base/vec.h"
 #include "dump/mm_ahead.h"
 #include "dump/walk.h"
+#include "dump/watch.h"
 #include "model/vmaflags.h"
 
 static int oom(struct ckpt_err *err)
@@ -50,7 +51,10 @@ static int collect_vma(struct dump_ctx *d, struct target_task *task, const struc
 		if (!vma->name)
 			return oom(err);
 	}
-	return kind->dump ? kind->dump(d, task, v, vma, err) : 0;
+	rc = kind->dump ? kind->dump(d, task, v, vma, err) : 0;
+	if (!rc && dump_watch_map(d, task, v))
+		rc = oom(err);
+	return rc;
 }
 
 /* The tracker of a task whose memory was replaced (exec) knows another address space: with one
@@ -212,8 +216,6 @@ int dump_put_pagemaps(struct dump_ctx *d, struct ckpt_err *err)
 		rc = dump_resolve_parent(d, lists, err);
 	for (size_t i = 0; !rc && i < d->pages.n; i++)
 		rc = put_runs(d, &d->pages.v[i], &lists[i], err);
-	if (!rc)
-		rc = dump_put_hashes(d, err);
 	for (size_t i = 0; lists && i < d->pages.n; i++)
 		vec_free(&lists[i]);
 	free(lists);

@@ -13,22 +13,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
-#include "dump/dump.h"
+#include "dump/watch.h"
 #include "kern/directio.h"
 
 #define MAX_ROUNDS 4u
 #define FEW_PAGES 1024u /* so few that another round gains nothing */
 
-/* Pages of one address space as they were copied last, ascending. */
+/* Pages of one address space, or of one shared object, as they were copied last, ascending. */
 struct pre_task {
-	int pid;
-	struct tracker own; /* of a dump without a session */
+	int pid;                     /* 0: of an object */
+	struct notes_object *object; /* of which the session knows; its hashes are of these pages */
+	int fd;                      /* of that, -1 none */
+	struct spans spans;          /* written to it, in this round */
+	bool whole;                  /* or all that is there */
+	struct tracker own;          /* of a dump without a session */
 	struct run_list have;
 	struct run_list quiet; /* of this round: zero pages and guards */
 	bool lost;             /* something was armed and not told: all of its memory is saved */
@@ -68,22 +74,34 @@ static struct pre_task *task_find(struct dump_pre *p, int pid)
 	return NULL;
 }
 
-static struct pre_task *task_get(struct dump_pre *p, int pid)
+static struct pre_task *task_new(struct dump_pre *p, int pid)
 {
-	struct pre_task *t = task_find(p, pid), **slot;
+	struct pre_task *t = calloc(1, sizeof(*t));
+	struct pre_task **slot = t ? vec_push(&p->tasks) : NULL;
 
-	if (t)
-		return t;
-	t = calloc(1, sizeof(*t));
-	slot = t ? vec_push(&p->tasks) : NULL;
 	if (!slot) {
 		free(t);
 		return NULL;
 	}
 	t->pid = pid;
-	t->own.fd = t->own.pagemap_fd = -1;
+	t->fd = t->own.fd = t->own.shared_fd = t->own.pagemap_fd = -1;
 	*slot = t;
 	return t;
+}
+
+static struct pre_task *task_get(struct dump_pre *p, int pid)
+{
+	struct pre_task *t = task_find(p, pid);
+
+	return t ? t : task_new(p, pid);
+}
+
+static struct pre_task *object_find(const struct dump_pre *p, const struct notes_object *o)
+{
+	for (size_t i = 0; i < p->tasks.n; i++)
+		if (p->tasks.v[i]->object == o)
+			return p->tasks.v[i];
+	return NULL;
 }
 
 /* ---- what the dump asks ---------------------------------------------------------------------- */
@@ -151,10 +169,13 @@ static uint64_t pre_had(struct dump_tracking *tr, int pid, uint64_t addr, uint64
 	return t ? alike(&t->have, addr, npages, ret_had, &r) : npages;
 }
 
-int dump_pre_resolve(const struct dump_pre *p, int pid, uint64_t addr, uint64_t npages,
-		     struct run_list *ret, uint64_t *ret_left)
+int dump_pre_resolve(const struct dump_pre *p, const struct dump_pages *pages, uint64_t addr,
+		     uint64_t npages, struct run_list *ret, uint64_t *ret_left)
 {
-	const struct pre_task *t = p ? task_find((struct dump_pre *)p, pid) : NULL;
+	const struct pre_task *t = !p                ? NULL
+				   : pages->mm       ? task_find((struct dump_pre *)p, pages->pid)
+				   : pages->known_as ? object_find(p, pages->known_as)
+						     : NULL;
 	const struct ckpt_page_run *r = NULL;
 	bool have = false;
 	uint64_t n = t ? alike(&t->have, addr, npages, &have, &r) : npages;
@@ -254,6 +275,219 @@ static int collect_one(struct dump_pre *p, struct tracker *t, int pid)
 	return rc;
 }
 
+/* ---- shared memory that is watched ------------------------------------------------------------
+ */
+
+/* What the session knows of the memory that @v shows, if the trackers tell of it as long as nobody
+ * does what they cannot tell of (watch.h); NULL otherwise. */
+static struct notes_object *watched_object(const struct dump_pre *p, const struct proc_vma *v)
+{
+	struct notes *n = dump_watch_notes(p->d);
+	struct notes_object *o;
+
+	if (!n || !n->objects.n || !watch_may(v))
+		return NULL;
+	o = (struct notes_object *)notes_find(n, makedev(v->dev_major, v->dev_minor), v->ino);
+	return o && o->watched ? o : NULL;
+}
+
+/* With a descriptor of it, through the mapping [start, end) of process @pid. NULL: none. */
+static struct pre_task *object_get(struct dump_pre *p, struct notes_object *o, int pid,
+				   uint64_t start, uint64_t end)
+{
+	struct pre_task *t = object_find(p, o);
+
+	if (!t && !(t = task_new(p, 0)))
+		return NULL;
+	t->object = o;
+	if (t->fd < 0)
+		t->fd = proc_map_open(pid, start, end, O_RDONLY);
+	return t->fd < 0 ? NULL : t;
+}
+
+/* Begin an epoch of the mapping @v, and note what was written in the last. Whatever fails, contents
+ * tell in the end. */
+static int shared_collect(struct dump_pre *p, struct tracker *t, const struct proc_vma *v)
+{
+	struct notes_object *o = watched_object(p, v);
+	struct pre_task *of = o ? object_get(p, o, t->pid, v->start, v->end) : NULL;
+	int rc;
+
+	if (!o)
+		return 0;
+	rc = of ? spans_find(t, v->start, v->end, v->pgoff, o->pages, TRACK_ARM | TRACK_KNOWN,
+			     &of->spans)
+		: -ENOMEM;
+	o->watched &= !rc;
+	return rc == -ENOMEM ? rc : 0;
+}
+
+static int map_list(const struct dump_pre *p, struct watch_maps *maps, struct ckpt_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < maps->target->tasks.n; i++) {
+		const struct target_task *task = &maps->target->tasks.v[i];
+		struct proc_vmas vmas = { 0 };
+
+		if (!task->zombie)
+			rc = proc_vmas_read(task->pid, &p->d->iters.vma, &vmas, err);
+		for (size_t k = 0; !rc && k < vmas.n; k++) {
+			const struct proc_vma *v = &vmas.v[k];
+
+			if (watch_may(v) &&
+			    watch_maps_add(maps, makedev(v->dev_major, v->dev_minor), v->ino, task,
+					   v))
+				rc = oom(err);
+		}
+		proc_vmas_free(&vmas);
+	}
+	return rc;
+}
+
+/* What a first checkpoint is to watch. */
+static int objects_begin(struct dump_pre *p, const struct watch_maps *maps, struct notes *n)
+{
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct watch_map *m = &maps->v[i];
+		auto_fd fd = -1;
+		struct notes_object *o;
+		struct stat st;
+
+		if (notes_find(n, m->dev, m->ino))
+			continue;
+		fd = proc_map_open(maps->target->tasks.v[m->task].pid, m->start, m->end, O_RDONLY);
+		if (fd < 0 || fstat(fd, &st) ||
+		    !watch_possible(p->d, maps, m->dev, m->ino, (uint64_t)st.st_blocks * 512))
+			continue;
+		o = vec_push(&n->objects);
+		if (!o)
+			return -ENOMEM;
+		o->dev = m->dev;
+		o->ino = m->ino;
+		o->pages = ((uint64_t)st.st_size + CKPT_PAGE - 1) / CKPT_PAGE;
+	}
+	return n->objects.n ? notes_make_hashes(n) : 0;
+}
+
+/* One that shows @o. */
+static const struct watch_map *map_of(const struct watch_maps *maps, const struct notes_object *o)
+{
+	for (size_t i = 0; i < maps->n; i++)
+		if (maps->v[i].ino == o->ino && maps->v[i].dev == o->dev)
+			return &maps->v[i];
+	return NULL;
+}
+
+static struct pre_task *object_of(struct dump_pre *p, const struct watch_maps *maps,
+				  struct notes_object *o)
+{
+	const struct watch_map *m = map_of(maps, o);
+
+	return m ? object_get(p, o, maps->target->tasks.v[m->task].pid, m->start, m->end) : NULL;
+}
+
+/* All of @o is to be copied, and is watched from here on. */
+static int begin_object(struct dump_pre *p, const struct watch_maps *maps, struct notes_object *o,
+			struct ckpt_err *err)
+{
+	struct notes *n = dump_watch_notes(p->d);
+	struct pre_task *of = object_of(p, maps, o);
+	int rc;
+
+	if (!of)
+		return 0;
+	rc = watch_from_here(p->d, maps, n, (uint32_t)(o - n->objects.v), false, err);
+	of->whole = !rc && o->watched;
+	of->spans.n = 0;
+	return rc;
+}
+
+/* Of a tree that stands still, and was looked at: what is to be copied of its shared memory. Where
+ * it is not certain what was written since the parent, contents tell in the end. */
+static int shared_stopped(struct dump_pre *p, const struct target *t, struct ckpt_err *err)
+{
+	struct dump_ctx *d = p->d;
+	struct notes *n = dump_watch_notes(d);
+	struct watch_maps maps = { .target = t };
+	int rc = 0;
+
+	if (!n || d->iters.mm.stamp_fd < 0 || (d->parent && !n->objects.n))
+		return 0;
+	rc = map_list(p, &maps, err);
+	if (!rc && !n->objects.n && objects_begin(p, &maps, n))
+		rc = oom(err);
+	for (size_t i = 0; !rc && i < n->objects.n; i++) {
+		struct notes_object *o = &n->objects.v[i];
+		struct pre_task *of = dump_watch_quiet(d, o) ? object_of(p, &maps, o) : NULL;
+
+		if (of && watch_written(d, &maps, n, o, true, &of->spans))
+			continue;
+		o->watched = false;
+		if (!d->parent)
+			rc = begin_object(p, &maps, o, err);
+	}
+	watch_stamp(d, n);
+	vec_free(&maps);
+	return rc;
+}
+
+/* What is in the file, if all of it is to be copied. */
+static int add_whole(struct pre_task *t)
+{
+	off_t data = 0, hole;
+
+	t->whole = false;
+	while ((data = lseek(t->fd, data, SEEK_DATA)) >= 0) {
+		struct span *s = vec_push(&t->spans);
+
+		hole = lseek(t->fd, data, SEEK_HOLE);
+		if (!s || hole < 0)
+			return -ENOMEM;
+		*s = (struct span) { (uint64_t)data / CKPT_PAGE,
+				     ((uint64_t)hole + CKPT_PAGE - 1) / CKPT_PAGE };
+		if (s->end > t->object->pages)
+			s->end = t->object->pages;
+		data = hole;
+	}
+	return 0;
+}
+
+/* Behind the last mapping: what is to be copied. The hashes are of what is read. */
+static int shared_segments(struct dump_pre *p)
+{
+	for (size_t i = 0; i < p->tasks.n; i++) {
+		struct pre_task *t = p->tasks.v[i];
+
+		if (t->whole && add_whole(t))
+			return -ENOMEM;
+		spans_join(&t->spans);
+		for (size_t k = 0; k < t->spans.n; k++) {
+			const struct span *s = &t->spans.v[k];
+
+			for (uint64_t at = s->first, n; at < s->end; at += n) {
+				struct page_seg *seg = vec_push(&p->segs);
+				struct pre_task **owner = seg ? vec_push(&p->owner) : NULL;
+
+				if (!owner)
+					return -ENOMEM;
+				n = s->end - at < UINT32_MAX / 2 ? s->end - at : UINT32_MAX / 2;
+				*owner = t;
+				*seg = (struct page_seg) {
+					.fd = t->fd,
+					.addr = at * CKPT_PAGE,
+					.npages = (uint32_t)n,
+					.moving = true,
+					.is_file = true,
+					.hash = notes_hash_at(dump_watch_notes(p->d), t->object, at)
+				};
+			}
+		}
+		t->spans.n = 0;
+	}
+	return 0;
+}
+
 /* The tracker of a task; an own one is attached at the first stop. NULL: it is copied as a whole.
  */
 static int tracker_of(struct dump_pre *p, struct pre_task *t, struct target_task *task,
@@ -308,9 +542,12 @@ static int collect_stopped(struct dump_pre *p, struct ckpt_err *err)
 		target_free(&t);
 		return rc;
 	}
+	dump_watch_look(d, &t);
 	for (size_t i = 0; !rc && i < t.tasks.n; i++)
 		if (!t.tasks.v[i].zombie)
 			rc = collect_task(p, &t.tasks.v[i], err);
+	if (!rc)
+		rc = shared_stopped(p, &t, err);
 	target_thaw(&t, TARGET_RUN);
 	us = io_now_us() - t.frozen_at_us;
 	target_free(&t);
@@ -434,6 +671,8 @@ static int rounds(struct dump_pre *p, struct ckpt_err *err)
 
 	for (unsigned int i = 0; !rc && i < MAX_ROUNDS; i++) {
 		rc = collect_stopped(p, err);
+		if (!rc && shared_segments(p))
+			rc = oom(err);
 		if (!rc)
 			rc = copy_round(p, &pages, err);
 		round_clear(p);
@@ -474,6 +713,16 @@ struct live {
 	bool direct;
 };
 
+static int add_pages(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	uint64_t *pages = arg;
+
+	(void)addr;
+	(void)flags;
+	*pages += npages;
+	return 0;
+}
+
 static int live_count(void *arg, struct tracker *t)
 {
 	struct live *l = arg;
@@ -491,6 +740,9 @@ static int live_count(void *arg, struct tracker *t)
 			(void)tracker_count(t, vmas.v[i].start, vmas.v[next - 1].end, &l->pages);
 		else
 			next = i + 1;
+		if (watched_object(l->p, &vmas.v[i]))
+			(void)tracker_shared(t, vmas.v[i].start, vmas.v[i].end, 0, add_pages,
+					     &l->pages);
 	}
 	proc_vmas_free(&vmas);
 	return 0;
@@ -523,6 +775,7 @@ static int live_collect(void *arg, struct tracker *t)
 		next = live_group(&vmas, i);
 		if (!next) {
 			next = i + 1;
+			rc = shared_collect(p, t, &vmas.v[i]);
 			continue;
 		}
 		end = vmas.v[next - 1].end;
@@ -615,7 +868,9 @@ static int live_rounds(struct dump_pre *p, struct ckpt_err *err)
 		(void)live_look(p, &l);
 		if (l.pages > last / 2 || !live_pays(p, &l))
 			break;
-		rc = p->session->each(p->session, true, live_collect, &l) ? oom(err) : 0;
+		rc = p->session->each(p->session, true, live_collect, &l) || shared_segments(p)
+			     ? oom(err)
+			     : 0;
 		if (!rc)
 			rc = copy_round(p, &copied, err);
 		round_clear(p);
@@ -696,6 +951,9 @@ void dump_pre_end(struct dump_ctx *d)
 	round_clear(p);
 	for (size_t i = 0; i < p->tasks.n; i++) {
 		tracker_detach(&p->tasks.v[i]->own);
+		if (p->tasks.v[i]->fd >= 0)
+			(void)close(p->tasks.v[i]->fd);
+		vec_free(&p->tasks.v[i]->spans);
 		vec_free(&p->tasks.v[i]->have);
 		vec_free(&p->tasks.v[i]->quiet);
 		free(p->tasks.v[i]);

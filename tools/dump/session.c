@@ -12,7 +12,7 @@
 
 #include "base/fault.h"
 #include "base/vec.h"
-#include "dump/dump.h"
+#include "dump/watch.h"
 #include "image/reader.h"
 #include "track/keeper.h"
 
@@ -28,6 +28,8 @@ struct dump_session {
 		struct tracker **v;
 		size_t n, cap;
 	} trackers;
+	struct keeper_tasks
+		given; /* to the keeper, ahead of the others; their fd are the trackers' */
 	struct image parent;
 };
 
@@ -46,6 +48,19 @@ static struct keeper_task *known_find(const struct dump_session *s, int pid)
 		if (s->known.v[i].pid == pid)
 			return &s->known.v[i];
 	return NULL;
+}
+
+/* What the keeper has of @pid, with both its descriptors. */
+static void adopt(struct dump_session *s, struct tracker *t, struct keeper_task *k)
+{
+	struct keeper_task *shared = known_find(s, -k->pid);
+
+	tracker_adopt(t, s->ops, k->pid, k->start_time, k->fd);
+	*k = (struct keeper_task) { .fd = -1 };
+	if (!shared)
+		return;
+	t->shared_fd = shared->fd;
+	*shared = (struct keeper_task) { .fd = -1 };
 }
 
 /* A new entry, from the keeper's list when the task is the one it knows. */
@@ -70,9 +85,7 @@ static int tracker_make(struct dump_session *s, struct target_task *task, struct
 	if (rc)
 		return rc;
 	if (k && k->start_time == st.start_time) {
-		tracker_adopt(t, s->ops, k->pid, k->start_time, k->fd);
-		k->fd = -1;
-		k->pid = 0;
+		adopt(s, t, k);
 		*ret_fresh = false;
 		return 0;
 	}
@@ -123,7 +136,7 @@ static int session_each(struct dump_tracking *tr, bool arms,
 
 	for (size_t i = 0; !rc && i < s->known.n; i++) {
 		struct keeper_task *k = &s->known.v[i];
-		struct tracker **slot = k->pid ? vec_push(&s->trackers) : NULL;
+		struct tracker **slot = k->pid > 0 ? vec_push(&s->trackers) : NULL;
 		struct tracker *t = slot ? calloc(1, sizeof(*t)) : NULL;
 
 		if (!t) {
@@ -131,9 +144,7 @@ static int session_each(struct dump_tracking *tr, bool arms,
 			continue;
 		}
 		*slot = t;
-		tracker_adopt(t, s->ops, k->pid, k->start_time, k->fd);
-		k->fd = -1;
-		k->pid = 0;
+		adopt(s, t, k);
 	}
 	for (size_t i = 0; !rc && i < s->trackers.n; i++) {
 		struct proc_stat st;
@@ -176,15 +187,18 @@ bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v)
 		struct tracker *t = tracker_find(s, pid);
 		const struct keeper_task *known = known_find(s, pid);
 
-		if (t)
-			return tracker_owns(t, v->start, v->end, v->uffd);
-		if (known) {
-			struct tracker k;
+		const struct keeper_task *shared = known_find(s, -pid);
+		struct tracker k;
 
+		if (!t && !known)
+			return false;
+		if (!t) {
 			tracker_adopt(&k, s->ops, pid, 0, known->fd);
-			return tracker_owns(&k, v->start, v->end, v->uffd);
+			k.shared_fd = shared ? shared->fd : -1;
+			t = &k;
 		}
-		return false;
+		return v->shared ? tracker_owns_shared(t, v->start, v->end)
+				 : tracker_owns(t, v->start, v->end, v->uffd);
 	}
 	/* Before one, or without: as far as one can know. A userfaultfd of the program is refused
 	 * as a descriptor. */
@@ -337,6 +351,8 @@ int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err)
 	if (rc)
 		return rc;
 	d->tracking = &s->tracking;
+	if (dump_watch_begin(d, &s->known))
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	if (s->tracking.increment) {
 		if (s->ops->live)
 			(void)session_each(&s->tracking, false, look_at_kernel, NULL);
@@ -352,6 +368,37 @@ int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err)
 
 /* ---- after it ------------------------------------------------------------------------------- */
 
+static bool was_given(const struct dump_session *s, const struct tracker *t)
+{
+	for (size_t i = 0; i < s->given.n; i++)
+		if (s->given.v[i].pid == -t->pid)
+			return true;
+	return false;
+}
+
+int dump_session_give(struct dump_ctx *d, const struct tracker *t, struct ckpt_err *err)
+{
+	struct keeper_task task = { -t->pid, t->shared_fd, t->start_time };
+	struct keeper_tasks one = { .v = &task, .n = 1 };
+	struct dump_session *s = d->session;
+	struct keeper_task *g = vec_push(&s->given);
+
+	if (!g)
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	*g = task;
+	return keeper_give(s->sock, &one, err);
+}
+
+int dump_session_dug(struct dump_ctx *d, uint64_t *ret)
+{
+	struct keeper_state state;
+	struct ckpt_err ignore = { 0 };
+	int rc = keeper_status(d->session->sock, &state, &ignore);
+
+	*ret = state.dug;
+	return rc;
+}
+
 static void tasks_of(struct dump_session *s, struct keeper_tasks *ret)
 {
 	for (size_t i = 0; i < s->trackers.n; i++) {
@@ -360,6 +407,9 @@ static void tasks_of(struct dump_session *s, struct keeper_tasks *ret)
 
 		if (k)
 			*k = (struct keeper_task) { t->pid, t->fd, t->start_time };
+		k = t->ops && t->shared_fd >= 0 && !was_given(s, t) ? vec_push(ret) : NULL;
+		if (k)
+			*k = (struct keeper_task) { -t->pid, t->shared_fd, t->start_time };
 	}
 }
 
@@ -376,6 +426,7 @@ void dump_session_commit(struct dump_ctx *d)
 		return;
 	rc = ckpt_fault("track.commit");
 	tasks_of(s, &tasks);
+	dump_watch_commit(d, &tasks);
 	if (!rc)
 		rc = keeper_commit(s->sock, d->writer.content_id,
 				   realpath(d->opts->dir, path) ? path : d->opts->dir, &tasks,
@@ -394,6 +445,7 @@ void dump_session_end(struct dump_ctx *d)
 
 	if (!s)
 		return;
+	dump_watch_free(d);
 	d->session = NULL;
 	d->tracking = NULL;
 	if (s->taken && (!s->started || (!s->tracking.arm && !d->pre_armed)))
@@ -405,6 +457,7 @@ void dump_session_end(struct dump_ctx *d)
 		free(s->trackers.v[i]);
 	}
 	vec_free(&s->trackers);
+	vec_free(&s->given);
 	keeper_tasks_free(&s->known);
 	d->parent = NULL;
 	image_free(&s->parent);
@@ -491,7 +544,7 @@ static int resolve_pages(struct dump_ctx *d, const struct dump_pages *p, struct 
 {
 	while (npages) {
 		uint64_t n = npages;
-		int got = p->mm ? dump_pre_resolve(d->pre, p->pid, addr, npages, out, &n) : 0;
+		int got = dump_pre_resolve(d->pre, p, addr, npages, out, &n);
 
 		if (got < 0)
 			return got;
@@ -511,19 +564,20 @@ static int resolve_pages(struct dump_ctx *d, const struct dump_pages *p, struct 
 }
 
 /* A range that is as it was when it was last armed: what was copied ahead then, and of the rest
- * what the parent has. */
+ * what the parent has; of an object there may be no parent, then nothing else is there. */
 static int resolve_same(struct dump_ctx *d, const struct dump_pages *p, struct chain_map *map,
 			uint64_t addr, uint64_t npages, struct run_list *out)
 {
 	while (npages) {
 		uint64_t n = npages;
-		int got = dump_pre_resolve(d->pre, p->pid, addr, npages, out, &n), rc = 0;
+		int got = dump_pre_resolve(d->pre, p, addr, npages, out, &n);
+		int rc = 0;
 
 		if (got < 0)
 			return got;
 		if (got)
 			n = (uint64_t)got;
-		else
+		else if (map->img)
 			rc = chain_same(map, addr, n, out, &d->stats.pages_parent);
 		if (rc)
 			return rc;
@@ -560,7 +614,7 @@ static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct ru
 			rc = run_list_add(&out, r);
 		else if (r->kind == CKPT_RUN_PARENT)
 			rc = resolve_pages(d, p, &map, r->vaddr, r->npages, &out);
-		else if (map.img)
+		else if (map.img || p->object)
 			rc = resolve_same(d, p, &map, r->vaddr, r->npages, &out);
 		else
 			rc = -ENOENT;
@@ -662,7 +716,7 @@ int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists, struct ckpt_
 
 	for (size_t i = 0; !rc && i < d->pages.n; i++) {
 		all[i] = &lists[i];
-		if (d->pages.v[i].mm || d->pages.v[i].parent_object)
+		if (d->pages.v[i].mm || d->pages.v[i].parent_object || d->pages.v[i].known_as)
 			rc = resolve_one(d, &d->pages.v[i], &lists[i], err);
 	}
 	for (size_t i = d->pages.n; d->parent && !rc && i-- > 0;)

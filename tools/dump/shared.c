@@ -3,9 +3,9 @@
  * Pages of objects, and increments of them. What belongs to an object and not to an address space
  * (shared anonymous memory, memory files, System V segments, unlinked files) may be written through
  * any mapping, also of a child that came and went or of a program outside the tree, and through
- * descriptors. No tracker sees all of that; the only certain way is to look. So the frozen contents
- * are hashed page by page and compared with the hashes that the parent kept. The hash that goes
- * into the image is of the very bytes that were copied into it (image/pages.c), so that it is right
+ * descriptors. Where it is not certain that trackers saw all of that (watch.h), the frozen contents
+ * are hashed page by page and compared with the hashes that are kept since the parent (notes.h).
+ * The hash that is kept is of the very bytes that were copied (image/pages.c), so that it is right
  * even when somebody outside writes at the same time. A migration does the same with what its
  * rounds have sent (tools/migrate/shares.c).
  */
@@ -23,19 +23,43 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
-#include "dump/dump.h"
-#include "image/content.h"
+#include "dump/watch.h"
 
 #define CHUNK_PAGES 64u /* 256 KiB: read and hashed while it is in the cache */
 #define CHUNKS_PER_THREAD 32u
 #define MAX_THREADS 16
 
+/* All that is in it, which takes 10 ms a GiB to find out. */
+static int add_contents(struct dump_ctx *d, struct dump_pages *p, struct ckpt_err *err)
+{
+	uint64_t bytes = p->npages * CKPT_PAGE;
+	struct page_seg *seg;
+	off_t data = 0, hole;
+
+	p->first_seg = d->segs.n;
+	while ((data = lseek(p->fd, data, SEEK_DATA)) >= 0 && (uint64_t)data < bytes) {
+		hole = lseek(p->fd, data, SEEK_HOLE);
+		if (hole < 0 || (uint64_t)hole > bytes)
+			hole = (off_t)bytes;
+		data &= ~(off_t)(CKPT_PAGE - 1);
+		seg = vec_push(&d->segs);
+		if (!seg)
+			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		seg->fd = p->fd;
+		seg->addr = (uint64_t)data;
+		seg->is_file = true;
+		seg->npages = (uint32_t)(((uint64_t)(hole - data) + CKPT_PAGE - 1) / CKPT_PAGE);
+		p->nsegs++;
+		data = hole;
+	}
+	/* The segments borrow it until the pages are written; dump_objects_free closes it. */
+	return 0;
+}
+
 int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t bytes,
 		      struct ckpt_err *err)
 {
 	struct dump_pages *p;
-	struct page_seg *seg;
-	off_t data = 0, hole;
 	struct stat st;
 	char path[32];
 	int fd;
@@ -53,28 +77,14 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 	}
 	p->object = obj->id;
 	p->fd = fd;
-	p->first_seg = d->segs.n;
 	if (fstat(fd, &st))
 		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot stat object %u", obj->id);
 	p->dev = st.st_dev;
 	p->ino = st.st_ino;
-	while ((data = lseek(fd, data, SEEK_DATA)) >= 0 && (uint64_t)data < bytes) {
-		hole = lseek(fd, data, SEEK_HOLE);
-		if (hole < 0 || (uint64_t)hole > bytes)
-			hole = (off_t)bytes;
-		data &= ~(off_t)(CKPT_PAGE - 1);
-		seg = vec_push(&d->segs);
-		if (!seg)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-		seg->fd = fd;
-		seg->addr = (uint64_t)data;
-		seg->is_file = true;
-		seg->npages = (uint32_t)(((uint64_t)(hole - data) + CKPT_PAGE - 1) / CKPT_PAGE);
-		p->nsegs++;
-		data = hole;
-	}
-	/* The segments borrow it until the pages are written; dump_objects_free closes it. */
-	return 0;
+	p->npages = (bytes + CKPT_PAGE - 1) / CKPT_PAGE;
+	dump_watch_object(d, p, &st);
+	/* What was written is known behind the last mapping. */
+	return p->watched ? 0 : add_contents(d, p, err);
 }
 
 /* Part of a segment of an object that the parent has, too. */
@@ -92,7 +102,7 @@ struct compare {
 	} chunks;
 	struct {
 		struct known {
-			struct content parent;
+			const struct dump_pages *pages;
 			uint32_t number; /* of whoever has pages of it; 0: the parent has */
 		} * v;
 		size_t n, cap;
@@ -110,13 +120,12 @@ static int oom(struct ckpt_err *err)
 }
 
 /* What the page at @addr held. */
-static const unsigned char *hash_was(const struct compare *c, const struct known *k, size_t *cursor,
-				     uint64_t addr)
+static const unsigned char *hash_was(const struct compare *c, const struct known *k, uint64_t addr)
 {
 	struct dump_tracking *tr = c->d->tracking;
 
 	return k->number ? tr->object_hash(tr, k->number, addr)
-			 : content_at(&k->parent, cursor, addr);
+			 : dump_watch_was(c->d, k->pages, addr / CKPT_PAGE);
 }
 
 static int compare_chunk(struct compare *c, const struct chunk *k, unsigned char *buf)
@@ -124,7 +133,6 @@ static int compare_chunk(struct compare *c, const struct chunk *k, unsigned char
 	const struct page_seg *s = &c->d->segs.v[k->seg];
 	const struct known *known = &c->known.v[k->known];
 	uint64_t at = s->addr + (uint64_t)k->first * CKPT_PAGE;
-	size_t cursor = 0;
 	int rc;
 
 	/* The file may end within the last page. */
@@ -136,7 +144,7 @@ static int compare_chunk(struct compare *c, const struct chunk *k, unsigned char
 		unsigned char own[CONTENT_HASH_BYTES];
 		unsigned char *h =
 			s->hash ? s->hash + (size_t)(k->first + i) * CONTENT_HASH_BYTES : own;
-		const unsigned char *was = hash_was(c, known, &cursor, at + i * CKPT_PAGE);
+		const unsigned char *was = hash_was(c, known, at + i * CKPT_PAGE);
 
 		content_hash(c->d->writer.hash_seed, buf + i * (size_t)CKPT_PAGE, h);
 		c->same[k->seg][k->first + i] = was && !memcmp(was, h, CONTENT_HASH_BYTES);
@@ -183,25 +191,6 @@ static int compare_all(struct compare *c, struct ckpt_err *err)
 	return rc ? ckpt_fail_errno(err, E_MEMORY, rc, "cannot read shared memory") : 0;
 }
 
-/* Room for the hashes of an object, of which the next checkpoint asks. */
-static int room_for_hashes(struct dump_ctx *d, struct dump_pages *p)
-{
-	uint64_t pages = 0;
-
-	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++)
-		pages += d->segs.v[i].npages;
-	p->hashes = malloc(pages * CONTENT_HASH_BYTES + 1);
-	if (!p->hashes)
-		return -ENOMEM;
-	p->npages = pages;
-	pages = 0;
-	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++) {
-		d->segs.v[i].hash = p->hashes + pages * CONTENT_HASH_BYTES;
-		pages += d->segs.v[i].npages;
-	}
-	return 0;
-}
-
 /* What is to be compared, if somebody has the object. */
 static int prepare(struct compare *c, struct dump_pages *p, struct ckpt_err *err)
 {
@@ -211,20 +200,16 @@ static int prepare(struct compare *c, struct dump_pages *p, struct ckpt_err *err
 						  p->dev, p->ino)
 				     : 0;
 	struct known *known;
-	int rc;
 
-	if (!tr->object && room_for_hashes(d, p))
-		return oom(err);
-	if (!d->parent && !number)
+	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++)
+		d->segs.v[i].hash = dump_watch_hash(d, p, d->segs.v[i].addr / CKPT_PAGE);
+	if (!number && !p->known_as)
 		return 0;
 	known = vec_push(&c->known);
 	if (!known)
 		return oom(err);
-	known->number = number;
-	rc = number ? 1 : content_find(d->parent, p->dev, p->ino, &known->parent);
-	if (rc <= 0)
-		return rc ? oom(err) : 0;
-	p->parent_object = number ? number : known->parent.object;
+	*known = (struct known) { p, number };
+	p->parent_object = number ? number : p->known_as->object;
 	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++) {
 		uint32_t n = d->segs.v[i].npages;
 
@@ -323,56 +308,70 @@ static void compare_free(struct compare *c, size_t segs)
 	for (size_t i = 0; c->same && i < segs; i++)
 		free(c->same[i]);
 	free(c->same);
-	for (size_t i = 0; i < c->known.n; i++)
-		content_free(&c->known.v[i].parent);
 	vec_free(&c->known);
 	vec_free(&c->chunks);
 	vec_free(&c->out);
 }
 
-int dump_compare_objects(struct dump_ctx *d, struct ckpt_err *err)
-{
-	struct compare c = { .d = d };
-	size_t segs = d->segs.n;
-	bool any = false;
-	int rc = 0;
-
-	for (size_t i = 0; i < d->pages.n; i++)
-		any |= d->pages.v[i].object && d->pages.v[i].nsegs;
-	/* Nobody will compare with the last checkpoint of a program that ends. */
-	if (!any || !d->tracking ||
-	    (!d->tracking->object && (!d->session || (!d->parent && !d->tracking->arm))))
-		return 0;
-	c.same = calloc(segs + 1, sizeof(*c.same));
-	if (!c.same)
-		return oom(err);
-	if (d->tracking->object)
-		d->writer.hash_seed = d->tracking->seed;
-	else if (content_seed(d->parent, &d->writer.hash_seed))
-		rc = ckpt_fail(err, E_KERNEL, -EIO, "the kernel gives no random numbers");
-	for (size_t i = 0; !rc && i < d->pages.n; i++)
-		if (d->pages.v[i].object)
-			rc = prepare(&c, &d->pages.v[i], err);
-	if (!rc)
-		rc = compare_all(&c, err);
-	if (!rc)
-		rc = ckpt_fault_fail("track.compared", E_MEMORY, err);
-	if (!rc && c.chunks.n && cut_all(&c))
-		rc = oom(err);
-	compare_free(&c, segs);
-	return rc;
-}
-
-int dump_put_hashes(struct dump_ctx *d, struct ckpt_err *err)
+/* What trackers tell of; where they do not after all, its contents. */
+static int find_written(struct dump_ctx *d, struct ckpt_err *err)
 {
 	int rc = 0;
 
 	for (size_t i = 0; !rc && i < d->pages.n; i++) {
-		const struct dump_pages *p = &d->pages.v[i];
+		struct dump_pages *p = &d->pages.v[i];
 
-		if (p->hashes && d->tracking && d->tracking->arm)
-			rc = content_put(&d->writer, p->object, p->dev, p->ino, p->hashes,
-					 p->npages, err);
+		if (!p->watched)
+			continue;
+		rc = dump_watch_written(d, p);
+		if (rc == -ESTALE)
+			rc = add_contents(d, p, err);
+		else if (rc)
+			rc = oom(err);
+		else
+			ui_note(d->ui, 2, "object %u: trackers tell what was written", p->object);
 	}
 	return rc;
+}
+
+static int compare_objects(struct compare *c, struct ckpt_err *err)
+{
+	struct dump_ctx *d = c->d;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < d->pages.n; i++)
+		if (d->pages.v[i].object && !d->pages.v[i].watched)
+			rc = prepare(c, &d->pages.v[i], err);
+	if (!rc)
+		rc = compare_all(c, err);
+	if (!rc)
+		rc = ckpt_fault_fail("track.compared", E_MEMORY, err);
+	return !rc && c->chunks.n && cut_all(c) ? oom(err) : rc;
+}
+
+int dump_compare_objects(struct dump_ctx *d, struct ckpt_err *err)
+{
+	struct compare c = { .d = d };
+	bool any = false;
+	size_t segs;
+	int rc;
+
+	for (size_t i = 0; i < d->pages.n; i++)
+		any |= d->pages.v[i].object != 0;
+	/* Nobody will compare with the last checkpoint of a program that ends. */
+	if (!any || !d->tracking ||
+	    (!d->tracking->object && (!d->session || (!d->parent && !d->tracking->arm))))
+		return 0;
+	if (d->tracking->object)
+		d->writer.hash_seed = d->tracking->seed;
+	rc = find_written(d, err);
+	if (!rc && d->tracking->arm && dump_watch_room(d))
+		rc = oom(err);
+	if (rc)
+		return rc;
+	segs = d->segs.n;
+	c.same = calloc(segs + 1, sizeof(*c.same));
+	rc = c.same ? compare_objects(&c, err) : oom(err);
+	compare_free(&c, segs);
+	return rc ? rc : dump_watch_arm(d, err);
 }

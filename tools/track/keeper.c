@@ -2,6 +2,7 @@
 /* The keeper process: a loop over three descriptors. It knows nothing of memory or images. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -30,6 +31,10 @@ struct keeper {
 	struct keeper_msg state; /* without tasks */
 	struct keeper_tasks tasks;
 	struct vma_iter iter;
+	struct {
+		struct pollfd *v;
+		size_t n, cap;
+	} polled;
 	struct client clients[CLIENTS];
 	struct keeper_msg msg;
 	bool stop;
@@ -63,7 +68,9 @@ static int reply_state(struct keeper *k, const struct client *c, uint32_t total,
 	m->total = total;
 	m->taken = owner(k) != NULL;
 	m->refused = refused;
-	m->reserved = (uint32_t)k->tasks.n;
+	m->reserved = 0;
+	for (size_t i = 0; i < k->tasks.n; i++)
+		m->reserved += k->tasks.v[i].pid > 0;
 	return keeper_send(c->fd, m);
 }
 
@@ -221,19 +228,64 @@ static void client_accept(struct keeper *k)
 	(void)close(fd);
 }
 
+/* Who dropped pages, or made a hole, waits until somebody has read that he is about to. */
+static void read_events(struct keeper *k, const struct keeper_tasks *tasks)
+{
+	for (size_t i = 0; i < tasks->n; i++) {
+		struct uffd_msg e;
+
+		if (tasks->v[i].pid >= 0)
+			continue;
+		while (read(tasks->v[i].fd, &e, sizeof(e)) == (ssize_t)sizeof(e))
+			k->state.dug += e.event == UFFD_EVENT_REMOVE;
+	}
+}
+
+static bool poll_add(struct keeper *k, int fd)
+{
+	struct pollfd *p = vec_push(&k->polled);
+
+	if (p)
+		*p = (struct pollfd) { .fd = fd, .events = POLLIN };
+	return p;
+}
+
+static bool poll_events(struct keeper *k, const struct keeper_tasks *tasks)
+{
+	bool ok = true;
+
+	for (size_t i = 0; ok && i < tasks->n; i++)
+		if (tasks->v[i].pid < 0)
+			ok = poll_add(k, tasks->v[i].fd);
+	return ok;
+}
+
+/* Its own two, the clients, and what gives events. */
+static bool poll_all(struct keeper *k)
+{
+	bool ok;
+
+	k->polled.n = 0;
+	ok = poll_add(k, k->pidfd) && poll_add(k, k->listener);
+	for (size_t i = 0; ok && i < CLIENTS; i++)
+		ok = poll_add(k, k->clients[i].fd);
+	ok = ok && poll_events(k, &k->tasks);
+	for (size_t i = 0; ok && i < CLIENTS; i++)
+		ok = poll_events(k, &k->clients[i].incoming);
+	return ok && (poll(k->polled.v, k->polled.n, -1) >= 0 || errno == EINTR);
+}
+
 static void keeper_run(struct keeper *k)
 {
-	struct pollfd p[2 + CLIENTS];
+	while (!k->stop && poll_all(k)) {
+		const struct pollfd *p = k->polled.v;
 
-	while (!k->stop) {
-		p[0] = (struct pollfd) { .fd = k->pidfd, .events = POLLIN };
-		p[1] = (struct pollfd) { .fd = k->listener, .events = POLLIN };
-		for (size_t i = 0; i < CLIENTS; i++)
-			p[2 + i] = (struct pollfd) { .fd = k->clients[i].fd, .events = POLLIN };
-		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
-			break;
 		if (p[0].revents)
 			break;
+		/* Before anybody is told how many there were. */
+		read_events(k, &k->tasks);
+		for (size_t i = 0; i < CLIENTS; i++)
+			read_events(k, &k->clients[i].incoming);
 		for (size_t i = 0; i < CLIENTS && !k->stop; i++)
 			if (k->clients[i].fd >= 0 && p[2 + i].revents)
 				client_serve(k, &k->clients[i]);

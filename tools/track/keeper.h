@@ -26,7 +26,9 @@
 #define KEEPER_ID_BYTES 16
 #define KEEPER_PATH_MAX 1024
 
-/* One tracked task; @fd may be -1 (back ends without descriptors). */
+/* One tracked task; @fd may be -1 (back ends without descriptors). With a negative pid it is what
+ * the shared memory of that task is registered with, of which the keeper reads events; with 0 a
+ * file that the dumps want back, which of them start_time says. */
 struct keeper_task {
 	int32_t pid;
 	int32_t fd;
@@ -44,6 +46,7 @@ struct keeper_state {
 	char armed_path[KEEPER_PATH_MAX];        /* where it was */
 	uint64_t epochs;                         /* checkpoints of this session */
 	uint64_t started_ns;                     /* CLOCK_REALTIME */
+	uint64_t dug; /* how often the tasks have dropped pages of shared memory, or made holes */
 	int32_t keeper_pid;
 	uint32_t tasks;
 	bool armed, broken, taken;
@@ -62,6 +65,8 @@ int keeper_iter(int sock, struct vma_iter *ret, struct ckpt_err *err) __must_che
  * another dump has it. */
 int keeper_begin(int sock, struct keeper_state *ret, struct keeper_tasks *ret_tasks,
 		 struct ckpt_err *err) __must_check;
+/* What the keeper is to have an eye on at once; keeper_commit() need not be told of it again. */
+int keeper_give(int sock, const struct keeper_tasks *tasks, struct ckpt_err *err) __must_check;
 /* The checkpoint @id in @path is whole: @tasks are armed relative to it. With @id NULL they are
  * attached only. */
 int keeper_commit(int sock, const unsigned char *id, const char *path,

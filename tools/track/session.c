@@ -202,6 +202,7 @@ static void state_take(struct keeper_state *s, const struct keeper_msg *m)
 	memcpy(s->armed_path, m->path, sizeof(s->armed_path));
 	s->epochs = m->epochs;
 	s->started_ns = m->started_ns;
+	s->dug = m->dug;
 	s->keeper_pid = m->keeper_pid;
 	s->tasks = m->reserved;
 	s->armed = m->armed;
@@ -287,8 +288,7 @@ int keeper_begin(int sock, struct keeper_state *ret, struct keeper_tasks *ret_ta
 	return 0;
 }
 
-int keeper_commit(int sock, const unsigned char *id, const char *path,
-		  const struct keeper_tasks *tasks, struct ckpt_err *err)
+int keeper_give(int sock, const struct keeper_tasks *tasks, struct ckpt_err *err)
 {
 	auto_free struct keeper_msg *m = msg_new(KEEPER_TASKS, err);
 	int rc = m ? 0 : err->code;
@@ -303,10 +303,17 @@ int keeper_commit(int sock, const unsigned char *id, const char *path,
 			return fail_keeper(err, rc);
 		at += n;
 	}
+	return rc;
+}
+
+int keeper_commit(int sock, const unsigned char *id, const char *path,
+		  const struct keeper_tasks *tasks, struct ckpt_err *err)
+{
+	auto_free struct keeper_msg *m = msg_new(KEEPER_COMMIT, err);
+	int rc = m ? keeper_give(sock, tasks, err) : err->code;
+
 	if (rc)
 		return rc;
-	m->op = KEEPER_COMMIT;
-	m->count = 0;
 	m->armed = id != NULL;
 	if (id)
 		memcpy(m->id, id, sizeof(m->id));

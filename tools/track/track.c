@@ -51,7 +51,7 @@ const struct track_ops *track_choose(const char *name, bool live, struct ckpt_er
 static void tracker_init(struct tracker *t, int pid)
 {
 	memset(t, 0, sizeof(*t));
-	t->fd = t->pagemap_fd = -1;
+	t->fd = t->shared_fd = t->pagemap_fd = -1;
 	t->pid = pid;
 }
 
@@ -110,6 +110,25 @@ int tracker_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret
 	return t->ops->count ? t->ops->count(t, start, end, ret_pages) : -EOPNOTSUPP;
 }
 
+int tracker_share(struct tracker *t, struct target_task *task, struct ckpt_err *err)
+{
+	int rc = t->ops->share ? 0 : -EOPNOTSUPP;
+
+	if (!rc && t->pagemap_fd < 0)
+		rc = tracker_begin(t);
+	return rc || t->shared_fd >= 0 ? rc : t->ops->share(t, task, err);
+}
+
+int tracker_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,
+		   void *arg)
+{
+	int rc = t->ops->shared && t->shared_fd >= 0 ? 0 : -EOPNOTSUPP;
+
+	if (!rc && t->pagemap_fd < 0)
+		rc = tracker_begin(t);
+	return rc ? rc : t->ops->shared(t, start, end, how, fn, arg);
+}
+
 int tracker_armed(struct tracker *t)
 {
 	return t->ops->armed ? t->ops->armed(t) : 0;
@@ -133,6 +152,8 @@ void tracker_detach(struct tracker *t)
 		t->ops->detach(t);
 	if (t->fd >= 0)
 		(void)close(t->fd);
+	if (t->shared_fd >= 0)
+		(void)close(t->shared_fd);
 	if (t->pagemap_fd >= 0)
 		(void)close(t->pagemap_fd);
 	free(t->buf);

@@ -73,6 +73,10 @@ struct track_ops {
 		       track_fn fn, void *arg);
 	/* With @live: count without arming. NULL otherwise. */
 	int (*count)(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret_pages);
+	/* Of shared memory; NULL: it cannot tell. See tracker_share(), tracker_shared(). */
+	int (*share)(struct tracker *t, struct target_task *task, struct ckpt_err *err);
+	int (*shared)(struct tracker *t, uint64_t start, uint64_t end, unsigned int how,
+		      track_fn fn, void *arg);
 	/* May be NULL: nothing can be kept. */
 	bool (*keeps)(struct tracker *t);
 	int (*kept)(struct tracker *t, int *ret_fd, uint64_t *ret_room);
@@ -85,7 +89,8 @@ struct tracker {
 	const struct track_ops *ops; /* NULL: not attached */
 	int pid;                     /* as this process sees it */
 	int fd;                      /* of the back end, -1 none */
-	void *state;                 /* of the back end in this process */
+	int shared_fd; /* the same for shared memory; it gives events, which somebody must read */
+	void *state;   /* of the back end in this process */
 	uint64_t split_bytes; /* from this size on two threads look at a range; 0: what is usual */
 	unsigned int facts;   /* of the back end about this kernel; 0: not known yet */
 	uint64_t uffd;  /* by which the kernel's records show what is ours; 0: not known yet */
@@ -129,6 +134,23 @@ int tracker_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned in
  * last arm, while the target may run. -EOPNOTSUPP: of this back end only a collection tells;
  * -ESTALE also when some of it is not tracked yet. */
 int tracker_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret_pages);
+/*
+ * May tracker_shared() be called? If it never could, steps inside the frozen task make that so:
+ * t->shared_fd. From the first TRACK_ARM on the program stands still where it drops pages or makes
+ * holes there, until UFFD_EVENT_REMOVE was read from it.
+ */
+int tracker_share(struct tracker *t, struct target_task *task, struct ckpt_err *err) __must_check;
+/* Is mapping [start, end), of shared memory, registered by this tracker? */
+bool tracker_owns_shared(struct tracker *t, uint64_t start, uint64_t end);
+/*
+ * Report what this address space has written to [start, end), shared mappings of memory that are
+ * tracked, since it was last armed; the same with TRACK_ARM (which begins to track what is not, but
+ * for TRACK_KNOWN) as above. Others may have written as well, and this one by a mapping that is
+ * gone: whoever uses it knows that there was none. Costs the target an entry of a page table for
+ * each page of the range. -EOPNOTSUPP: the back end or this kernel cannot tell.
+ */
+int tracker_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,
+		   void *arg);
 /* End of a pass with TRACK_ARM. 0 or -errno, with the same meaning as above. */
 int tracker_armed(struct tracker *t);
 /* After tracker_begin(): is TRACK_KEEP possible? */

@@ -7,7 +7,7 @@
 
 #include "track/keeper.h"
 
-#define KEEPER_VERSION 2u
+#define KEEPER_VERSION 3u
 #define KEEPER_BATCH 200u /* tasks in one message; below SCM_MAX_FD */
 
 enum keeper_op {
@@ -28,7 +28,7 @@ struct keeper_msg {
 	uint32_t count; /* tasks in this message */
 	uint32_t total; /* STATE in answer to BEGIN: tasks that follow */
 	uint32_t armed, broken, taken, refused;
-	uint64_t epochs, started_ns;
+	uint64_t epochs, started_ns, dug;
 	int32_t keeper_pid;
 	uint32_t reserved;
 	char backend[16];
@@ -38,7 +38,7 @@ struct keeper_msg {
 	struct keeper_task tasks[KEEPER_BATCH]; /* only count of them are sent */
 };
 _Static_assert(sizeof(struct keeper_task) == 16, "no holes");
-_Static_assert(__builtin_offsetof(struct keeper_msg, tasks) == 56 + 48 + KEEPER_PATH_MAX,
+_Static_assert(__builtin_offsetof(struct keeper_msg, tasks) == 64 + 48 + KEEPER_PATH_MAX,
 	       "no holes");
 
 _Static_assert(sizeof(struct vma_iter) <= KEEPER_PATH_MAX, "fits");

@@ -46,6 +46,7 @@
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 #define FEATURES (UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED)
+#define FEATURES_SHARED (FEATURES | UFFD_FEATURE_EVENT_REMOVE)
 #define PAGE 4096u
 #define ARENA_BYTES (64u << 10)
 
@@ -71,9 +72,9 @@ static bool is_marker(uint64_t e)
 	return (e & PM_SWAP) && (e & PM_SWAP_TYPE) == PM_TYPE_MARKER;
 }
 
-static int uffd_enable(int fd)
+static int uffd_enable(int fd, uint64_t features)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
 
 	return ioctl(fd, UFFDIO_API, &api) ? -errno : 0;
 }
@@ -84,7 +85,7 @@ static bool wp_ask(void)
 	auto_fd pm = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	struct scan_arg a = { .size = sizeof(a), .end = PAGE };
 
-	return fd >= 0 && pm >= 0 && !uffd_enable(fd) && ioctl(pm, SCAN_IOCTL, &a) >= 0;
+	return fd >= 0 && pm >= 0 && !uffd_enable(fd, FEATURES) && ioctl(pm, SCAN_IOCTL, &a) >= 0;
 }
 
 /* A kernel that has it keeps it. */
@@ -113,7 +114,7 @@ static int take_uffd(void *arg)
 	return l->fd < 0 ? l->fd : 0;
 }
 
-static int run_lending(struct tracker *t, struct inject *in, struct target_task *task,
+static int run_lending(struct inject *in, struct target_task *task, uint64_t features, int *ret_fd,
 		       struct ckpt_err *err)
 {
 	struct lent l = { .in = in, .pid = task->pid, .fd = -1 };
@@ -126,7 +127,7 @@ static int run_lending(struct tracker *t, struct inject *in, struct target_task 
 	steps_init(&s, &in->arena);
 	l.slot = slot;
 	l.step = steps_call(&s, "make a userfaultfd", SYS_userfaultfd,
-			    O_CLOEXEC | UFFD_USER_MODE_ONLY);
+			    O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 	(void)steps_add(
 		&s,
 		&(struct ckpt_step) { .op = CKPT_OP_LEND,
@@ -145,7 +146,7 @@ static int run_lending(struct tracker *t, struct inject *in, struct target_task 
 					      "task %d: cannot take its userfaultfd", task->pid);
 	}
 	if (!rc) {
-		rc = uffd_enable(l.fd);
+		rc = uffd_enable(l.fd, features);
 		if (rc)
 			(void)ckpt_fail_errno(err, E_TRACK, rc,
 					      "task %d: cannot set up its userfaultfd", task->pid);
@@ -153,11 +154,11 @@ static int run_lending(struct tracker *t, struct inject *in, struct target_task 
 	if (rc && l.fd >= 0)
 		(void)close(l.fd);
 	if (!rc)
-		t->fd = l.fd;
+		*ret_fd = l.fd;
 	return rc;
 }
 
-static int wp_attach(struct tracker *t, struct target_task *task, struct ckpt_err *err)
+static int make_uffd(struct target_task *task, uint64_t features, int *ret_fd, struct ckpt_err *err)
 {
 	struct ckpt_err end_err = { 0 };
 	struct inject in;
@@ -165,13 +166,18 @@ static int wp_attach(struct tracker *t, struct target_task *task, struct ckpt_er
 
 	if (rc)
 		return rc;
-	rc = run_lending(t, &in, task, err);
+	rc = run_lending(&in, task, features, ret_fd, err);
 	end = inject_end(&in, &end_err);
 	if (!rc && end) {
 		*err = end_err;
 		rc = end;
 	}
 	return rc;
+}
+
+static int wp_attach(struct tracker *t, struct target_task *task, struct ckpt_err *err)
+{
+	return make_uffd(task, FEATURES, &t->fd, err);
 }
 
 static int scan(struct tracker *t, struct scan_arg *a, uint64_t start, uint64_t end)
@@ -261,7 +267,7 @@ static int find_stale(struct tracker *t, uint64_t start, uint64_t end, struct ar
  * protected, so they read as written until they are armed. To unprotect them once more would cost
  * 25 ms a GiB, of a program that stands still.
  */
-static int make_registered(struct tracker *t, uint64_t start, uint64_t end)
+static int make_registered(struct tracker *t, int fd, uint64_t start, uint64_t end)
 {
 	struct areas stale = { 0 };
 	bool done;
@@ -271,9 +277,9 @@ static int make_registered(struct tracker *t, uint64_t start, uint64_t end)
 		rc = find_stale(t, start, end, &stale);
 	/* Also what is registered already: it must be ours. */
 	if (!rc)
-		rc = uffd_register(t->fd, start, end);
+		rc = uffd_register(fd, start, end);
 	for (size_t i = 0; !rc && i < stale.n; i++)
-		rc = uffd_unprotect(t->fd, stale.v[i].start, stale.v[i].end);
+		rc = uffd_unprotect(fd, stale.v[i].start, stale.v[i].end);
 	vec_free(&stale);
 	return rc;
 }
@@ -577,7 +583,7 @@ static unsigned int facts_ask(void *buf)
 
 	if (p == MAP_FAILED)
 		return facts;
-	if (own >= 0 && uffd >= 0 && !uffd_enable(uffd) &&
+	if (own >= 0 && uffd >= 0 && !uffd_enable(uffd, FEATURES) &&
 	    !uffd_register(uffd, (uint64_t)p, (uint64_t)p + len)) {
 		facts |= holes_told(&self, p) ? FACT_HOLES_TOLD : 0;
 		facts |= moved_clean(&self, p, &left) ? FACT_MOVED_CLEAN : 0;
@@ -690,7 +696,8 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned 
 		      track_fn fn, void *arg)
 {
 	bool arm = how & TRACK_ARM;
-	int rc = arm && !(how & (TRACK_KNOWN | TRACK_OURS)) ? make_registered(t, start, end) : 0;
+	int rc = arm && !(how & (TRACK_KNOWN | TRACK_OURS)) ? make_registered(t, t->fd, start, end)
+							    : 0;
 
 	if (how & TRACK_MIXED)
 		return collect_mixed(t, start, end, arm, fn, arg);
@@ -700,6 +707,56 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned 
 	return !(how & TRACK_WRITES) && by_changes(t, start, end, how)
 		       ? collect_changed(t, start, end, how, fn, arg)
 		       : collect_pages(t, start, end, how, fn, arg);
+}
+
+/* A userfaultfd of its own: events of private memory are of no interest. */
+static int wp_share(struct tracker *t, struct target_task *task, struct ckpt_err *err)
+{
+	return t->facts & FACT_HOLES_TOLD ? make_uffd(task, FEATURES_SHARED, &t->shared_fd, err)
+					  : -EOPNOTSUPP;
+}
+
+bool tracker_owns_shared(struct tracker *t, uint64_t start, uint64_t end)
+{
+	return t->ops == &track_wp_async && t->shared_fd >= 0 &&
+	       !uffd_register(t->shared_fd, start, end);
+}
+
+/*
+ * Of a file, an entry without a page gets a marker when it is armed, which stays until the page is
+ * written to, whatever comes and goes meanwhile; and a protected page that is dropped leaves one.
+ * So what is not protected was written, or is of a mapping that is new.
+ */
+static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,
+		     void *arg)
+{
+	bool arm = how & TRACK_ARM;
+	uint64_t told = start;
+	int rc = 0;
+
+	if (arm && !(how & TRACK_KNOWN))
+		rc = make_registered(t, t->shared_fd, start, end);
+	while (!rc && start < end) {
+		struct scan_arg a = { .flags = SCAN_CHECK_WPASYNC | (arm ? SCAN_WP_MATCHING : 0),
+				      .category_mask = SCAN_WRITTEN,
+				      .return_mask = SCAN_WRITTEN };
+		const struct scan_region *r = t->buf;
+		int n = scan(t, &a, start, end);
+
+		if (n < 0)
+			return n == -EPERM ? -ESTALE : n;
+		for (int i = 0; !rc && i < n; i++) {
+			told = r[i].end;
+			rc = fn(arg, r[i].start, (r[i].end - r[i].start) / PAGE, TRACK_WRITTEN);
+		}
+		/* As in collect_pages(). */
+		if (a.walk_end < told)
+			a.walk_end = told;
+		if (!rc && a.walk_end <= start)
+			rc = -EPROTO;
+		start = a.walk_end;
+	}
+	return rc;
 }
 
 static int wp_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret_pages)
@@ -746,4 +803,6 @@ const struct track_ops track_wp_async = {
 	.begin = wp_begin,
 	.collect = wp_collect,
 	.count = wp_count,
+	.share = wp_share,
+	.shared = wp_shared,
 };

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# t: timeout=150
+"""Shared anonymous memory in increments, of which nobody reads all: what is written by any process that has it is
+saved, in whatever way, and where it is not certain that the trackers saw all, the contents are compared. Each increment
+is restored and looked through."""
+import ctypes
+import json
+import os
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from sandbox import BUILD, check, main  # noqa: E402
+
+PAGE, PAGES, AT, OWN = 4096, 4096, 0x620000000000, 0x610000000000
+SIGUSR1 = 10
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def word(pid, addr, value=None):
+    with open(f"/proc/{pid}/mem", "r+b" if value is not None else "rb", buffering=0) as f:
+        f.seek(addr)
+        if value is not None:
+            f.write(struct.pack("<Q", value))
+        return struct.unpack("<Q", f.read(8))[0] if value is None else value
+
+
+def words(pid, nr):
+    """The @nr-th word of every page."""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as f:
+        f.seek(AT)
+        memory = f.read(PAGES * PAGE)
+    return [struct.unpack_from("<Q", memory, i * PAGE + nr * 8)[0] for i in range(PAGES)]
+
+
+def first_words(pid):
+    return words(pid, 0)
+
+
+def children(pid):
+    return [int(p) for p in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+
+
+class Series:
+    """A program and the increments that are made of it."""
+
+    def __init__(self, box, name):
+        self.box, self.name = box, name
+        self.target = box.start(os.path.join(BUILD, "tests/flow/watched"), subdir=name).wait_ready()
+        self.parent = self.target.pid
+        self.child, = children(self.parent)
+        self.want = [i + 1000 if i < PAGES - PAGES // 8 else 0 for i in range(PAGES)]
+        self.images, self.value, self.stats = [], 1 << 32, None
+        self.can = True     # this kernel and tracker tell, as far as one knows
+
+    def do(self, pid, what, page=0):
+        """Have @pid do it; what it writes is another value each time."""
+        self.value += 1
+        word(pid, OWN + 8, self.value)
+        done = word(pid, OWN)
+        check(LIBC.sigqueue(pid, SIGUSR1, ctypes.c_void_p(ord(what) << 16 | page)) == 0, "sigqueue")
+        self.box.wait(lambda: word(pid, OWN) == done + 1, f"{what} of page {page}")
+        if what in "wfxmpvi":
+            self.want[page] = self.value
+        elif what == "W":
+            self.want[page:page + PAGES // 2] = [self.value] * (PAGES // 2)
+        elif what == "R":
+            self.want[page] = 0
+
+    def increment(self, name, told, *options, most=100):
+        """@told: whether trackers tell of it all; None: that does not matter."""
+        image = os.path.join(self.box.dir, f"{self.name}-{len(self.images):02}-{name}")
+        how = ["--parent", self.images[-1]] if self.images else ["--track"]
+        res = self.box.dump(self.target, *how, "--json", "-v", "-v", *options, image=image)
+        check("full checkpoint" not in res.err, f"{res}")
+        tells = "trackers tell what was written" in res.err
+        check(told is None or tells == (told and self.can), f"{name}: trackers tell: {tells}")
+        self.stats = json.loads(res.out)["stats"]
+        check(not self.images or self.stats["pages_written"] <= most, f"{name}: {self.stats}")
+        self.images.append(image)
+        return tells
+
+    def learn(self, tells):
+        """Kernels and trackers that cannot tell compare all of it, and must be as right."""
+        self.can = tells
+        release = tuple(int(n) for n in os.uname().release.split(".")[:2])
+        check(tells or self.stats["tracker"] != "wp-async" or release < (6, 18),
+              "this kernel can tell, and was not asked")
+
+
+def body(box):
+    tricks(box)
+    ahead(box)
+
+
+def tricks(box):
+    s = Series(box, "tricks")
+    parent, child, do, want, steps = s.parent, s.child, s.do, s.want, []
+
+    def increment(name, told, most=100):
+        s.increment(name, told, most=most)
+        check(first_words(parent) == want, f"{name}: the program itself")
+        steps.append((s.images[-1], list(want), [parent, *children(parent)]))
+
+    increment("full", None)
+    s.learn(s.increment("idle", None))
+    do(parent, "w", 5)
+    do(child, "w", 6)
+    do(child, "w", PAGES - 1)
+    increment("write", True)
+    do(child, "r", PAGES - 3)
+    word(parent, AT + 20 * PAGE, 4711)
+    want[20] = 4711
+    do(child, "v", 15)
+    do(parent, "i", 16)
+    increment("by-the-kernel", True)
+    box.ckpt, plain = os.path.join(BUILD, "ckpt-test"), box.ckpt
+    os.environ["CKPT_FAULT"] = "kern.mmwatch:fail"
+    increment("not-seen", False)
+    del os.environ["CKPT_FAULT"]
+    box.ckpt = plain
+    increment("idle", False)
+    increment("idle", True)
+    # Whoever may have written and is gone.
+    for what, pid, page in (("f", parent, 9), ("f", child, 10), ("x", parent, 11), ("x", child, 12), ("m", child, 14),
+                            ("p", parent, 17)):
+        do(pid, what, page)
+        increment(f"gone-{what}", False)
+        increment("idle", True)
+    do(parent, "w", 30)
+    do(parent, "d", 30)
+    increment("drop-written", False)
+    do(child, "d", 31)
+    increment("drop", False)
+    increment("idle", True)
+    # A hole, and a page that was one.
+    do(parent, "R", 40)
+    increment("hole", False)
+    do(child, "R", 41)
+    do(parent, "r", 41)
+    do(child, "r", 41)
+    increment("hole-read", False)
+    increment("idle", True)
+    do(parent, "r", 40)
+    do(parent, "w", 41)
+    increment("hole-later", True)
+    # A process more, and one less.
+    do(parent, "c")
+    third = word(parent, OWN + 16)
+    increment("child", False, 300)
+    do(third, "w", 50)
+    increment("its-write", True)
+    do(third, "w", 51)
+    do(parent, "k")
+    increment("it-ended", False)
+    increment("idle", True)
+    # One outside the tree.
+    do(child, "o")
+    orphan = next(p for p in children(os.getpid()) if p != parent and open(f"/proc/{p}/comm").read() == "watched\n")
+    increment("orphan", False)
+    do(orphan, "w", 60)
+    increment("its-write", False)
+    do(orphan, "w", 61)
+    os.kill(orphan, 9)
+    box.wait_pid(orphan, "end of the orphan")
+    increment("it-ended", False)
+    do(child, "w", 62)
+    increment("none-outside", True)
+
+    box.end_tree(parent)
+    for image, held, members in steps:
+        check(box.run_ckpt("verify", "-D", image).code == 0, f"verify of {image}")
+        box.restore(image=image)
+        for p in members:
+            got = first_words(p)
+            bad = [i for i in range(PAGES) if got[i] != held[i]]
+            check(not bad, f"{image}: process {p}: page {bad[:3]}: {[got[i] for i in bad[:3]]}, "
+                  f"not {[held[i] for i in bad[:3]]}")
+        # It is alive, and memory is shared.
+        want[:] = held
+        do(members[-1], "w", 1)
+        check(all(word(p, AT + PAGE) == s.value for p in members), f"{image}: shared")
+        box.end_tree(parent)
+
+
+def last_writes(turns):
+    """What the first @turns writes of a loop leave on each page."""
+    left = [0] * PAGES
+    for n in range(1, turns + 1):
+        left[n * 2654435761 % (1 << 32) % PAGES] = n
+    return left
+
+
+def ahead(box):
+    """Copied while the two write on and on."""
+    s = Series(box, "ahead")
+    for word_nr, pid in ((1, s.parent), (2, s.child)):
+        s.do(pid, "L", word_nr)
+    copied = 0
+    s.increment("full", None, "--pre")
+    s.learn(s.increment("next", None, most=2 * PAGES))
+    for n in range(6):
+        s.increment("again", True, *(["--pre"] if n % 3 == 2 else []), most=3 * PAGES)
+        copied += s.stats["pages_pre"]
+    check(copied > 100, f"{copied} pages were copied ahead")
+    for pid in (s.parent, s.child):
+        s.do(pid, "r", 0)     # enough
+    s.increment("rest", None, most=2 * PAGES)
+    # So many at once that they are copied before the stop.
+    for n in range(3):
+        s.do(s.child, "W", n * 100)
+        s.increment("much", True, most=3 * PAGES)
+        if s.stats["pages_pre"] >= PAGES // 2:
+            break
+    check(not s.can or s.stats["pages_pre"] >= PAGES // 2, f"not ahead: {s.stats}")
+    s.do(s.parent, "f", 7)
+    s.increment("forked", False)
+
+    members = [s.parent, s.child]
+    box.end_tree(s.parent)
+    for image in s.images:
+        check(box.run_ckpt("verify", "-D", image).code == 0, f"verify of {image}")
+        box.restore("--leave-stopped", image=image)
+        for word_nr, pid in zip((1, 2), members):
+            turn = word(pid, OWN + 24)
+            got, least, most = words(members[-1], word_nr), last_writes(turn - 1), last_writes(turn)
+            bad = [i for i in range(PAGES) if got[i] not in (least[i], most[i])]
+            check(not bad, f"{image}: word {word_nr}, turn {turn}: page {bad[:3]}: {[got[i] for i in bad[:3]]}, "
+                  f"not {[most[i] for i in bad[:3]]}")
+        if "much" in image or "forked" in image:
+            check("forked" not in image or words(s.child, 0) == s.want, f"{image}: first words")
+        box.end_tree(s.parent)
+
+
+main(body)

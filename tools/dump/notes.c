@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "dump/notes.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/vec.h"
+
+struct head {
+	char magic[8];
+	uint64_t seed, dug, objects, marks;
+};
+#define MAGIC "ckptnote"
+
+static int map_hashes(struct notes *n, uint64_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, n->fd[NOTES_HASHES], 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	n->hashes = p;
+	n->hash_bytes = bytes;
+	return 0;
+}
+
+static bool object_fits(const struct notes *n, const struct notes_object *o)
+{
+	uint64_t room = n->hash_bytes / CONTENT_HASH_BYTES;
+
+	return o->object && o->hashes <= n->hash_bytes && o->pages <= room &&
+	       o->pages * CONTENT_HASH_BYTES <= n->hash_bytes - o->hashes;
+}
+
+static bool load(struct notes *n)
+{
+	struct stat head, hashes;
+	struct head h;
+	bool ok;
+
+	if (n->fd[NOTES_HEAD] < 0 || n->fd[NOTES_HASHES] < 0 || fstat(n->fd[NOTES_HEAD], &head) ||
+	    fstat(n->fd[NOTES_HASHES], &hashes) ||
+	    io_pread_full(n->fd[NOTES_HEAD], &h, sizeof(h), 0) ||
+	    memcmp(h.magic, MAGIC, sizeof(h.magic)) != 0 ||
+	    (uint64_t)head.st_size !=
+		    sizeof(h) + h.objects * sizeof(*n->objects.v) + h.marks * sizeof(*n->marks.v) ||
+	    !h.objects || map_hashes(n, (uint64_t)hashes.st_size))
+		return false;
+	n->seed = h.seed;
+	n->dug = h.dug;
+	n->objects.v = calloc(h.objects, sizeof(*n->objects.v));
+	n->marks.v = calloc(h.marks + 1, sizeof(*n->marks.v));
+	if (!n->objects.v || !n->marks.v)
+		return false;
+	n->objects.n = n->objects.cap = h.objects;
+	n->marks.n = h.marks;
+	n->marks.cap = h.marks + 1;
+	ok = !io_pread_full(n->fd[NOTES_HEAD], n->objects.v, h.objects * sizeof(*n->objects.v),
+			    sizeof(h)) &&
+	     !io_pread_full(n->fd[NOTES_HEAD], n->marks.v, h.marks * sizeof(*n->marks.v),
+			    sizeof(h) + h.objects * sizeof(*n->objects.v));
+	for (size_t i = 0; ok && i < n->objects.n; i++)
+		ok = object_fits(n, &n->objects.v[i]);
+	for (size_t i = 0; ok && i < n->marks.n; i++)
+		ok = n->marks.v[i].object < n->objects.n;
+	return ok;
+}
+
+void notes_load(struct notes *n)
+{
+	if (!load(n))
+		notes_free(n);
+}
+
+void notes_free(struct notes *n)
+{
+	if (n->hashes)
+		(void)munmap(n->hashes, n->hash_bytes);
+	for (size_t i = 0; i < NOTES_FILES; i++)
+		if (n->fd[i] >= 0)
+			(void)close(n->fd[i]);
+	vec_free(&n->objects);
+	vec_free(&n->marks);
+	*n = NOTES_NONE;
+}
+
+const struct notes_object *notes_find(const struct notes *n, uint64_t dev, uint64_t ino)
+{
+	for (size_t i = 0; i < n->objects.n; i++)
+		if (n->objects.v[i].ino == ino && n->objects.v[i].dev == dev)
+			return &n->objects.v[i];
+	return NULL;
+}
+
+unsigned char *notes_hash_at(const struct notes *n, const struct notes_object *o, uint64_t page)
+{
+	return n->hashes + o->hashes + page * CONTENT_HASH_BYTES;
+}
+
+const unsigned char *notes_hash(const struct notes *n, const struct notes_object *o, uint64_t page)
+{
+	static const unsigned char none[CONTENT_HASH_BYTES];
+	const unsigned char *h = page < o->pages ? notes_hash_at(n, o, page) : none;
+
+	return memcmp(h, none, sizeof(none)) != 0 ? h : NULL;
+}
+
+int notes_make_hashes(struct notes *n)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < n->objects.n; i++) {
+		n->objects.v[i].hashes = bytes;
+		bytes += n->objects.v[i].pages * CONTENT_HASH_BYTES;
+	}
+	n->fd[NOTES_HASHES] = memfd_create("ckpt-hashes", MFD_CLOEXEC);
+	if (n->fd[NOTES_HASHES] < 0 || ftruncate(n->fd[NOTES_HASHES], (off_t)bytes + 1))
+		return -errno;
+	return map_hashes(n, bytes + 1);
+}
+
+int notes_save(struct notes *n)
+{
+	struct head h = { .magic = MAGIC,
+			  .seed = n->seed,
+			  .dug = n->dug,
+			  .objects = n->objects.n,
+			  .marks = n->marks.n };
+	uint64_t objects = h.objects * sizeof(*n->objects.v), marks = h.marks * sizeof(*n->marks.v);
+	int rc;
+
+	if (n->fd[NOTES_HEAD] >= 0)
+		(void)close(n->fd[NOTES_HEAD]);
+	n->fd[NOTES_HEAD] = memfd_create("ckpt-notes", MFD_CLOEXEC);
+	if (n->fd[NOTES_HEAD] < 0)
+		return -errno;
+	rc = io_pwrite_full(n->fd[NOTES_HEAD], &h, sizeof(h), 0);
+	if (!rc)
+		rc = io_pwrite_full(n->fd[NOTES_HEAD], n->objects.v, objects, sizeof(h));
+	return rc ? rc : io_pwrite_full(n->fd[NOTES_HEAD], n->marks.v, marks, sizeof(h) + objects);
+}

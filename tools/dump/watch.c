@@ -1,0 +1,532 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "dump/watch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/vec.h"
+
+struct dump_watch {
+	struct notes was, next;
+	bool *quiet; /* for each mark of @was; NULL: nobody has looked */
+	struct watch_maps maps;
+	bool same_file; /* next uses the hashes of was */
+};
+
+/* Of less, comparing takes no longer than all this. */
+#define WATCH_MIN_BYTES (1u << 20)
+/* Entries of page tables for all that is mapped, in proportion to the memory itself. */
+#define TABLES_SHARE 16u
+#define ENTRIES_PER_PAGE 512u
+
+bool watch_may(const struct proc_vma *v)
+{
+	return v->shared && v->path && !(v->flags & PROC_VMF(ht)) &&
+	       (!strcmp(v->path, "/dev/zero" PROC_DELETED) ||
+		!strncmp(v->path, "[anon_shmem:", 12));
+}
+
+int dump_watch_begin(struct dump_ctx *d, struct keeper_tasks *files)
+{
+	struct dump_watch *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return -ENOMEM;
+	w->was = w->next = NOTES_NONE;
+	d->watch = w;
+	for (size_t i = 0; i < files->n; i++) {
+		struct keeper_task *f = &files->v[i];
+
+		if (f->pid || f->fd < 0)
+			continue;
+		if (f->start_time < NOTES_FILES && w->was.fd[f->start_time] < 0)
+			w->was.fd[f->start_time] = f->fd;
+		else
+			(void)close(f->fd);
+		f->fd = -1;
+	}
+	if (d->tracking->increment)
+		notes_load(&w->was);
+	else
+		notes_free(&w->was);
+	if (!w->was.objects.n && getrandom(&w->was.seed, sizeof(w->was.seed), 0) < 0)
+		return -errno;
+	d->writer.hash_seed = w->was.seed;
+	/* Who begins may have some; from then on one knows. */
+	if (d->tracking->increment ? w->was.objects.n > 0 : d->tracking->arm)
+		dump_iters_mm(&d->iters);
+	return 0;
+}
+
+struct notes *dump_watch_notes(struct dump_ctx *d)
+{
+	return d->watch ? &d->watch->was : NULL;
+}
+
+void dump_watch_free(struct dump_ctx *d)
+{
+	struct dump_watch *w = d->watch;
+
+	if (!w)
+		return;
+	d->watch = NULL;
+	notes_free(&w->was);
+	notes_free(&w->next);
+	vec_free(&w->maps);
+	free(w->quiet);
+	free(w);
+}
+
+/* The first mark of the same process before @i, or @i. */
+static size_t first_mark(const struct notes *n, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (n->marks.v[k].pid == n->marks.v[i].pid)
+			return k;
+	return i;
+}
+
+static bool has_process(const struct target *t, int pid)
+{
+	for (size_t i = 0; i < t->tasks.n; i++)
+		if (t->tasks.v[i].pid == pid)
+			return true;
+	return false;
+}
+
+void dump_watch_look(struct dump_ctx *d, const struct target *t)
+{
+	struct dump_watch *w = d->watch;
+	uint64_t dug = 0;
+
+	if (!w || !w->was.marks.n || d->iters.mm.stamp_fd < 0 || dump_session_dug(d, &dug) ||
+	    dug != w->was.dug)
+		return;
+	free(w->quiet);
+	w->quiet = calloc(w->was.marks.n, sizeof(*w->quiet));
+	for (size_t i = 0; w->quiet && i < w->was.marks.n; i++) {
+		const struct notes_mark *m = &w->was.marks.v[i];
+		size_t first = first_mark(&w->was, i);
+		struct mm_stamp now;
+
+		w->quiet[i] = first < i ? w->quiet[first]
+					: has_process(t, m->pid) &&
+						  !mm_stamp_read(&d->iters.mm, m->pid, &now) &&
+						  now.mm == m->stamp.mm && now.seq == m->stamp.seq;
+	}
+}
+
+bool dump_watch_quiet(const struct dump_ctx *d, const struct notes_object *o)
+{
+	const struct dump_watch *w = d->watch;
+
+	if (!o->watched || !w->quiet)
+		return false;
+	for (size_t i = 0; i < w->was.marks.n; i++)
+		if (&w->was.objects.v[w->was.marks.v[i].object] == o && !w->quiet[i])
+			return false;
+	return true;
+}
+
+void dump_watch_object(struct dump_ctx *d, struct dump_pages *p, const struct stat *st)
+{
+	p->resident = (uint64_t)st->st_blocks * 512;
+	if (!d->watch)
+		return;
+	p->known_as = notes_find(&d->watch->was, p->dev, p->ino);
+	p->watched =
+		p->known_as && p->known_as->pages == p->npages && dump_watch_quiet(d, p->known_as);
+}
+
+int watch_maps_add(struct watch_maps *maps, uint64_t dev, uint64_t ino,
+		   const struct target_task *task, const struct proc_vma *v)
+{
+	struct watch_map *m = vec_push(maps);
+
+	if (!m)
+		return -ENOMEM;
+	*m = (struct watch_map) { .dev = dev,
+				  .ino = ino,
+				  .task = (size_t)(task - maps->target->tasks.v),
+				  .start = v->start,
+				  .end = v->end,
+				  .pgoff = v->pgoff,
+				  .writes =
+					  (v->flags & PROC_VMF(sh)) && (v->flags & PROC_VMF(mw)) };
+	return 0;
+}
+
+int dump_watch_map(struct dump_ctx *d, const struct target_task *task, const struct proc_vma *v)
+{
+	struct dump_watch *w = d->watch;
+
+	if (!w || !watch_may(v))
+		return 0;
+	w->maps.target = &d->target;
+	return watch_maps_add(&w->maps, makedev(v->dev_major, v->dev_minor), v->ino, task, v);
+}
+
+/* ---- what was written ----------------------------------------------------------------------- */
+
+static int add_same(struct dump_pages *p, uint64_t first, uint64_t end)
+{
+	while (first < end) {
+		uint64_t n = end - first < UINT32_MAX ? end - first : UINT32_MAX;
+		struct ckpt_page_run *r =
+			vec_grow((void **)&p->known, &p->known_n, &p->known_cap, sizeof(*r));
+
+		if (!r)
+			return -ENOMEM;
+		*r = (struct ckpt_page_run) { .vaddr = first * CKPT_PAGE,
+					      .npages = (uint32_t)n,
+					      .kind = CKPT_RUN_SAME };
+		first += n;
+	}
+	return 0;
+}
+
+static int add_written(struct dump_ctx *d, struct dump_pages *p, const struct span *s,
+		       unsigned char *hash)
+{
+	for (uint64_t at = s->first, n; at < s->end; at += n) {
+		struct page_seg *seg = vec_push(&d->segs);
+
+		if (!seg)
+			return -ENOMEM;
+		n = s->end - at < UINT32_MAX ? s->end - at : UINT32_MAX;
+		seg->fd = p->fd;
+		seg->addr = at * CKPT_PAGE;
+		seg->is_file = true;
+		seg->npages = (uint32_t)n;
+		seg->hash = hash ? hash + (at - s->first) * CONTENT_HASH_BYTES : NULL;
+		p->nsegs++;
+		d->stats.pages_scanned += n;
+	}
+	return 0;
+}
+
+static int add_spans(struct dump_ctx *d, struct dump_pages *p, const struct spans *s)
+{
+	uint64_t pages = 0, at = 0;
+	int rc = 0;
+
+	for (size_t i = 0; i < s->n; i++)
+		pages += s->v[i].end - s->v[i].first;
+	p->hashes = d->tracking->arm ? malloc(pages * CONTENT_HASH_BYTES + 1) : NULL;
+	if (!p->hashes && d->tracking->arm)
+		return -ENOMEM;
+	p->parent_object = p->known_as->object;
+	p->first_seg = d->segs.n;
+	pages = 0;
+	for (size_t i = 0; !rc && i < s->n; i++) {
+		rc = add_same(p, at, s->v[i].first);
+		if (!rc)
+			rc = add_written(d, p, &s->v[i],
+					 p->hashes ? p->hashes + pages * CONTENT_HASH_BYTES : NULL);
+		at = s->v[i].end;
+		pages += s->v[i].end - s->v[i].first;
+	}
+	return rc ? rc : add_same(p, at, p->npages);
+}
+
+struct tracker *watch_tracker(struct dump_ctx *d, const struct watch_maps *maps,
+			      const struct watch_map *m, bool *ret_fresh)
+{
+	struct dump_tracking *tr = d->tracking;
+	struct tracker *t = NULL;
+	struct ckpt_err ignore = { 0 };
+
+	*ret_fresh = false;
+	return tr->tracker(tr, &maps->target->tasks.v[m->task], false, &t, ret_fresh, &ignore)
+		       ? NULL
+		       : t;
+}
+
+static bool of_file(const struct watch_map *m, uint64_t dev, uint64_t ino)
+{
+	return m->ino == ino && m->dev == dev;
+}
+
+static bool has_mark(const struct notes *n, const struct notes_object *o, int pid)
+{
+	for (size_t i = 0; i < n->marks.n; i++)
+		if (&n->objects.v[n->marks.v[i].object] == o && n->marks.v[i].pid == pid)
+			return true;
+	return false;
+}
+
+bool watch_written(struct dump_ctx *d, const struct watch_maps *maps, const struct notes *n,
+		   const struct notes_object *o, bool arm, struct spans *ret)
+{
+	struct search search = { .pages = o->pages, .how = arm ? TRACK_ARM | TRACK_KNOWN : 0 };
+	bool ok = true;
+
+	for (size_t i = 0; ok && i < maps->n; i++) {
+		const struct watch_map *m = &maps->v[i];
+		struct tracker *t;
+		bool fresh;
+
+		if (!of_file(m, o->dev, o->ino))
+			continue;
+		t = watch_tracker(d, maps, m, &fresh);
+		ok = t && !fresh && has_mark(n, o, maps->target->tasks.v[m->task].pid) &&
+		     !search_add(&search, t, m->start, m->end, m->pgoff);
+	}
+	ok = ok && !search_run(&search, d->opts->threads, ret);
+	search_free(&search);
+	return ok;
+}
+
+int dump_watch_written(struct dump_ctx *d, struct dump_pages *p)
+{
+	struct dump_watch *w = d->watch;
+	struct spans spans = { 0 };
+	int rc = -ESTALE;
+
+	if (watch_written(d, &w->maps, &w->was, p->known_as, d->tracking->arm, &spans))
+		rc = add_spans(d, p, &spans);
+	vec_free(&spans);
+	p->watched = !rc;
+	return rc;
+}
+
+/* ---- hashes --------------------------------------------------------------------------------- */
+
+const unsigned char *dump_watch_was(const struct dump_ctx *d, const struct dump_pages *p,
+				    uint64_t page)
+{
+	return p->known_as ? notes_hash(&d->watch->was, p->known_as, page) : NULL;
+}
+
+int dump_watch_room(struct dump_ctx *d)
+{
+	struct dump_watch *w = d->watch;
+
+	if (!w)
+		return 0;
+	w->next.seed = d->writer.hash_seed;
+	w->same_file = true;
+	for (size_t i = 0; i < d->pages.n; i++) {
+		struct dump_pages *p = &d->pages.v[i];
+		struct notes_object *o;
+
+		if (!p->object)
+			continue;
+		o = vec_push(&w->next.objects);
+		if (!o)
+			return -ENOMEM;
+		*o = (struct notes_object) { .dev = p->dev,
+					     .ino = p->ino,
+					     .pages = p->npages,
+					     .hashes = p->watched ? p->known_as->hashes : 0,
+					     .object = p->object };
+		p->note = w->next.objects.n;
+		w->same_file &= p->watched;
+	}
+	return w->same_file ? 0 : notes_make_hashes(&w->next);
+}
+
+unsigned char *dump_watch_hash(struct dump_ctx *d, const struct dump_pages *p, uint64_t page)
+{
+	struct notes *n = d->watch ? &d->watch->next : NULL;
+
+	return n && n->hashes && p->note && !p->watched
+		       ? notes_hash_at(n, &n->objects.v[p->note - 1], page)
+		       : NULL;
+}
+
+/* ---- from here on --------------------------------------------------------------------------- */
+
+static int nothing(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	(void)arg;
+	(void)addr;
+	(void)npages;
+	(void)flags;
+	return 0;
+}
+
+/* Do all mappings that may write to it belong to the tree? */
+static bool is_ours(const struct dump_ctx *d, const struct watch_maps *maps, uint64_t dev,
+		    uint64_t ino)
+{
+	const struct watch_map *any = NULL;
+	uint64_t writers = 0, own = 0;
+
+	for (size_t i = 0; i < maps->n; i++)
+		if (of_file(&maps->v[i], dev, ino)) {
+			any = &maps->v[i];
+			own += any->writes;
+		}
+	return any &&
+	       !map_writers_read(&d->iters.mm, maps->target->tasks.v[any->task].pid, any->start,
+				 &writers) &&
+	       writers == own;
+}
+
+bool watch_possible(const struct dump_ctx *d, const struct watch_maps *maps, uint64_t dev,
+		    uint64_t ino, uint64_t resident)
+{
+	uint64_t entries = 0;
+
+	for (size_t i = 0; i < maps->n; i++)
+		if (of_file(&maps->v[i], dev, ino))
+			entries += (maps->v[i].end - maps->v[i].start) / CKPT_PAGE;
+	return entries && resident >= WATCH_MIN_BYTES &&
+	       entries / ENTRIES_PER_PAGE <= resident / CKPT_PAGE / TABLES_SHARE &&
+	       is_ours(d, maps, dev, ino);
+}
+
+static int add_mark(struct notes *n, uint32_t object, int pid)
+{
+	struct notes_mark *m;
+
+	if (has_mark(n, &n->objects.v[object], pid))
+		return 0;
+	m = vec_push(&n->marks);
+	if (!m)
+		return -ENOMEM;
+	*m = (struct notes_mark) { .object = object, .pid = pid };
+	return 0;
+}
+
+/* Begin an epoch of mapping @m. 0; -EOPNOTSUPP or another without an error: it cannot be watched.
+ */
+static int arm_map(struct dump_ctx *d, const struct watch_maps *maps, const struct watch_map *m,
+		   struct ckpt_err *err)
+{
+	bool fresh;
+	struct tracker *t = watch_tracker(d, maps, m, &fresh);
+	bool shares = t && t->shared_fd >= 0;
+	int rc = t ? tracker_share(t, &maps->target->tasks.v[m->task], err) : -EOPNOTSUPP;
+
+	/* Before anything of it is registered. */
+	if (!rc && !shares)
+		rc = dump_session_give(d, t, err);
+	return rc ? rc : tracker_shared(t, m->start, m->end, TRACK_ARM, nothing, NULL);
+}
+
+int watch_from_here(struct dump_ctx *d, const struct watch_maps *maps, struct notes *n,
+		    uint32_t object, bool armed, struct ckpt_err *err)
+{
+	struct notes_object *o = &n->objects.v[object];
+	size_t left = 0;
+	int rc = 0;
+
+	for (size_t i = 0; i < n->marks.n; i++)
+		if (n->marks.v[i].object != object)
+			n->marks.v[left++] = n->marks.v[i];
+	n->marks.n = left;
+	for (size_t i = 0; !rc && i < maps->n; i++) {
+		const struct watch_map *m = &maps->v[i];
+
+		if (!of_file(m, o->dev, o->ino))
+			continue;
+		rc = add_mark(n, object, maps->target->tasks.v[m->task].pid);
+		if (!rc && !armed)
+			rc = arm_map(d, maps, m, err);
+	}
+	o->watched = !rc;
+	return err->id ? err->code : 0;
+}
+
+int dump_watch_arm(struct dump_ctx *d, struct ckpt_err *err)
+{
+	struct dump_watch *w = d->watch;
+	int rc = 0;
+
+	if (!w || !d->tracking->arm || d->iters.mm.stamp_fd < 0)
+		return 0;
+	for (size_t i = 0; !rc && i < d->pages.n; i++) {
+		const struct dump_pages *p = &d->pages.v[i];
+
+		/* What was certain has begun its epoch already. */
+		if (p->note &&
+		    (p->watched || watch_possible(d, &w->maps, p->dev, p->ino, p->resident)))
+			rc = watch_from_here(d, &w->maps, &w->next, p->note - 1, p->watched, err);
+	}
+	return rc;
+}
+
+void watch_stamp(struct dump_ctx *d, struct notes *n)
+{
+	if (n->marks.n && dump_session_dug(d, &n->dug))
+		n->marks.n = 0;
+	for (size_t i = 0; i < n->objects.n && !n->marks.n; i++)
+		n->objects.v[i].watched = false;
+	for (size_t i = 0; i < n->marks.n; i++) {
+		struct notes_mark *m = &n->marks.v[i];
+		size_t first = first_mark(n, i);
+
+		if (first < i)
+			m->stamp = n->marks.v[first].stamp;
+		else if (mm_stamp_read(&d->iters.mm, m->pid, &m->stamp))
+			m->stamp = (struct mm_stamp) { 0 };
+		if (!m->stamp.mm)
+			n->objects.v[m->object].watched = false;
+	}
+}
+
+void dump_watch_settle(struct dump_ctx *d)
+{
+	if (d->watch)
+		watch_stamp(d, &d->watch->next);
+}
+
+/* The hashes of an object that nobody has compared, from the old file to the new one. */
+static void take_over(struct dump_watch *w, const struct notes_object *from,
+		      const struct notes_object *to)
+{
+	off_t at = (off_t)from->hashes, end = at + (off_t)(from->pages * CONTENT_HASH_BYTES);
+	int fd = w->was.fd[NOTES_HASHES];
+
+	while (at < end && (at = lseek(fd, at, SEEK_DATA)) >= 0 && at < end) {
+		off_t hole = lseek(fd, at, SEEK_HOLE);
+
+		hole = hole < 0 || hole > end ? end : hole;
+		memcpy(w->next.hashes + to->hashes + (at - (off_t)from->hashes), w->was.hashes + at,
+		       (size_t)(hole - at));
+		at = hole;
+	}
+}
+
+void dump_watch_commit(struct dump_ctx *d, struct keeper_tasks *files)
+{
+	struct dump_watch *w = d->watch;
+
+	if (!w || !w->next.objects.n)
+		return;
+	if (w->same_file) {
+		w->next.fd[NOTES_HASHES] = w->was.fd[NOTES_HASHES];
+		w->next.hashes = w->was.hashes;
+		w->next.hash_bytes = w->was.hash_bytes;
+		w->was.fd[NOTES_HASHES] = -1;
+		w->was.hashes = NULL;
+	}
+	for (size_t i = 0; i < d->pages.n; i++) {
+		const struct dump_pages *p = &d->pages.v[i];
+		const struct notes_object *o = p->note ? &w->next.objects.v[p->note - 1] : NULL;
+
+		if (!o || !p->watched)
+			continue;
+		if (!w->same_file)
+			take_over(w, p->known_as, o);
+		for (size_t k = p->first_seg; k < p->first_seg + p->nsegs; k++)
+			memcpy(notes_hash_at(&w->next, o, d->segs.v[k].addr / CKPT_PAGE),
+			       d->segs.v[k].hash, (size_t)d->segs.v[k].npages * CONTENT_HASH_BYTES);
+	}
+	if (notes_save(&w->next))
+		return;
+	for (uint64_t i = 0; i < NOTES_FILES; i++) {
+		struct keeper_task *f = vec_push(files);
+
+		if (f)
+			*f = (struct keeper_task) { 0, w->next.fd[i], i };
+	}
+}
