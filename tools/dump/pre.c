@@ -84,7 +84,8 @@ static struct pre_task *task_new(struct dump_pre *p, int pid)
 		return NULL;
 	}
 	t->pid = pid;
-	t->fd = t->own.fd = t->own.shared_fd = t->own.pagemap_fd = -1;
+	t->fd = -1;
+	t->own = TRACKER_NONE;
 	*slot = t;
 	return t;
 }

@@ -79,7 +79,7 @@ static int tracker_make(struct dump_session *s, struct target_task *task, struct
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	}
 	*slot = *ret = t;
-	t->fd = t->pagemap_fd = -1;
+	*t = TRACKER_NONE;
 	t->pid = task->pid;
 	rc = proc_stat_read(task->pid, &st, err);
 	if (rc)

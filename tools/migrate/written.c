@@ -198,7 +198,7 @@ static struct round_task *task_new(struct rounds *r, struct target_task *task, s
 		return NULL;
 	}
 	*slot = t;
-	t->tracker.fd = t->tracker.pagemap_fd = -1;
+	t->tracker = TRACKER_NONE;
 	task_attach(r, t, task);
 	return t;
 }

@@ -50,8 +50,7 @@ const struct track_ops *track_choose(const char *name, bool live, struct ckpt_er
 
 static void tracker_init(struct tracker *t, int pid)
 {
-	memset(t, 0, sizeof(*t));
-	t->fd = t->shared_fd = t->pagemap_fd = -1;
+	*t = TRACKER_NONE;
 	t->pid = pid;
 }
 

@@ -98,6 +98,7 @@ struct tracker {
 	void *buf;
 	uint64_t start_time; /* /proc/PID/stat: a recycled pid is another program */
 };
+#define TRACKER_NONE ((struct tracker) { .fd = -1, .shared_fd = -1, .pagemap_fd = -1 })
 
 /* The first back end of the table whose probe says yes (with @live: and that collects while the
  * target runs), or the one called @name; NULL with E_TRACK when there is none. */

@@ -577,7 +577,7 @@ static unsigned int facts_ask(void *buf)
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	auto_fd own = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	auto_fd uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-	struct tracker self = { .fd = uffd, .pagemap_fd = own, .buf = buf };
+	struct tracker self = { .fd = uffd, .shared_fd = -1, .pagemap_fd = own, .buf = buf };
 	unsigned int facts = FACT_ASKED;
 	bool left = false;
 

@@ -52,7 +52,7 @@ int setup(void **state)
 
 	f->ops = b->ops;
 	f->facts = b->facts;
-	f->t.fd = f->t.pagemap_fd = -1;
+	f->t = TRACKER_NONE;
 	start(f);
 	*state = f;
 	return 0;
