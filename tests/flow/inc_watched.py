@@ -3,69 +3,22 @@
 """Shared anonymous memory in increments, of which nobody reads all: what is written by any process that has it is
 saved, in whatever way, and where it is not certain that the trackers saw all, the contents are compared. Each increment
 is restored and looked through."""
-import ctypes
 import json
 import os
-import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from sandbox import BUILD, check, main  # noqa: E402
-
-PAGE, PAGES, AT, OWN = 4096, 4096, 0x620000000000, 0x610000000000
-SIGUSR1 = 10
-LIBC = ctypes.CDLL(None, use_errno=True)
+from watched import AT, OWN, PAGE, PAGES, Watched, can_tell, children, first_words, word, words  # noqa: E402
 
 
-def word(pid, addr, value=None):
-    with open(f"/proc/{pid}/mem", "r+b" if value is not None else "rb", buffering=0) as f:
-        f.seek(addr)
-        if value is not None:
-            f.write(struct.pack("<Q", value))
-        return struct.unpack("<Q", f.read(8))[0] if value is None else value
-
-
-def words(pid, nr):
-    """The @nr-th word of every page."""
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as f:
-        f.seek(AT)
-        memory = f.read(PAGES * PAGE)
-    return [struct.unpack_from("<Q", memory, i * PAGE + nr * 8)[0] for i in range(PAGES)]
-
-
-def first_words(pid):
-    return words(pid, 0)
-
-
-def children(pid):
-    return [int(p) for p in open(f"/proc/{pid}/task/{pid}/children").read().split()]
-
-
-class Series:
-    """A program and the increments that are made of it."""
+class Series(Watched):
+    """The increments that are made of it."""
 
     def __init__(self, box, name):
-        self.box, self.name = box, name
-        self.target = box.start(os.path.join(BUILD, "tests/flow/watched"), subdir=name).wait_ready()
-        self.parent = self.target.pid
-        self.child, = children(self.parent)
-        self.want = [i + 1000 if i < PAGES - PAGES // 8 else 0 for i in range(PAGES)]
-        self.images, self.value, self.stats = [], 1 << 32, None
+        super().__init__(box, name)
+        self.images, self.stats = [], None
         self.can = True     # this kernel and tracker tell, as far as one knows
-
-    def do(self, pid, what, page=0):
-        """Have @pid do it; what it writes is another value each time."""
-        self.value += 1
-        word(pid, OWN + 8, self.value)
-        done = word(pid, OWN)
-        check(LIBC.sigqueue(pid, SIGUSR1, ctypes.c_void_p(ord(what) << 16 | page)) == 0, "sigqueue")
-        self.box.wait(lambda: word(pid, OWN) == done + 1, f"{what} of page {page}")
-        if what in "wfxmpvi":
-            self.want[page] = self.value
-        elif what == "W":
-            self.want[page:page + PAGES // 2] = [self.value] * (PAGES // 2)
-        elif what == "R":
-            self.want[page] = 0
 
     def increment(self, name, told, *options, most=100):
         """@told: whether trackers tell of it all; None: that does not matter."""
@@ -83,9 +36,7 @@ class Series:
     def learn(self, tells):
         """Kernels and trackers that cannot tell compare all of it, and must be as right."""
         self.can = tells
-        release = tuple(int(n) for n in os.uname().release.split(".")[:2])
-        check(tells or self.stats["tracker"] != "wp-async" or release < (6, 18),
-              "this kernel can tell, and was not asked")
+        check(tells or not can_tell(self.stats["tracker"]), "this kernel can tell, and was not asked")
 
 
 def body(box):

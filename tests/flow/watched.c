@@ -18,6 +18,7 @@ struct own {
 	uint64_t value; /* what is written next */
 	uint64_t other; /* pid of the last process that was started */
 	uint64_t turn;  /* number of the last write of a loop; it may not have been made yet */
+	uint64_t loop;  /* what was done in it */
 };
 
 static struct own *own;
@@ -45,23 +46,70 @@ static void write_elsewhere(size_t page, bool dup)
 
 static _Noreturn void obey(void);
 
-/* The n-th write goes to a page that the test knows, into word @word, until the next signal comes. */
-static void write_on(size_t word)
+static size_t page_of(uint64_t turn)
+{
+	return (uint32_t)turn * 2654435761u % PAGES;
+}
+
+/* Every second page becomes a hole. */
+static bool digs(uint64_t turn)
+{
+	return own->loop == 'D' && turn % 2;
+}
+
+static void write_once(size_t word)
+{
+	uint64_t *page = shared + page_of(own->turn) * PAGE / 8;
+
+	if (digs(own->turn))
+		t_sys(madvise(page, PAGE, MADV_REMOVE));
+	else
+		*(volatile uint64_t *)&page[word] = own->turn;
+}
+
+/* The n-th write goes to a page that the test knows, into word @word, until the next signal comes: by this process, or
+ * ('F') by a child that ends. */
+static void write_on(int loop, size_t word)
 {
 	const struct timespec none = { 0 };
 	sigset_t s;
 	siginfo_t info;
+	pid_t child;
 
 	sigemptyset(&s);
 	sigaddset(&s, SIGUSR1);
+	own->loop = (uint64_t)loop;
 	for (own->turn = 1;; own->turn++) {
-		*(volatile uint64_t *)&shared[(uint32_t)own->turn * 2654435761u % PAGES * PAGE / 8 + word] = own->turn;
-		if (own->turn % 64)
+		if (loop == 'F') {
+			child = t_fork();
+			if (!child) {
+				write_once(word);
+				_exit(0);
+			}
+			t_reap(child, 0);
+		} else {
+			write_once(word);
+		}
+		if (own->turn % 16)
 			continue;
 		t_tick();
 		if (sigtimedwait(&s, &info, &none) == SIGUSR1)
 			return;
 	}
+}
+
+/* Is everything there that was written in the loop? */
+static void look_through(size_t word)
+{
+	static uint64_t last[PAGES];
+
+	for (uint64_t n = 1; n <= own->turn; n++)
+		last[page_of(n)] = digs(n) ? 0 : n;
+	for (size_t i = 0; i < PAGES; i++)
+		if (!t_check(shared[i * PAGE / 8 + word] == last[i], "page %zu, word %zu: %llu, not %llu; turn %llu", i,
+			     word, (unsigned long long)shared[i * PAGE / 8 + word], (unsigned long long)last[i],
+			     (unsigned long long)own->turn))
+			break;
 }
 
 static void act(int what, size_t page)
@@ -80,8 +128,13 @@ static void act(int what, size_t page)
 			put(page + i);
 		break;
 	case 'L':
+	case 'F':
+	case 'D':
 		own->done++;
-		write_on(page);
+		write_on(what, page);
+		break;
+	case 'V':
+		look_through(page);
 		break;
 	case 'r':
 		t_check(*(volatile uint64_t *)at != 1, "read");

@@ -116,6 +116,7 @@ void dump_end(struct dump_ctx *d)
 	free(d->copied[1].zero);
 	dump_stage_end(d);
 	dump_pre_end(d);
+	dump_watch_free(d);
 	dump_session_end(d);
 	dump_net_free(d);
 	sockopts_forget(d->sockopts.all, d->sockopts.asked);

@@ -70,6 +70,15 @@ struct dump_tracking {
 	uint32_t (*object)(struct dump_tracking *tr, const char *kind, uint64_t dev, uint64_t ino);
 	const unsigned char *(*object_hash)(struct dump_tracking *tr, uint32_t number,
 					    uint64_t addr);
+	/* How many of the @npages pages from @addr of the one with this number are alike: somebody
+	 * has got them, or not. */
+	uint64_t (*object_had)(struct dump_tracking *tr, uint32_t number, uint64_t addr,
+			       uint64_t npages, bool *ret_had);
+	/* Shared memory of which trackers tell what was written since somebody got it (watch.h), or
+	 * NULL: contents tell. And how often pages of it were dropped, as struct keeper_state has
+	 * it. */
+	const struct notes *watched;
+	uint64_t (*dug)(struct dump_tracking *tr);
 	uint64_t seed;
 	bool ranges;    /* with @had: what it has not in a range that is the same as before may be
 			 * collected while that is told of */
@@ -130,6 +139,7 @@ struct dump_series {
 
 struct dump_session;
 struct dump_watch; /* watch.c */
+struct notes;
 struct notes_object;
 struct dump_net; /* net.c */
 struct mm_ahead;

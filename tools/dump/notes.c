@@ -142,3 +142,49 @@ int notes_save(struct notes *n)
 		rc = io_pwrite_full(n->fd[NOTES_HEAD], n->objects.v, objects, sizeof(h));
 	return rc ? rc : io_pwrite_full(n->fd[NOTES_HEAD], n->marks.v, marks, sizeof(h) + objects);
 }
+
+bool notes_marked(const struct notes *n, const struct notes_object *o, int pid)
+{
+	for (size_t i = 0; i < n->marks.n; i++)
+		if (&n->objects.v[n->marks.v[i].object] == o && n->marks.v[i].pid == pid)
+			return true;
+	return false;
+}
+
+int notes_mark(struct notes *n, uint32_t object, int pid)
+{
+	struct notes_mark *m;
+
+	if (notes_marked(n, &n->objects.v[object], pid))
+		return 0;
+	m = vec_push(&n->marks);
+	if (!m)
+		return -ENOMEM;
+	*m = (struct notes_mark) { .object = object, .pid = pid };
+	return 0;
+}
+
+size_t notes_first_mark(const struct notes *n, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (n->marks.v[k].pid == n->marks.v[i].pid)
+			return k;
+	return i;
+}
+
+void notes_stamp(struct notes *n, const struct mm_watch *mm)
+{
+	for (size_t i = 0; i < n->objects.n && !n->marks.n; i++)
+		n->objects.v[i].watched = false;
+	for (size_t i = 0; i < n->marks.n; i++) {
+		struct notes_mark *m = &n->marks.v[i];
+		size_t first = notes_first_mark(n, i);
+
+		if (first < i)
+			m->stamp = n->marks.v[first].stamp;
+		else if (mm_stamp_read(mm, m->pid, &m->stamp))
+			m->stamp = (struct mm_stamp) { 0 };
+		if (!m->stamp.mm)
+			n->objects.v[m->object].watched = false;
+	}
+}

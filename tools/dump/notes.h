@@ -61,6 +61,13 @@ const struct notes_object *notes_find(const struct notes *n, uint64_t dev, uint6
 const unsigned char *notes_hash(const struct notes *n, const struct notes_object *o, uint64_t page);
 /* The same to be written. */
 unsigned char *notes_hash_at(const struct notes *n, const struct notes_object *o, uint64_t page);
+/* Process @pid has object @object mapped. 0 or -ENOMEM. */
+int notes_mark(struct notes *n, uint32_t object, int pid);
+bool notes_marked(const struct notes *n, const struct notes_object *o, int pid);
+/* The first mark of the same process as that of the @i-th. */
+size_t notes_first_mark(const struct notes *n, size_t i);
+/* All marks are of now. What cannot be read is not watched. */
+void notes_stamp(struct notes *n, const struct mm_watch *mm);
 /* Make the file of hashes, which are all zero, for n->objects, and say in these where each has
  * its own. 0 or -errno. */
 int notes_make_hashes(struct notes *n);

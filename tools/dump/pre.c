@@ -336,9 +336,7 @@ static int map_list(const struct dump_pre *p, struct watch_maps *maps, struct ck
 		for (size_t k = 0; !rc && k < vmas.n; k++) {
 			const struct proc_vma *v = &vmas.v[k];
 
-			if (watch_may(v) &&
-			    watch_maps_add(maps, makedev(v->dev_major, v->dev_minor), v->ino, task,
-					   v))
+			if (watch_may(v) && watch_maps_add(maps, task->pid, i, v))
 				rc = oom(err);
 		}
 		proc_vmas_free(&vmas);
@@ -357,9 +355,10 @@ static int objects_begin(struct dump_pre *p, const struct watch_maps *maps, stru
 
 		if (notes_find(n, m->dev, m->ino))
 			continue;
-		fd = proc_map_open(maps->target->tasks.v[m->task].pid, m->start, m->end, O_RDONLY);
+		fd = proc_map_open(m->pid, m->start, m->end, O_RDONLY);
 		if (fd < 0 || fstat(fd, &st) ||
-		    !watch_possible(p->d, maps, m->dev, m->ino, (uint64_t)st.st_blocks * 512))
+		    !watch_possible(&p->d->iters.mm, maps, m->dev, m->ino,
+				    (uint64_t)st.st_blocks * 512))
 			continue;
 		o = vec_push(&n->objects);
 		if (!o)
@@ -385,7 +384,7 @@ static struct pre_task *object_of(struct dump_pre *p, const struct watch_maps *m
 {
 	const struct watch_map *m = map_of(maps, o);
 
-	return m ? object_get(p, o, maps->target->tasks.v[m->task].pid, m->start, m->end) : NULL;
+	return m ? object_get(p, o, m->pid, m->start, m->end) : NULL;
 }
 
 /* All of @o is to be copied, and is watched from here on. */

@@ -391,10 +391,15 @@ int dump_session_give(struct dump_ctx *d, const struct tracker *t, struct ckpt_e
 
 int dump_session_dug(struct dump_ctx *d, uint64_t *ret)
 {
-	struct keeper_state state;
+	struct keeper_state state = { 0 };
 	struct ckpt_err ignore = { 0 };
-	int rc = keeper_status(d->session->sock, &state, &ignore);
+	int rc;
 
+	if (!d->session) {
+		*ret = d->tracking->dug(d->tracking);
+		return 0;
+	}
+	rc = keeper_status(d->session->sock, &state, &ignore);
 	*ret = state.dug;
 	return rc;
 }
@@ -445,7 +450,6 @@ void dump_session_end(struct dump_ctx *d)
 
 	if (!s)
 		return;
-	dump_watch_free(d);
 	d->session = NULL;
 	d->tracking = NULL;
 	if (s->taken && (!s->started || (!s->tracking.arm && !d->pre_armed)))

@@ -191,14 +191,20 @@ static int compare_all(struct compare *c, struct ckpt_err *err)
 	return rc ? ckpt_fail_errno(err, E_MEMORY, rc, "cannot read shared memory") : 0;
 }
 
+/* That of whoever has its pages, or 0. */
+static uint32_t number_of(struct dump_ctx *d, const struct dump_pages *p)
+{
+	struct dump_tracking *tr = d->tracking;
+
+	return tr->object(tr, d->objects.v[p->object - 1].msg->state->kind, p->dev, p->ino);
+}
+
 /* What is to be compared, if somebody has the object. */
 static int prepare(struct compare *c, struct dump_pages *p, struct ckpt_err *err)
 {
 	struct dump_ctx *d = c->d;
 	struct dump_tracking *tr = d->tracking;
-	uint32_t number = tr->object ? tr->object(tr, d->objects.v[p->object - 1].msg->state->kind,
-						  p->dev, p->ino)
-				     : 0;
+	uint32_t number = tr->object ? number_of(d, p) : 0;
 	struct known *known;
 
 	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++)
@@ -313,6 +319,12 @@ static void compare_free(struct compare *c, size_t segs)
 	vec_free(&c->out);
 }
 
+static int uncertain(struct dump_ctx *d, struct dump_pages *p, struct ckpt_err *err)
+{
+	p->watched = false;
+	return add_contents(d, p, err);
+}
+
 /* What trackers tell of; where they do not after all, its contents. */
 static int find_written(struct dump_ctx *d, struct ckpt_err *err)
 {
@@ -323,9 +335,11 @@ static int find_written(struct dump_ctx *d, struct ckpt_err *err)
 
 		if (!p->watched)
 			continue;
-		rc = dump_watch_written(d, p);
+		if (d->tracking->object)
+			p->parent_object = number_of(d, p);
+		rc = d->tracking->object && !p->parent_object ? -ESTALE : dump_watch_written(d, p);
 		if (rc == -ESTALE)
-			rc = add_contents(d, p, err);
+			rc = uncertain(d, p, err);
 		else if (rc)
 			rc = oom(err);
 		else

@@ -17,10 +17,9 @@ struct dump_watch {
 	bool *quiet; /* for each mark of @was; NULL: nobody has looked */
 	struct watch_maps maps;
 	bool same_file; /* next uses the hashes of was */
+	bool lent;      /* was is the tracking's */
 };
 
-/* Of less, comparing takes no longer than all this. */
-#define WATCH_MIN_BYTES (1u << 20)
 /* Entries of page tables for all that is mapped, in proportion to the memory itself. */
 #define TABLES_SHARE 16u
 #define ENTRIES_PER_PAGE 512u
@@ -64,6 +63,19 @@ int dump_watch_begin(struct dump_ctx *d, struct keeper_tasks *files)
 	return 0;
 }
 
+int dump_watch_lend(struct dump_ctx *d)
+{
+	if (!d->tracking || !d->tracking->watched)
+		return 0;
+	d->watch = calloc(1, sizeof(*d->watch));
+	if (!d->watch)
+		return -ENOMEM;
+	d->watch->was = *d->tracking->watched;
+	d->watch->next = NOTES_NONE;
+	d->watch->lent = true;
+	return 0;
+}
+
 struct notes *dump_watch_notes(struct dump_ctx *d)
 {
 	return d->watch ? &d->watch->was : NULL;
@@ -76,20 +88,12 @@ void dump_watch_free(struct dump_ctx *d)
 	if (!w)
 		return;
 	d->watch = NULL;
-	notes_free(&w->was);
+	if (!w->lent)
+		notes_free(&w->was);
 	notes_free(&w->next);
 	vec_free(&w->maps);
 	free(w->quiet);
 	free(w);
-}
-
-/* The first mark of the same process before @i, or @i. */
-static size_t first_mark(const struct notes *n, size_t i)
-{
-	for (size_t k = 0; k < i; k++)
-		if (n->marks.v[k].pid == n->marks.v[i].pid)
-			return k;
-	return i;
 }
 
 static bool has_process(const struct target *t, int pid)
@@ -112,7 +116,7 @@ void dump_watch_look(struct dump_ctx *d, const struct target *t)
 	w->quiet = calloc(w->was.marks.n, sizeof(*w->quiet));
 	for (size_t i = 0; w->quiet && i < w->was.marks.n; i++) {
 		const struct notes_mark *m = &w->was.marks.v[i];
-		size_t first = first_mark(&w->was, i);
+		size_t first = notes_first_mark(&w->was, i);
 		struct mm_stamp now;
 
 		w->quiet[i] = first < i ? w->quiet[first]
@@ -144,16 +148,16 @@ void dump_watch_object(struct dump_ctx *d, struct dump_pages *p, const struct st
 		p->known_as && p->known_as->pages == p->npages && dump_watch_quiet(d, p->known_as);
 }
 
-int watch_maps_add(struct watch_maps *maps, uint64_t dev, uint64_t ino,
-		   const struct target_task *task, const struct proc_vma *v)
+int watch_maps_add(struct watch_maps *maps, int pid, size_t task, const struct proc_vma *v)
 {
 	struct watch_map *m = vec_push(maps);
 
 	if (!m)
 		return -ENOMEM;
-	*m = (struct watch_map) { .dev = dev,
-				  .ino = ino,
-				  .task = (size_t)(task - maps->target->tasks.v),
+	*m = (struct watch_map) { .dev = makedev(v->dev_major, v->dev_minor),
+				  .ino = v->ino,
+				  .task = task,
+				  .pid = pid,
 				  .start = v->start,
 				  .end = v->end,
 				  .pgoff = v->pgoff,
@@ -169,7 +173,7 @@ int dump_watch_map(struct dump_ctx *d, const struct target_task *task, const str
 	if (!w || !watch_may(v))
 		return 0;
 	w->maps.target = &d->target;
-	return watch_maps_add(&w->maps, makedev(v->dev_major, v->dev_minor), v->ino, task, v);
+	return watch_maps_add(&w->maps, task->pid, (size_t)(task - d->target.tasks.v), v);
 }
 
 /* ---- what was written ----------------------------------------------------------------------- */
@@ -211,6 +215,58 @@ static int add_written(struct dump_ctx *d, struct dump_pages *p, const struct sp
 	return 0;
 }
 
+/* What is there of the pages [first, end). */
+static int add_data(struct dump_ctx *d, struct dump_pages *p, uint64_t first, uint64_t end)
+{
+	off_t at = (off_t)(first * CKPT_PAGE), until = (off_t)(end * CKPT_PAGE);
+	int rc = 0;
+
+	while (!rc && at < until && (at = lseek(p->fd, at, SEEK_DATA)) >= 0 && at < until) {
+		off_t hole = lseek(p->fd, at, SEEK_HOLE);
+		struct span s = { (uint64_t)at / CKPT_PAGE, end };
+
+		if (hole >= 0 && hole < until)
+			s.end = ((uint64_t)hole + CKPT_PAGE - 1) / CKPT_PAGE;
+		rc = add_written(d, p, &s, NULL);
+		at = (off_t)(s.end * CKPT_PAGE);
+	}
+	return rc;
+}
+
+/* The same of what somebody has got under a number; what he has not is read. */
+static int add_had(struct dump_ctx *d, struct dump_pages *p, uint64_t first, uint64_t end)
+{
+	struct dump_tracking *tr = d->tracking;
+
+	while (first < end) {
+		bool had;
+		uint64_t most = end - first < UINT32_MAX ? end - first : UINT32_MAX;
+		uint64_t n = tr->object_had(tr, p->parent_object, first * CKPT_PAGE, most, &had);
+		struct ckpt_page_run *r = NULL;
+
+		if (had)
+			r = vec_grow((void **)&p->known, &p->known_n, &p->known_cap, sizeof(*r));
+		if (had && !r)
+			return -ENOMEM;
+		if (had) {
+			*r = (struct ckpt_page_run) { .vaddr = first * CKPT_PAGE,
+						      .off = p->parent_object,
+						      .npages = (uint32_t)n,
+						      .kind = CKPT_RUN_PARENT };
+			d->stats.pages_parent += n;
+		} else if (add_data(d, p, first, first + n)) {
+			return -ENOMEM;
+		}
+		first += n;
+	}
+	return 0;
+}
+
+static int add_unwritten(struct dump_ctx *d, struct dump_pages *p, uint64_t first, uint64_t end)
+{
+	return d->watch->lent ? add_had(d, p, first, end) : add_same(p, first, end);
+}
+
 static int add_spans(struct dump_ctx *d, struct dump_pages *p, const struct spans *s)
 {
 	uint64_t pages = 0, at = 0;
@@ -221,18 +277,19 @@ static int add_spans(struct dump_ctx *d, struct dump_pages *p, const struct span
 	p->hashes = d->tracking->arm ? malloc(pages * CONTENT_HASH_BYTES + 1) : NULL;
 	if (!p->hashes && d->tracking->arm)
 		return -ENOMEM;
-	p->parent_object = p->known_as->object;
+	if (!d->watch->lent)
+		p->parent_object = p->known_as->object;
 	p->first_seg = d->segs.n;
 	pages = 0;
 	for (size_t i = 0; !rc && i < s->n; i++) {
-		rc = add_same(p, at, s->v[i].first);
+		rc = add_unwritten(d, p, at, s->v[i].first);
 		if (!rc)
 			rc = add_written(d, p, &s->v[i],
 					 p->hashes ? p->hashes + pages * CONTENT_HASH_BYTES : NULL);
 		at = s->v[i].end;
 		pages += s->v[i].end - s->v[i].first;
 	}
-	return rc ? rc : add_same(p, at, p->npages);
+	return rc ? rc : add_unwritten(d, p, at, p->npages);
 }
 
 struct tracker *watch_tracker(struct dump_ctx *d, const struct watch_maps *maps,
@@ -253,14 +310,6 @@ static bool of_file(const struct watch_map *m, uint64_t dev, uint64_t ino)
 	return m->ino == ino && m->dev == dev;
 }
 
-static bool has_mark(const struct notes *n, const struct notes_object *o, int pid)
-{
-	for (size_t i = 0; i < n->marks.n; i++)
-		if (&n->objects.v[n->marks.v[i].object] == o && n->marks.v[i].pid == pid)
-			return true;
-	return false;
-}
-
 bool watch_written(struct dump_ctx *d, const struct watch_maps *maps, const struct notes *n,
 		   const struct notes_object *o, bool arm, struct spans *ret)
 {
@@ -275,7 +324,7 @@ bool watch_written(struct dump_ctx *d, const struct watch_maps *maps, const stru
 		if (!of_file(m, o->dev, o->ino))
 			continue;
 		t = watch_tracker(d, maps, m, &fresh);
-		ok = t && !fresh && has_mark(n, o, maps->target->tasks.v[m->task].pid) &&
+		ok = t && !fresh && notes_marked(n, o, m->pid) &&
 		     !search_add(&search, t, m->start, m->end, m->pgoff);
 	}
 	ok = ok && !search_run(&search, d->opts->threads, ret);
@@ -352,9 +401,8 @@ static int nothing(void *arg, uint64_t addr, uint64_t npages, unsigned int flags
 	return 0;
 }
 
-/* Do all mappings that may write to it belong to the tree? */
-static bool is_ours(const struct dump_ctx *d, const struct watch_maps *maps, uint64_t dev,
-		    uint64_t ino)
+bool watch_ours(const struct mm_watch *mm, const struct watch_maps *maps, uint64_t dev,
+		uint64_t ino)
 {
 	const struct watch_map *any = NULL;
 	uint64_t writers = 0, own = 0;
@@ -364,13 +412,10 @@ static bool is_ours(const struct dump_ctx *d, const struct watch_maps *maps, uin
 			any = &maps->v[i];
 			own += any->writes;
 		}
-	return any &&
-	       !map_writers_read(&d->iters.mm, maps->target->tasks.v[any->task].pid, any->start,
-				 &writers) &&
-	       writers == own;
+	return any && !map_writers_read(mm, any->pid, any->start, &writers) && writers == own;
 }
 
-bool watch_possible(const struct dump_ctx *d, const struct watch_maps *maps, uint64_t dev,
+bool watch_possible(const struct mm_watch *mm, const struct watch_maps *maps, uint64_t dev,
 		    uint64_t ino, uint64_t resident)
 {
 	uint64_t entries = 0;
@@ -380,20 +425,7 @@ bool watch_possible(const struct dump_ctx *d, const struct watch_maps *maps, uin
 			entries += (maps->v[i].end - maps->v[i].start) / CKPT_PAGE;
 	return entries && resident >= WATCH_MIN_BYTES &&
 	       entries / ENTRIES_PER_PAGE <= resident / CKPT_PAGE / TABLES_SHARE &&
-	       is_ours(d, maps, dev, ino);
-}
-
-static int add_mark(struct notes *n, uint32_t object, int pid)
-{
-	struct notes_mark *m;
-
-	if (has_mark(n, &n->objects.v[object], pid))
-		return 0;
-	m = vec_push(&n->marks);
-	if (!m)
-		return -ENOMEM;
-	*m = (struct notes_mark) { .object = object, .pid = pid };
-	return 0;
+	       watch_ours(mm, maps, dev, ino);
 }
 
 /* Begin an epoch of mapping @m. 0; -EOPNOTSUPP or another without an error: it cannot be watched.
@@ -428,7 +460,7 @@ int watch_from_here(struct dump_ctx *d, const struct watch_maps *maps, struct no
 
 		if (!of_file(m, o->dev, o->ino))
 			continue;
-		rc = add_mark(n, object, maps->target->tasks.v[m->task].pid);
+		rc = notes_mark(n, object, m->pid);
 		if (!rc && !armed)
 			rc = arm_map(d, maps, m, err);
 	}
@@ -447,8 +479,8 @@ int dump_watch_arm(struct dump_ctx *d, struct ckpt_err *err)
 		const struct dump_pages *p = &d->pages.v[i];
 
 		/* What was certain has begun its epoch already. */
-		if (p->note &&
-		    (p->watched || watch_possible(d, &w->maps, p->dev, p->ino, p->resident)))
+		if (p->note && (p->watched || watch_possible(&d->iters.mm, &w->maps, p->dev, p->ino,
+							     p->resident)))
 			rc = watch_from_here(d, &w->maps, &w->next, p->note - 1, p->watched, err);
 	}
 	return rc;
@@ -458,19 +490,7 @@ void watch_stamp(struct dump_ctx *d, struct notes *n)
 {
 	if (n->marks.n && dump_session_dug(d, &n->dug))
 		n->marks.n = 0;
-	for (size_t i = 0; i < n->objects.n && !n->marks.n; i++)
-		n->objects.v[i].watched = false;
-	for (size_t i = 0; i < n->marks.n; i++) {
-		struct notes_mark *m = &n->marks.v[i];
-		size_t first = first_mark(n, i);
-
-		if (first < i)
-			m->stamp = n->marks.v[first].stamp;
-		else if (mm_stamp_read(&d->iters.mm, m->pid, &m->stamp))
-			m->stamp = (struct mm_stamp) { 0 };
-		if (!m->stamp.mm)
-			n->objects.v[m->object].watched = false;
-	}
+	notes_stamp(n, &d->iters.mm);
 }
 
 void dump_watch_settle(struct dump_ctx *d)

@@ -21,19 +21,25 @@
 #include "dump/spans.h"
 #include "track/keeper.h"
 
-/* Mappings of shared anonymous memory of a tree that stands still. */
+/* Of less, comparing takes no longer than all this. */
+#define WATCH_MIN_BYTES (1u << 20)
+
+/* Mappings of shared anonymous memory. */
 struct watch_maps {
 	struct watch_map {
 		uint64_t dev, ino;
-		size_t task; /* index */
+		size_t task; /* index, of the caller */
+		int pid;
 		uint64_t start, end, pgoff;
 		bool writes;
 	} * v;
 	size_t n, cap;
-	const struct target *target;
+	const struct target *target; /* whose tasks they are, if it stands still */
 };
-int watch_maps_add(struct watch_maps *maps, uint64_t dev, uint64_t ino,
-		   const struct target_task *task, const struct proc_vma *v);
+int watch_maps_add(struct watch_maps *maps, int pid, size_t task, const struct proc_vma *v);
+/* Do all mappings that may write to the file belong to @maps? */
+bool watch_ours(const struct mm_watch *mm, const struct watch_maps *maps, uint64_t dev,
+		uint64_t ino);
 /* The tracker of who has @m mapped, or NULL; *ret_fresh: it was not there before. */
 struct tracker *watch_tracker(struct dump_ctx *d, const struct watch_maps *maps,
 			      const struct watch_map *m, bool *ret_fresh);
@@ -42,7 +48,7 @@ struct tracker *watch_tracker(struct dump_ctx *d, const struct watch_maps *maps,
 bool watch_written(struct dump_ctx *d, const struct watch_maps *maps, const struct notes *n,
 		   const struct notes_object *o, bool arm, struct spans *ret);
 /* Can the file of these be watched, and is it worth while? @resident: bytes of memory. */
-bool watch_possible(const struct dump_ctx *d, const struct watch_maps *maps, uint64_t dev,
+bool watch_possible(const struct mm_watch *mm, const struct watch_maps *maps, uint64_t dev,
 		    uint64_t ino, uint64_t resident);
 /* Watch object @object of @n from here on, whose mappings are among @maps, if that is possible.
  * @armed: an epoch of each has begun already. 0 or -errno with an error. */
@@ -54,6 +60,8 @@ void watch_stamp(struct dump_ctx *d, struct notes *n);
 /* In a dump with a session of the keeper. Takes what the keeper has for it out of @files, whose
  * pids are 0 then. 0 or -ENOMEM. */
 int dump_watch_begin(struct dump_ctx *d, struct keeper_tasks *files);
+/* The same of d->tracking->watched, in a dump without. */
+int dump_watch_lend(struct dump_ctx *d);
 void dump_watch_free(struct dump_ctx *d);
 /* What is known of shared memory since the parent; NULL without a session. Who copies pages ahead
  * writes their hashes there; an object of which he does not know what was written is not watched

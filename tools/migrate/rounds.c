@@ -72,6 +72,17 @@ static const unsigned char *rounds_object_hash(struct dump_tracking *tr, uint32_
 	return shares_hash(&((struct rounds *)tr)->shares, number, addr);
 }
 
+static uint64_t rounds_object_had(struct dump_tracking *tr, uint32_t number, uint64_t addr,
+				  uint64_t npages, bool *ret_had)
+{
+	return shares_had(&((struct rounds *)tr)->shares, number, addr, npages, ret_had);
+}
+
+static uint64_t rounds_dug(struct dump_tracking *tr)
+{
+	return watched_dug(&((struct rounds *)tr)->watched);
+}
+
 static uint64_t space_sum(const struct proc_vmas *vmas)
 {
 	uint64_t sum = 1;
@@ -155,7 +166,11 @@ static int send_places(struct rounds *r)
 /* What they share: who has it mapped, or only open. 0 or -errno of the link. */
 static int send_shares(struct rounds *r)
 {
-	int rc = shares_begin(&r->shares, r->s);
+	/* What is written from here on the trackers tell. */
+	int rc = watched_arm(r);
+
+	if (!rc)
+		rc = shares_begin(&r->shares, r->s, &r->watched);
 
 	for (size_t i = 0; !rc && i < r->tasks.n; i++)
 		rc = shares_mapped(&r->shares, r->tasks.v[i]->pid, &r->tasks.v[i]->vmas);
@@ -258,7 +273,7 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 	e->us += !e->us;
 	/* To look at what is shared takes the link no time. */
 	e->link_us = e->us > r->shares.us ? e->us - r->shares.us : 1;
-	e->shared_us = r->shares.us;
+	e->shared_us = r->shares.stop_us;
 	e->link_bytes_s = e->bytes * 1000000 / e->link_us;
 	return 0;
 }
@@ -382,11 +397,17 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	r->sent.fd = -1;
 	if (s->series.iters.vma.prog_fd < 0)
 		(void)vma_iter_open(&s->series.iters.vma, &s->series.iters.types);
+	if (ops->share)
+		dump_iters_mm(&s->series.iters);
 	btf_free(&s->series.iters.types);
+	watched_begin(&r->watched, &s->series.iters.mm);
 	r->tracking.tracker = rounds_tracker;
 	r->tracking.had = rounds_had;
 	r->tracking.object = rounds_object;
 	r->tracking.object_hash = rounds_object_hash;
+	r->tracking.object_had = rounds_object_had;
+	r->tracking.watched = &r->watched.notes;
+	r->tracking.dug = rounds_dug;
 	r->tracking.increment = true;
 	r->tracking.ranges = ops->nests;
 	r->buf = aligned_alloc(CKPT_PAGE, (size_t)PUMP_PARCELS * MIG_PAGES_MAX * CKPT_PAGE);
@@ -421,6 +442,7 @@ void rounds_end(struct source *s)
 	}
 	vec_free(&r->tasks);
 	shares_free(&r->shares);
+	watched_end(&r->watched);
 	tree_free(&r->tree);
 	store_close(&r->sent);
 	delta_close(r->cache);

@@ -9,6 +9,7 @@
 #include "migrate/store.h"
 #include "migrate/throttle.h"
 #include "migrate/tree.h"
+#include "migrate/watched.h"
 
 #define ROUNDS_NEW_BYTES (16u << 20)
 #define ROUNDS_AGAIN_MAX 4u /* times that a task is tracked anew */
@@ -52,6 +53,7 @@ struct rounds {
 		size_t n, cap;
 	} tasks;
 	struct shares shares;
+	struct watched watched;
 	struct tree tree;      /* as it was at the begin of this round */
 	uint64_t tree_sum;     /* of the one that was sent last */
 	uint64_t late_bytes;   /* of processes that are not tracked yet */

@@ -20,6 +20,7 @@
 #include "base/quiet.h"
 #include "base/vec.h"
 #include "image/content.h"
+#include "migrate/watched.h"
 
 #define PART_PAGES 512u   /* of which hashes are kept together: 2 MiB */
 #define PARTS_MAX 8192u   /* 64 MiB of hashes, 16 GiB of pages; the rest is sent in the end */
@@ -212,7 +213,9 @@ static int share_pass(struct shares *h, struct share *o, int fd)
 	vec_free(&p.chunks);
 	begin = io_now_us() - begin;
 	sent = h->s->sends_us - sent;
-	h->us += begin > sent ? begin - sent : 0;
+	begin = begin > sent ? begin - sent : 0;
+	h->us += begin;
+	h->stop_us += watched_has(h->watched, o->dev, o->ino) ? 0 : begin;
 	return rc ? rc : atomic_load(&p.rc);
 }
 
@@ -336,10 +339,11 @@ static int share_meet(struct shares *h, int pid, int number, int fd, const char 
 	return rc;
 }
 
-int shares_begin(struct shares *h, struct source *s)
+int shares_begin(struct shares *h, struct source *s, const struct watched *watched)
 {
 	h->s = s;
-	h->bytes = h->us = 0;
+	h->watched = watched;
+	h->bytes = h->us = h->stop_us = 0;
 	for (size_t i = 0; i < h->all.n; i++)
 		h->all.v[i]->seen = false;
 	/* Random, so that nobody can prepare two pages of one hash. */
@@ -459,4 +463,31 @@ const unsigned char *shares_hash(const struct shares *h, uint32_t number, uint64
 	const struct part *part = o ? part_of(o, addr, &at) : NULL;
 
 	return part && part->have[at] ? part->hash[at] : NULL;
+}
+
+uint64_t shares_had(const struct shares *h, uint32_t number, uint64_t addr, uint64_t npages,
+		    bool *ret_had)
+{
+	const struct share *o = number <= h->by_number.n ? h->by_number.v[number - 1] : NULL;
+	uint64_t n = 0;
+
+	*ret_had = false;
+	while (o && n < npages) {
+		size_t at, k;
+		const struct part *part = part_of(o, addr + n * CKPT_PAGE, &at);
+		bool had = part && part->have[at];
+
+		if (n && had != *ret_had)
+			break;
+		*ret_had = had;
+		for (k = 1;
+		     at + k < PART_PAGES && n + k < npages && (part && part->have[at + k]) == had;
+		     k++)
+			;
+		n += k;
+		/* Not to the end of this part: the next page is another. */
+		if (at + k < PART_PAGES)
+			break;
+	}
+	return n ? n : npages;
 }

@@ -15,6 +15,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
+#include "dump/watch.h"
 #include "migrate/hook.h"
 #include "migrate/preflight.h"
 
@@ -368,7 +369,8 @@ static int freeze_for_good(struct source *s, struct ckpt_err *err)
 	if (rc)
 		return rc;
 	d->tracking = rounds_tracking(s);
-	rc = dump_frozen(d, err);
+	rc = dump_watch_lend(d) ? ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory")
+				: dump_frozen(d, err);
 	if (rc) {
 		dump_net_unlock(d);
 		target_thaw(&d->target, TARGET_RUN);

@@ -224,6 +224,7 @@ static int collect_one(struct rounds *r, struct target_task *task, bool look, st
 		return err->code;
 	if (!t->lost)
 		t->lost = (look ? collect_task(r, t, true) : track_mappings(r, t)) != 0;
+	watched_task(r, t, task);
 	return 0;
 }
 
