@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A program that writes all the time: writer REPORT MIB PAGES [BYTES]; PAGES pages a second, anywhere in its
- * memory, BYTES of each (default: all). Every page holds a number and what follows from it, so that
+ * A program that writes all the time: writer REPORT MIB PAGES [BYTES [shared]]; PAGES pages a second, anywhere
+ * in its memory, which is shared memory or not, BYTES of each (default: all). Every page holds a number and what follows from it, so that
  * a page that came from another moment shows.
  */
 #include "beat.h"
@@ -71,13 +71,14 @@ int main(int argc, char **argv)
 {
 	pthread_t thread;
 
-	if (argc < 4 || argc > 5)
+	if (argc < 4 || argc > 6)
 		return 2;
 	npages = (size_t)atol(argv[2]) << 8;
 	rate = (size_t)atol(argv[3]);
-	if (argc == 5)
+	if (argc > 4)
 		bytes = (size_t)atol(argv[4]);
-	mem = mmap(NULL, npages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	mem = mmap(NULL, npages * 4096, PROT_READ | PROT_WRITE,
+		   MAP_ANONYMOUS | (argc > 5 ? MAP_SHARED : MAP_PRIVATE), -1, 0);
 	want = calloc(npages, sizeof(*want));
 	if (mem == MAP_FAILED || !want || !npages)
 		return 1;
