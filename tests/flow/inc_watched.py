@@ -42,6 +42,7 @@ class Series(Watched):
 def body(box):
     tricks(box)
     ahead(box)
+    holes(box)
 
 
 def tricks(box):
@@ -95,6 +96,13 @@ def tricks(box):
     do(parent, "r", 40)
     do(parent, "w", 41)
     increment("hole-later", True)
+    do(child, "O", 45)
+    increment("opened", False)
+    do(child, "w", 46)
+    increment("open", False)
+    do(child, "C")
+    increment("closed", False)
+    increment("idle", True)
     # A process more, and one less.
     do(parent, "c")
     third = word(parent, OWN + 16)
@@ -134,12 +142,32 @@ def tricks(box):
         box.end_tree(parent)
 
 
-def last_writes(turns):
+def last_writes(turns, digs=False):
     """What the first @turns writes of a loop leave on each page."""
     left = [0] * PAGES
     for n in range(1, turns + 1):
-        left[n * 2654435761 % (1 << 32) % PAGES] = n
+        left[n * 2654435761 % (1 << 32) % PAGES] = 0 if digs and n % 2 else n
     return left
+
+
+def holes(box):
+    """Every second write is a hole, at any moment of a checkpoint."""
+    s = Series(box, "holes")
+    s.do(s.child, "D", 2)
+    s.increment("full", None, "--pre")
+    for n in range(6):
+        s.increment("again", None, *(["--pre"] if n % 2 else []), most=3 * PAGES)
+    s.do(s.child, "r", 0)
+    s.increment("rest", None, most=2 * PAGES)
+    members = [s.parent, s.child]
+    box.end_tree(s.parent)
+    for image in s.images:
+        box.restore("--leave-stopped", image=image)
+        turn = word(members[1], OWN + 24)
+        got, least, most = words(members[0], 2), last_writes(turn - 1, True), last_writes(turn, True)
+        bad = [i for i in range(PAGES) if got[i] not in (least[i], most[i])]
+        check(not bad, f"{image}: turn {turn}: page {bad[:3]}: {[got[i] for i in bad[:3]]}, not {[most[i] for i in bad[:3]]}")
+        box.end_tree(s.parent)
 
 
 def ahead(box):

@@ -116,6 +116,7 @@ static void act(int what, size_t page)
 {
 	uint64_t *at = shared + page * PAGE / 8;
 	struct iovec local = { &own->value, 8 }, remote = { at, 8 };
+	char path[64];
 	pid_t child;
 	int fd;
 
@@ -169,6 +170,14 @@ static void act(int what, size_t page)
 		fd = (int)t_sys(open(t_path("in"), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
 		t_check(pwrite(fd, &own->value, 8, 0) == 8 && pread(fd, at, 8, 0) == 8, "read(2)");
 		(void)close(fd);
+		break;
+	case 'O': /* a descriptor of what has none, and a write by it */
+		(void)snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", AT, AT + PAGES * PAGE);
+		own->other = (uint64_t)t_sys(open(path, O_RDWR | O_CLOEXEC));
+		t_check(pwrite((int)own->other, &own->value, 8, (off_t)(page * PAGE)) == 8, "pwrite");
+		break;
+	case 'C':
+		t_sys(close((int)own->other));
 		break;
 	case 'c':
 		child = t_fork();

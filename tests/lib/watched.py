@@ -57,7 +57,7 @@ class Watched:
         done = word(pid, OWN)
         check(LIBC.sigqueue(pid, SIGUSR1, ctypes.c_void_p(ord(what) << 16 | page)) == 0, "sigqueue")
         self.box.wait(lambda: word(pid, OWN) == done + 1, f"{what} of page {page}")
-        if what in "wfxmpvi":
+        if what in "wfxmpviO":
             self.want[page] = self.value
         elif what == "W":
             self.want[page:page + PAGES // 2] = [self.value] * (PAGES // 2)

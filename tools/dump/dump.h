@@ -37,6 +37,7 @@ struct dump_pages {
 	uint64_t dev, ino;                   /* of that file */
 	uint64_t npages;                     /* by its length */
 	uint64_t resident;                   /* bytes of memory */
+	bool opened;                         /* somebody of the tree has a descriptor of it */
 	bool watched;                        /* watch.h: trackers told what was written to it */
 	uint32_t note;                       /* its place among the next notes, from 1; 0: none */
 	const struct notes_object *known_as; /* what the parent's say of it, or NULL */

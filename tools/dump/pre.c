@@ -347,7 +347,7 @@ static int map_list(const struct dump_pre *p, struct watch_maps *maps, struct ck
 /* What a first checkpoint is to watch. */
 static int objects_begin(struct dump_pre *p, const struct watch_maps *maps, struct notes *n)
 {
-	for (size_t i = 0; i < maps->n; i++) {
+	for (size_t i = 0; i < maps->n && n->objects.n < WATCH_MAX; i++) {
 		const struct watch_map *m = &maps->v[i];
 		auto_fd fd = -1;
 		struct notes_object *o;

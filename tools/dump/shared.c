@@ -87,6 +87,12 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 	return p->watched ? 0 : add_contents(d, p, err);
 }
 
+void dump_object_opened(struct dump_ctx *d, uint32_t object)
+{
+	for (size_t i = 0; i < d->pages.n; i++)
+		d->pages.v[i].opened |= d->pages.v[i].object == object;
+}
+
 /* Part of a segment of an object that the parent has, too. */
 struct chunk {
 	size_t seg;
@@ -209,7 +215,7 @@ static int prepare(struct compare *c, struct dump_pages *p, struct ckpt_err *err
 
 	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++)
 		d->segs.v[i].hash = dump_watch_hash(d, p, d->segs.v[i].addr / CKPT_PAGE);
-	if (!number && !p->known_as)
+	if (tr->object ? !number : !p->known_as)
 		return 0;
 	known = vec_push(&c->known);
 	if (!known)
@@ -337,7 +343,9 @@ static int find_written(struct dump_ctx *d, struct ckpt_err *err)
 			continue;
 		if (d->tracking->object)
 			p->parent_object = number_of(d, p);
-		rc = d->tracking->object && !p->parent_object ? -ESTALE : dump_watch_written(d, p);
+		rc = p->opened || (d->tracking->object && !p->parent_object)
+			     ? -ESTALE
+			     : dump_watch_written(d, p);
 		if (rc == -ESTALE)
 			rc = uncertain(d, p, err);
 		else if (rc)

@@ -109,10 +109,13 @@ void dump_watch_look(struct dump_ctx *d, const struct target *t)
 	struct dump_watch *w = d->watch;
 	uint64_t dug = 0;
 
-	if (!w || !w->was.marks.n || d->iters.mm.stamp_fd < 0 || dump_session_dug(d, &dug) ||
-	    dug != w->was.dug)
+	if (!w)
 		return;
 	free(w->quiet);
+	w->quiet = NULL;
+	if (!w->was.marks.n || d->iters.mm.stamp_fd < 0 || dump_session_dug(d, &dug) ||
+	    dug != w->was.dug)
+		return;
 	w->quiet = calloc(w->was.marks.n, sizeof(*w->quiet));
 	for (size_t i = 0; w->quiet && i < w->was.marks.n; i++) {
 		const struct notes_mark *m = &w->was.marks.v[i];
@@ -420,11 +423,12 @@ bool watch_possible(const struct mm_watch *mm, const struct watch_maps *maps, ui
 {
 	uint64_t entries = 0;
 
+	if (resident < WATCH_MIN_BYTES)
+		return false;
 	for (size_t i = 0; i < maps->n; i++)
 		if (of_file(&maps->v[i], dev, ino))
 			entries += (maps->v[i].end - maps->v[i].start) / CKPT_PAGE;
-	return entries && resident >= WATCH_MIN_BYTES &&
-	       entries / ENTRIES_PER_PAGE <= resident / CKPT_PAGE / TABLES_SHARE &&
+	return entries && entries / ENTRIES_PER_PAGE <= resident / CKPT_PAGE / TABLES_SHARE &&
 	       watch_ours(mm, maps, dev, ino);
 }
 
@@ -471,6 +475,7 @@ int watch_from_here(struct dump_ctx *d, const struct watch_maps *maps, struct no
 int dump_watch_arm(struct dump_ctx *d, struct ckpt_err *err)
 {
 	struct dump_watch *w = d->watch;
+	unsigned int n = 0;
 	int rc = 0;
 
 	if (!w || !d->tracking->arm || d->iters.mm.stamp_fd < 0)
@@ -478,10 +483,14 @@ int dump_watch_arm(struct dump_ctx *d, struct ckpt_err *err)
 	for (size_t i = 0; !rc && i < d->pages.n; i++) {
 		const struct dump_pages *p = &d->pages.v[i];
 
+		if (!p->note || p->opened || n >= WATCH_MAX)
+			continue;
 		/* What was certain has begun its epoch already. */
-		if (p->note && (p->watched || watch_possible(&d->iters.mm, &w->maps, p->dev, p->ino,
-							     p->resident)))
-			rc = watch_from_here(d, &w->maps, &w->next, p->note - 1, p->watched, err);
+		if (!p->watched &&
+		    !watch_possible(&d->iters.mm, &w->maps, p->dev, p->ino, p->resident))
+			continue;
+		rc = watch_from_here(d, &w->maps, &w->next, p->note - 1, p->watched, err);
+		n++;
 	}
 	return rc;
 }

@@ -23,6 +23,8 @@
 
 /* Of less, comparing takes no longer than all this. */
 #define WATCH_MIN_BYTES (1u << 20)
+/* Objects: for each the mappings of a process are looked through. */
+#define WATCH_MAX 64u
 
 /* Mappings of shared anonymous memory. */
 struct watch_maps {

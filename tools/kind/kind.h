@@ -235,6 +235,8 @@ int dump_object_set(Ckpt__Object *obj, const char *kind, const ProtobufCMessage 
  * its own duplicate of the descriptor. */
 int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t bytes,
 		      struct ckpt_err *err) __must_check;
+/* Somebody of the tree has a descriptor of @object, and may write by it. */
+void dump_object_opened(struct dump_ctx *d, uint32_t object);
 /* Is the mapping write-protected by a userfaultfd of ckpt's own tracking, and of nobody else? */
 bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v);
 bool dump_has_pid(const struct dump_ctx *d, int pid); /* is it (as ckpt sees it) in the tree? */

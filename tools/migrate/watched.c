@@ -205,7 +205,7 @@ static bool arm_object(struct rounds *r, struct watch_maps *maps, const struct n
 /* What may be watched of @maps. */
 static int objects_find(struct rounds *r, const struct watch_maps *maps, struct notes *n)
 {
-	for (size_t i = 0; i < maps->n; i++) {
+	for (size_t i = 0; i < maps->n && n->objects.n < WATCH_MAX; i++) {
 		const struct watch_map *m = &maps->v[i];
 		auto_fd fd = -1;
 		struct notes_object *o;

@@ -88,9 +88,12 @@ static int shmem_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object
 		      struct ckpt_err *err)
 {
 	Ckpt__FdShmem *m = msg;
+	int rc = shmem_inode_dump(d, f->local, f->link, &m->inode, err);
 
 	(void)obj;
-	return shmem_inode_dump(d, f->local, f->link, &m->inode, err);
+	if (!rc)
+		dump_object_opened(d, m->inode);
+	return rc;
 }
 
 static int shmem_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,
