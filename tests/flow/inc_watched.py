@@ -2,7 +2,7 @@
 # t: timeout=150
 """Shared anonymous memory in increments, of which nobody reads all: what is written by any process that has it is
 saved, in whatever way, and where it is not certain that the trackers saw all, the contents are compared. Each increment
-is restored and looked through."""
+is restored and looked through. T_TRACKER says by which back end."""
 import json
 import os
 import sys
@@ -23,7 +23,8 @@ class Series(Watched):
     def increment(self, name, told, *options, most=100):
         """@told: whether trackers tell of it all; None: that does not matter."""
         image = os.path.join(self.box.dir, f"{self.name}-{len(self.images):02}-{name}")
-        how = ["--parent", self.images[-1]] if self.images else ["--track"]
+        tracker = os.environ.get("T_TRACKER")
+        how = ["--parent", self.images[-1]] if self.images else ["--track", *(("--tracker", tracker) if tracker else ())]
         res = self.box.dump(self.target, *how, "--json", "-v", "-v", *options, image=image)
         check("full checkpoint" not in res.err, f"{res}")
         tells = "trackers tell what was written" in res.err

@@ -12,3 +12,8 @@ for t in kmod wp-async; do
 done
 tests/run --slow 15 -k inc_shared >/tmp/run.log 2>&1
 verdict increments/shared $? "$(tail -12 /tmp/run.log)"
+for t in kmod wp-async; do
+	[ $t = wp-async ] && ! build/ckpt check --json | grep -A1 '"pagemap_scan"' | grep -q true && continue
+	T_TRACKER=$t tests/run --slow 15 -k inc_watched >/tmp/run.log 2>&1
+	verdict "increments/watched/$t" $? "$(tail -12 /tmp/run.log)"
+done
