@@ -182,7 +182,7 @@ def ahead(box):
     for n in range(6):
         s.increment("again", True, *(["--pre"] if n % 3 == 2 else []), most=3 * PAGES)
         copied += s.stats["pages_pre"]
-    check(copied > 100, f"{copied} pages were copied ahead")
+    check(copied > 100 or not s.can, f"{copied} pages were copied ahead")
     for pid in (s.parent, s.child):
         s.do(pid, "r", 0)     # enough
     s.increment("rest", None, most=2 * PAGES)

@@ -712,14 +712,48 @@ static int wp_collect(struct tracker *t, uint64_t start, uint64_t end, unsigned 
 /* A userfaultfd of its own: events of private memory are of no interest. */
 static int wp_share(struct tracker *t, struct target_task *task, struct ckpt_err *err)
 {
-	return t->facts & FACT_HOLES_TOLD ? make_uffd(task, FEATURES_SHARED, &t->shared_fd, err)
-					  : -EOPNOTSUPP;
+	return make_uffd(task, FEATURES_SHARED, &t->shared_fd, err);
 }
 
 bool tracker_owns_shared(struct tracker *t, uint64_t start, uint64_t end)
 {
 	return t->ops == &track_wp_async && t->shared_fd >= 0 &&
 	       !uffd_register(t->shared_fd, start, end);
+}
+
+static int uffd_protect(int fd, uint64_t start, uint64_t end)
+{
+	struct uffdio_writeprotect wp = { .range = { start, end - start },
+					  .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+
+	if (!ioctl(fd, UFFDIO_WRITEPROTECT, &wp))
+		return 0;
+	return errno == ENOENT || errno == ESRCH ? -ESTALE : -errno;
+}
+
+/* In [start, end) the scan found nothing: what has no page table, for a kernel that does not tell
+ * of that. Where there is one, every entry is protected, so the first says it. */
+static int shared_holes(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
+			void *arg)
+{
+	int rc = 0;
+
+	for (uint64_t at = start, next; !rc && at < end; at = next) {
+		uint64_t e;
+
+		next = (at | (TABLE_BYTES - 1)) + 1;
+		if (next > end)
+			next = end;
+		if (pread(t->pagemap_fd, &e, 8, (off_t)(at / PAGE * 8)) != 8)
+			rc = -ENODATA;
+		else if (e & (PM_PRESENT | PM_SWAP | PM_UFFD_WP))
+			continue;
+		if (!rc && arm)
+			rc = uffd_protect(t->shared_fd, at, next);
+		if (!rc)
+			rc = fn(arg, at, (next - at) / PAGE, TRACK_WRITTEN);
+	}
+	return rc;
 }
 
 /*
@@ -730,7 +764,7 @@ bool tracker_owns_shared(struct tracker *t, uint64_t start, uint64_t end)
 static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,
 		     void *arg)
 {
-	bool arm = how & TRACK_ARM;
+	bool arm = how & TRACK_ARM, ask = !(t->facts & FACT_HOLES_TOLD);
 	uint64_t told = start;
 	int rc = 0;
 
@@ -746,8 +780,12 @@ static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned i
 		if (n < 0)
 			return n == -EPERM ? -ESTALE : n;
 		for (int i = 0; !rc && i < n; i++) {
-			told = r[i].end;
-			rc = fn(arg, r[i].start, (r[i].end - r[i].start) / PAGE, TRACK_WRITTEN);
+			if (ask && r[i].start > told)
+				rc = shared_holes(t, told, r[i].start, arm, fn, arg);
+			told = r[i].end > told ? r[i].end : told;
+			if (!rc)
+				rc = fn(arg, r[i].start, (r[i].end - r[i].start) / PAGE,
+					TRACK_WRITTEN);
 		}
 		/* As in collect_pages(). */
 		if (a.walk_end < told)
@@ -756,7 +794,7 @@ static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned i
 			rc = -EPROTO;
 		start = a.walk_end;
 	}
-	return rc;
+	return !rc && ask && told < end ? shared_holes(t, told, end, arm, fn, arg) : rc;
 }
 
 static int wp_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret_pages)
