@@ -38,7 +38,7 @@ def children(pid):
 def can_tell(tracker):
     """May one rely on it that this kernel tells all that is written to such memory?"""
     release = tuple(int(n) for n in os.uname().release.split(".")[:2])
-    return tracker == "wp-async" and release >= (6, 18)
+    return tracker == "wp-async" and release >= (6, 12)
 
 
 class Watched:
