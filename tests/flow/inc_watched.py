@@ -147,7 +147,7 @@ def last_writes(turns, digs=False):
     """What the first @turns writes of a loop leave on each page."""
     left = [0] * PAGES
     for n in range(1, turns + 1):
-        left[n * 2654435761 % (1 << 32) % PAGES] = 0 if digs and n % 2 else n
+        left[64 + n * 2654435761 % (1 << 32) % (PAGES - 64)] = 0 if digs and n % 2 else n
     return left
 
 

@@ -37,6 +37,7 @@ struct dump_pages {
 	uint64_t dev, ino;                   /* of that file */
 	uint64_t npages;                     /* by its length */
 	uint64_t resident;                   /* bytes of memory */
+	bool sysv;                           /* a System V segment */
 	bool opened;                         /* somebody of the tree has a descriptor of it */
 	bool watched;                        /* watch.h: trackers told what was written to it */
 	uint32_t note;                       /* its place among the next notes, from 1; 0: none */
@@ -176,7 +177,7 @@ struct dump_ctx {
 	struct dump_tracking *tracking; /* NULL: every page is saved */
 	struct dump_net *net;           /* NULL unless connections are kept */
 	struct dump_session *session;   /* session.c: the keeper's; NULL without */
-	struct dump_watch *watch;       /* watch.h; NULL without a session */
+	struct dump_watch *watch;       /* watch.h; NULL: nothing is known */
 	struct dump_pre *pre;           /* pre.c: what was copied ahead; NULL: nothing */
 	struct mm_ahead *mm_aheads;     /* mm_ahead.c */
 	struct {

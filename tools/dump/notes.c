@@ -2,6 +2,7 @@
 #include "dump/notes.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 
 #include "base/io.h"
 #include "base/vec.h"
+#include "image/format.h"
 
 struct head {
 	char magic[8];
@@ -87,10 +89,11 @@ void notes_free(struct notes *n)
 	*n = NOTES_NONE;
 }
 
-const struct notes_object *notes_find(const struct notes *n, uint64_t dev, uint64_t ino)
+const struct notes_object *notes_find(const struct notes *n, bool sysv, uint64_t dev, uint64_t ino)
 {
 	for (size_t i = 0; i < n->objects.n; i++)
-		if (n->objects.v[i].ino == ino && n->objects.v[i].dev == dev)
+		if (n->objects.v[i].ino == ino && n->objects.v[i].dev == dev &&
+		    n->objects.v[i].sysv == sysv)
 			return &n->objects.v[i];
 	return NULL;
 }
@@ -108,13 +111,27 @@ const unsigned char *notes_hash(const struct notes *n, const struct notes_object
 	return memcmp(h, none, sizeof(none)) != 0 ? h : NULL;
 }
 
+/* Whole pages. */
+static uint64_t hash_room(const struct notes_object *o)
+{
+	return (o->pages * CONTENT_HASH_BYTES + CKPT_PAGE - 1) & ~(uint64_t)(CKPT_PAGE - 1);
+}
+
+int notes_forget(struct notes *n, const struct notes_object *o)
+{
+	return fallocate(n->fd[NOTES_HASHES], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			 (off_t)o->hashes, (off_t)hash_room(o))
+		       ? -errno
+		       : 0;
+}
+
 int notes_make_hashes(struct notes *n)
 {
 	uint64_t bytes = 0;
 
 	for (size_t i = 0; i < n->objects.n; i++) {
 		n->objects.v[i].hashes = bytes;
-		bytes += n->objects.v[i].pages * CONTENT_HASH_BYTES;
+		bytes += hash_room(&n->objects.v[i]);
 	}
 	n->fd[NOTES_HASHES] = memfd_create("ckpt-hashes", MFD_CLOEXEC);
 	if (n->fd[NOTES_HASHES] < 0 || ftruncate(n->fd[NOTES_HASHES], (off_t)bytes + 1))

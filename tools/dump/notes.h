@@ -19,11 +19,12 @@
 struct notes_object {
 	uint64_t dev, ino;
 	uint64_t pages;   /* by its length; each has a hash, zeros where it had no page */
-	uint64_t hashes;  /* where in the file of hashes; bytes */
+	uint64_t hashes;  /* where in the file of hashes; bytes, of whole pages */
 	uint32_t object;  /* its id in the checkpoint */
 	uint32_t watched; /* all who had it mapped are among the marks */
+	uint64_t sysv;    /* a System V segment: it may have the number of a memory file */
 };
-_Static_assert(sizeof(struct notes_object) == 40, "no holes");
+_Static_assert(sizeof(struct notes_object) == 48, "no holes");
 
 /* An address space that had a watched object mapped. */
 struct notes_mark {
@@ -56,11 +57,13 @@ struct notes {
  * notes. */
 void notes_load(struct notes *n);
 void notes_free(struct notes *n);
-const struct notes_object *notes_find(const struct notes *n, uint64_t dev, uint64_t ino);
+const struct notes_object *notes_find(const struct notes *n, bool sysv, uint64_t dev, uint64_t ino);
 /* Of page @page of @o; NULL: it had none. */
 const unsigned char *notes_hash(const struct notes *n, const struct notes_object *o, uint64_t page);
 /* The same to be written. */
 unsigned char *notes_hash_at(const struct notes *n, const struct notes_object *o, uint64_t page);
+/* No page of @o has a hash. 0 or -errno. */
+int notes_forget(struct notes *n, const struct notes_object *o);
 /* Process @pid has object @object mapped. 0 or -ENOMEM. */
 int notes_mark(struct notes *n, uint32_t object, int pid);
 bool notes_marked(const struct notes *n, const struct notes_object *o, int pid);

@@ -288,7 +288,8 @@ static struct notes_object *watched_object(const struct dump_pre *p, const struc
 
 	if (!n || !n->objects.n || !watch_may(v))
 		return NULL;
-	o = (struct notes_object *)notes_find(n, makedev(v->dev_major, v->dev_minor), v->ino);
+	o = (struct notes_object *)notes_find(n, false, makedev(v->dev_major, v->dev_minor),
+					      v->ino);
 	return o && o->watched ? o : NULL;
 }
 
@@ -318,7 +319,7 @@ static int shared_collect(struct dump_pre *p, struct tracker *t, const struct pr
 		return 0;
 	rc = of ? spans_find(t, v->start, v->end, v->pgoff, o->pages, TRACK_ARM | TRACK_KNOWN,
 			     &of->spans)
-		: -ENOMEM;
+		: -ESTALE;
 	o->watched &= !rc;
 	return rc == -ENOMEM ? rc : 0;
 }
@@ -353,7 +354,7 @@ static int objects_begin(struct dump_pre *p, const struct watch_maps *maps, stru
 		struct notes_object *o;
 		struct stat st;
 
-		if (notes_find(n, m->dev, m->ino))
+		if (notes_find(n, false, m->dev, m->ino))
 			continue;
 		fd = proc_map_open(m->pid, m->start, m->end, O_RDONLY);
 		if (fd < 0 || fstat(fd, &st) ||
@@ -400,6 +401,10 @@ static int begin_object(struct dump_pre *p, const struct watch_maps *maps, struc
 	rc = watch_from_here(p->d, maps, n, (uint32_t)(o - n->objects.v), false, err);
 	of->whole = !rc && o->watched;
 	of->spans.n = 0;
+	/* Of what was copied some may be holes now, which are not copied. */
+	vec_free(&of->have);
+	if (!rc && notes_forget(n, o))
+		rc = ckpt_fail_errno(err, E_LIMIT, -errno, "cannot forget what was copied");
 	return rc;
 }
 
@@ -785,6 +790,16 @@ static int live_collect(void *arg, struct tracker *t)
 		rc = tracker_collect(t, start, end,
 				     TRACK_ARM | TRACK_KNOWN | TRACK_ANON | TRACK_WRITES, note_run,
 				     p);
+	}
+	/* Somebody opened such a file meanwhile: a device may write where it is armed. */
+	if (directio_possible(t->pid)) {
+		for (size_t i = 0; i < vmas.n; i++) {
+			struct notes_object *o = watched_object(p, &vmas.v[i]);
+
+			if (o)
+				o->watched = false;
+		}
+		task->lost = true;
 	}
 	proc_vmas_free(&vmas);
 	if (!rc)

@@ -41,10 +41,11 @@ static struct tracker *tracker_find(struct dump_session *s, int pid)
 	return NULL;
 }
 
-/* In the keeper's list, as long as nobody has taken it from there. */
+/* In the keeper's list, as long as nobody has taken it from there. Of several the last, which is of
+ * the address space that the task has now. */
 static struct keeper_task *known_find(const struct dump_session *s, int pid)
 {
-	for (size_t i = 0; i < s->known.n; i++)
+	for (size_t i = s->known.n; i-- > 0;)
 		if (s->known.v[i].pid == pid)
 			return &s->known.v[i];
 	return NULL;
@@ -53,14 +54,19 @@ static struct keeper_task *known_find(const struct dump_session *s, int pid)
 /* What the keeper has of @pid, with both its descriptors. */
 static void adopt(struct dump_session *s, struct tracker *t, struct keeper_task *k)
 {
-	struct keeper_task *shared = known_find(s, -k->pid);
+	struct keeper_task *shared;
+	int fd = -1;
 
+	while ((shared = known_find(s, -k->pid))) {
+		if (fd < 0)
+			fd = shared->fd;
+		else
+			(void)close(shared->fd);
+		*shared = (struct keeper_task) { .fd = -1 };
+	}
 	tracker_adopt(t, s->ops, k->pid, k->start_time, k->fd);
+	t->shared_fd = fd;
 	*k = (struct keeper_task) { .fd = -1 };
-	if (!shared)
-		return;
-	t->shared_fd = shared->fd;
-	*shared = (struct keeper_task) { .fd = -1 };
 }
 
 /* A new entry, from the keeper's list when the task is the one it knows. */

@@ -82,6 +82,7 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 	p->dev = st.st_dev;
 	p->ino = st.st_ino;
 	p->npages = (bytes + CKPT_PAGE - 1) / CKPT_PAGE;
+	p->sysv = obj->state && !strcmp(obj->state->kind, "sysv-shm");
 	dump_watch_object(d, p, &st);
 	/* What was written is known behind the last mapping. */
 	return p->watched ? 0 : add_contents(d, p, err);
@@ -277,7 +278,7 @@ static int cut_segment(struct compare *c, struct dump_pages *p, size_t seg)
 			o->npages = n;
 			o->hash += o->hash ? (size_t)at * CONTENT_HASH_BYTES : 0;
 			p->nsegs++;
-			c->d->stats.pages_scanned += n;
+			c->d->stats.pages_scanned += p->watched ? 0 : n;
 		}
 	}
 	return 0;

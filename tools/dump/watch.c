@@ -3,18 +3,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/vec.h"
 
 struct dump_watch {
 	struct notes was, next;
-	bool *quiet; /* for each mark of @was; NULL: nobody has looked */
+	bool *quiet; /* for each object of @was; NULL: nobody has looked */
 	struct watch_maps maps;
 	bool same_file; /* next uses the hashes of was */
 	bool lent;      /* was is the tracking's */
@@ -24,9 +27,32 @@ struct dump_watch {
 #define TABLES_SHARE 16u
 #define ENTRIES_PER_PAGE 512u
 
+/* The file system of such memory, by a mapping of our own: a file may have any name. 0: not known.
+ */
+static dev_t anon_dev(void)
+{
+	static _Atomic dev_t known;
+	struct stat st;
+	auto_fd fd = -1;
+	void *p;
+
+	if (atomic_load(&known))
+		return atomic_load(&known);
+	p = mmap(NULL, CKPT_PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return 0;
+	fd = proc_map_open(0, (uintptr_t)p, (uintptr_t)p + CKPT_PAGE, O_RDONLY);
+	(void)munmap(p, CKPT_PAGE);
+	if (fd < 0 || fstat(fd, &st))
+		return 0;
+	atomic_store(&known, st.st_dev);
+	return st.st_dev;
+}
+
 bool watch_may(const struct proc_vma *v)
 {
 	return v->shared && v->path && !(v->flags & PROC_VMF(ht)) &&
+	       makedev(v->dev_major, v->dev_minor) == anon_dev() &&
 	       (!strcmp(v->path, "/dev/zero" PROC_DELETED) ||
 		!strncmp(v->path, "[anon_shmem:", 12));
 }
@@ -107,6 +133,7 @@ static bool has_process(const struct target *t, int pid)
 void dump_watch_look(struct dump_ctx *d, const struct target *t)
 {
 	struct dump_watch *w = d->watch;
+	auto_free bool *same = NULL;
 	uint64_t dug = 0;
 
 	if (!w)
@@ -116,16 +143,20 @@ void dump_watch_look(struct dump_ctx *d, const struct target *t)
 	if (!w->was.marks.n || d->iters.mm.stamp_fd < 0 || dump_session_dug(d, &dug) ||
 	    dug != w->was.dug)
 		return;
-	w->quiet = calloc(w->was.marks.n, sizeof(*w->quiet));
+	same = calloc(w->was.marks.n, sizeof(*same));
+	w->quiet = same ? calloc(w->was.objects.n, sizeof(*w->quiet)) : NULL;
+	for (size_t i = 0; w->quiet && i < w->was.objects.n; i++)
+		w->quiet[i] = w->was.objects.v[i].watched;
 	for (size_t i = 0; w->quiet && i < w->was.marks.n; i++) {
 		const struct notes_mark *m = &w->was.marks.v[i];
 		size_t first = notes_first_mark(&w->was, i);
 		struct mm_stamp now;
 
-		w->quiet[i] = first < i ? w->quiet[first]
-					: has_process(t, m->pid) &&
-						  !mm_stamp_read(&d->iters.mm, m->pid, &now) &&
-						  now.mm == m->stamp.mm && now.seq == m->stamp.seq;
+		same[i] = first < i ? same[first]
+				    : has_process(t, m->pid) &&
+					      !mm_stamp_read(&d->iters.mm, m->pid, &now) &&
+					      now.mm == m->stamp.mm && now.seq == m->stamp.seq;
+		w->quiet[m->object] &= same[i];
 	}
 }
 
@@ -133,12 +164,7 @@ bool dump_watch_quiet(const struct dump_ctx *d, const struct notes_object *o)
 {
 	const struct dump_watch *w = d->watch;
 
-	if (!o->watched || !w->quiet)
-		return false;
-	for (size_t i = 0; i < w->was.marks.n; i++)
-		if (&w->was.objects.v[w->was.marks.v[i].object] == o && !w->quiet[i])
-			return false;
-	return true;
+	return o->watched && w->quiet && w->quiet[o - w->was.objects.v];
 }
 
 void dump_watch_object(struct dump_ctx *d, struct dump_pages *p, const struct stat *st)
@@ -146,7 +172,7 @@ void dump_watch_object(struct dump_ctx *d, struct dump_pages *p, const struct st
 	p->resident = (uint64_t)st->st_blocks * 512;
 	if (!d->watch)
 		return;
-	p->known_as = notes_find(&d->watch->was, p->dev, p->ino);
+	p->known_as = notes_find(&d->watch->was, p->sysv, p->dev, p->ino);
 	p->watched =
 		p->known_as && p->known_as->pages == p->npages && dump_watch_quiet(d, p->known_as);
 }
@@ -313,6 +339,14 @@ static bool of_file(const struct watch_map *m, uint64_t dev, uint64_t ino)
 	return m->ino == ino && m->dev == dev;
 }
 
+static bool has_map(const struct watch_maps *maps, const struct notes_object *o, int pid)
+{
+	for (size_t i = 0; i < maps->n; i++)
+		if (maps->v[i].pid == pid && of_file(&maps->v[i], o->dev, o->ino))
+			return true;
+	return false;
+}
+
 bool watch_written(struct dump_ctx *d, const struct watch_maps *maps, const struct notes *n,
 		   const struct notes_object *o, bool arm, struct spans *ret)
 {
@@ -330,6 +364,10 @@ bool watch_written(struct dump_ctx *d, const struct watch_maps *maps, const stru
 		ok = t && !fresh && notes_marked(n, o, m->pid) &&
 		     !search_add(&search, t, m->start, m->end, m->pgoff);
 	}
+	/* Whoever had it and has not is not who he was, whatever his stamp is. */
+	for (size_t i = 0; ok && i < n->marks.n; i++)
+		if (&n->objects.v[n->marks.v[i].object] == o)
+			ok = has_map(maps, o, n->marks.v[i].pid);
 	ok = ok && !search_run(&search, d->opts->threads, ret);
 	search_free(&search);
 	return ok;
@@ -377,11 +415,18 @@ int dump_watch_room(struct dump_ctx *d)
 					     .ino = p->ino,
 					     .pages = p->npages,
 					     .hashes = p->watched ? p->known_as->hashes : 0,
-					     .object = p->object };
+					     .object = p->object,
+					     .sysv = p->sysv };
 		p->note = w->next.objects.n;
 		w->same_file &= p->watched;
 	}
-	return w->same_file ? 0 : notes_make_hashes(&w->next);
+	/* Too much for any machine: nothing is remembered. */
+	if (!w->same_file && notes_make_hashes(&w->next)) {
+		for (size_t i = 0; i < d->pages.n; i++)
+			d->pages.v[i].note = 0;
+		notes_free(&w->next);
+	}
+	return 0;
 }
 
 unsigned char *dump_watch_hash(struct dump_ctx *d, const struct dump_pages *p, uint64_t page)
@@ -483,7 +528,7 @@ int dump_watch_arm(struct dump_ctx *d, struct ckpt_err *err)
 	for (size_t i = 0; !rc && i < d->pages.n; i++) {
 		const struct dump_pages *p = &d->pages.v[i];
 
-		if (!p->note || p->opened || n >= WATCH_MAX)
+		if (!p->note || p->opened || p->sysv || n >= WATCH_MAX)
 			continue;
 		/* What was certain has begun its epoch already. */
 		if (!p->watched &&

@@ -65,7 +65,7 @@ int dump_watch_begin(struct dump_ctx *d, struct keeper_tasks *files);
 /* The same of d->tracking->watched, in a dump without. */
 int dump_watch_lend(struct dump_ctx *d);
 void dump_watch_free(struct dump_ctx *d);
-/* What is known of shared memory since the parent; NULL without a session. Who copies pages ahead
+/* What is known of shared memory since the parent, or NULL. Who copies pages ahead
  * writes their hashes there; an object of which he does not know what was written is not watched
  * any more. */
 struct notes *dump_watch_notes(struct dump_ctx *d);

@@ -78,6 +78,8 @@ void rounds_look(struct rounds *r);
 /* written.c: a task that has a tracker, or NULL */
 struct round_task *rounds_task(const struct rounds *r, int pid);
 uint64_t rounds_start_of(int pid);
+/* May a device be writing into pages that it was given before they are armed? */
+bool rounds_direct(struct rounds *r);
 /* What was written since the round before, into the runs of each task. */
 int rounds_collect(struct rounds *r, uint32_t number, struct ckpt_err *err) __must_check;
 /*

@@ -122,6 +122,8 @@ static int chunk_pass(struct pass *p, const struct chunk *c, char *buf)
 	}
 	n = (uint32_t)((got + CKPT_PAGE - 1) / CKPT_PAGE);
 	memset(buf + got, 0, (size_t)n * CKPT_PAGE - got);
+	/* What cannot be read is for the end. */
+	memset(part->have + first + n, 0, c->npages - n);
 	for (uint32_t i = 0; i < n; i++) {
 		content_hash(p->h->seed, buf + (size_t)i * CKPT_PAGE, now[i]);
 		differs[i] = !part->have[first + i] ||
@@ -166,16 +168,32 @@ static void *pass_worker(void *arg)
 	return NULL;
 }
 
+/* It has no pages in [from, to): what went out of these counts no more. */
+static void forget(struct share *o, uint64_t from, uint64_t to)
+{
+	uint64_t page = from / CKPT_PAGE, end = to / CKPT_PAGE;
+
+	while (page < end && page / PART_PAGES < o->nparts) {
+		size_t at = (size_t)(page / PART_PAGES), first = (size_t)(page % PART_PAGES);
+		uint64_t n = PART_PAGES - first < end - page ? PART_PAGES - first : end - page;
+
+		if (o->parts[at])
+			memset(o->parts[at]->have + first, 0, (size_t)n);
+		page += n;
+	}
+}
+
 /* Where it has pages. No chunk lies in two parts. */
 static int chunks_find(struct pass *p)
 {
 	const uint64_t step = (uint64_t)CHUNK_PAGES * CKPT_PAGE;
-	uint64_t bytes = p->o->bytes;
+	uint64_t bytes = p->o->bytes, last = 0;
 	off_t data = 0, hole;
 
 	while ((data = lseek(p->fd, data, SEEK_DATA)) >= 0 && (uint64_t)data < bytes) {
 		uint64_t at = (uint64_t)data & ~(uint64_t)(CKPT_PAGE - 1), end;
 
+		forget(p->o, last, at);
 		hole = lseek(p->fd, data, SEEK_HOLE);
 		end = hole < 0 || (uint64_t)hole > bytes ? bytes : (uint64_t)hole;
 		for (; at < end; at = (at / step + 1) * step) {
@@ -193,7 +211,9 @@ static int chunks_find(struct pass *p)
 			p->h->bytes += (uint64_t)c->npages * CKPT_PAGE;
 		}
 		data = (off_t)end;
+		last = end;
 	}
+	forget(p->o, last, UINT64_MAX);
 	return 0;
 }
 

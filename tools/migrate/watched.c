@@ -51,10 +51,10 @@ static void *read_on(void *arg)
 		}
 		stop = w->stop;
 		pthread_mutex_unlock(&w->lock);
-		/* Out of memory: it looks again and again. */
-		if (stop || (more && poll(p, n + 1, -1) < 0 && errno != EINTR))
-			break;
-		if (more && p[n].revents)
+		/* Whatever fails: somebody may be waiting for it to be read. */
+		if (!stop && (!more || poll(p, n + 1, -1) < 0))
+			(void)usleep(1000);
+		else if (!stop && p[n].revents)
 			(void)eventfd_read(w->wake, &ignore);
 	}
 	return NULL;
@@ -124,7 +124,7 @@ void watched_end(struct watched *w)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-void watched_task(struct rounds *r, struct round_task *t, struct target_task *task)
+static void share(struct rounds *r, struct round_task *t, struct target_task *task)
 {
 	uint64_t bytes = 0;
 	struct ckpt_err why = { 0 };
@@ -132,7 +132,7 @@ void watched_task(struct rounds *r, struct round_task *t, struct target_task *ta
 	for (size_t i = 0; i < t->vmas.n; i++)
 		if (watch_may(&t->vmas.v[i]))
 			bytes += t->vmas.v[i].end - t->vmas.v[i].start;
-	if (!r->watched.mm || t->lost || t->tracker.shared_fd >= 0 || bytes < WATCH_MIN_BYTES)
+	if (t->tracker.shared_fd >= 0 || bytes < WATCH_MIN_BYTES)
 		return;
 	if (!tracker_share(&t->tracker, task, &why) &&
 	    reader_add(&r->watched, t->tracker.shared_fd)) {
@@ -142,6 +142,31 @@ void watched_task(struct rounds *r, struct round_task *t, struct target_task *ta
 	if (why.id)
 		ui_note(r->s->ui, 1, "task %d: shared memory is looked at in the end: %s",
 			task->pid, why.msg);
+}
+
+static int nothing(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	(void)arg;
+	(void)addr;
+	(void)npages;
+	(void)flags;
+	return 0;
+}
+
+void watched_task(struct rounds *r, struct round_task *t, struct target_task *task)
+{
+	if (!r->watched.mm || t->lost)
+		return;
+	share(r, t, task);
+	for (size_t i = 0; t->tracker.shared_fd >= 0 && i < t->vmas.n; i++)
+		if (watch_may(&t->vmas.v[i]))
+			(void)tracker_shared(&t->tracker, t->vmas.v[i].start, t->vmas.v[i].end,
+					     TRACK_ARM | TRACK_NEW, nothing, NULL);
+}
+
+void watched_stopped(struct watched *w)
+{
+	w->dug_at_stop = watched_dug(w);
 }
 
 /* Of all tasks, as @now (or as the round has read them). */
@@ -178,15 +203,6 @@ static const struct watch_map *same_map(const struct watch_maps *in, const struc
 	return NULL;
 }
 
-static int nothing(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
-{
-	(void)arg;
-	(void)addr;
-	(void)npages;
-	(void)flags;
-	return 0;
-}
-
 /* An epoch of every mapping of @o begins. */
 static bool arm_object(struct rounds *r, struct watch_maps *maps, const struct notes_object *o)
 {
@@ -197,7 +213,7 @@ static bool arm_object(struct rounds *r, struct watch_maps *maps, const struct n
 
 		if (m->ino == o->ino && m->dev == o->dev)
 			ok = !tracker_shared(&r->tasks.v[m->task]->tracker, m->start, m->end,
-					     TRACK_ARM, nothing, NULL);
+					     TRACK_ARM | TRACK_KNOWN, nothing, NULL);
 	}
 	return ok;
 }
@@ -211,7 +227,7 @@ static int objects_find(struct rounds *r, const struct watch_maps *maps, struct 
 		struct notes_object *o;
 		struct stat st;
 
-		if (notes_find(n, m->dev, m->ino))
+		if (notes_find(n, false, m->dev, m->ino))
 			continue;
 		fd = proc_map_open(m->pid, m->start, m->end, O_RDONLY);
 		if (fd < 0 || fstat(fd, &st) ||
@@ -235,7 +251,7 @@ static void confirm(struct rounds *r, const struct watch_maps *armed, struct wat
 {
 	for (size_t i = 0; i < now->n; i++) {
 		struct notes_object *o =
-			(struct notes_object *)notes_find(n, now->v[i].dev, now->v[i].ino);
+			(struct notes_object *)notes_find(n, false, now->v[i].dev, now->v[i].ino);
 
 		if (o && !same_map(armed, &now->v[i]))
 			o->watched = false;
@@ -262,17 +278,18 @@ int watched_arm(struct rounds *r)
 		w->notes.objects.v[i].watched = arm_object(r, &armed, &w->notes.objects.v[i]);
 	for (size_t i = 0; !rc && i < w->notes.objects.n; i++)
 		for (size_t k = 0; !rc && k < armed.n; k++)
-			if (notes_find(&w->notes, armed.v[k].dev, armed.v[k].ino) ==
+			if (notes_find(&w->notes, false, armed.v[k].dev, armed.v[k].ino) ==
 			    &w->notes.objects.v[i])
 				rc = notes_mark(&w->notes, (uint32_t)i, armed.v[k].pid);
-	w->notes.dug = watched_dug(w);
+	w->notes.dug = w->dug_at_stop;
 	if (!rc) {
 		notes_stamp(&w->notes, w->mm);
 		rc = map_list(r, true, &now);
 	}
 	if (!rc)
 		confirm(r, &armed, &now, &w->notes);
-	else
+	/* Somebody opened such a file meanwhile. */
+	if (rc || rounds_direct(r))
 		notes_free(&w->notes);
 	vec_free(&armed);
 	vec_free(&now);
@@ -281,7 +298,7 @@ int watched_arm(struct rounds *r)
 
 bool watched_has(const struct watched *w, uint64_t dev, uint64_t ino)
 {
-	const struct notes_object *o = notes_find(&w->notes, dev, ino);
+	const struct notes_object *o = notes_find(&w->notes, false, dev, ino);
 
 	return o && o->watched;
 }

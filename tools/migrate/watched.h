@@ -29,11 +29,16 @@ struct watched {
 		size_t n, cap;
 	} fds;
 	uint64_t dug;
+	uint64_t dug_at_stop; /* when all were registered of which it is known now */
 };
 
 void watched_begin(struct watched *w, const struct mm_watch *mm);
-/* At a stop: @t has a tracker and its mappings were read. What fails here is no failure. */
+/* At a stop: @t has a tracker and its mappings were read; those that may be watched are registered.
+ * What fails here is no failure. */
 void watched_task(struct rounds *r, struct round_task *t, struct target_task *task);
+/* Behind the last of them. Whoever makes a hole does so when the event was read, not before: only
+ * of a tree that stands still is it known that those that were counted are made. */
+void watched_stopped(struct watched *w);
 /* In a round, while the program runs. 0 or -ENOMEM. */
 int watched_arm(struct rounds *r);
 /* Does it look as if the last stop need not look at this file? */

@@ -242,8 +242,10 @@ static int collect_stopped(struct rounds *r, bool look, struct ckpt_err *err)
 		if (!task->zombie && !borrows(&target, task))
 			rc = collect_one(r, task, look, err);
 	}
-	if (frozen)
+	if (frozen) {
+		watched_stopped(&r->watched);
 		target_thaw(&target, TARGET_RUN);
+	}
 	target_free(&target);
 	return rc;
 }
@@ -274,7 +276,7 @@ static bool lives(const struct round_task *t)
  * While a device may be writing into pages that it was given before they are armed, nobody may arm
  * them. A task that stands still has no read(2) under way.
  */
-static bool direct_io(struct rounds *r)
+bool rounds_direct(struct rounds *r)
 {
 	for (size_t i = 0; !r->direct && i < r->tasks.n; i++)
 		r->direct = directio_possible(r->tasks.v[i]->pid) && lives(r->tasks.v[i]);
@@ -288,7 +290,7 @@ static void collect_running(struct rounds *r)
 		if (!r->tasks.v[i]->lost)
 			r->tasks.v[i]->lost = collect_task(r, r->tasks.v[i], false) != 0;
 	/* It opened such a file meanwhile. */
-	for (size_t i = 0; direct_io(r) && i < r->tasks.n; i++)
+	for (size_t i = 0; rounds_direct(r) && i < r->tasks.n; i++)
 		r->tasks.v[i]->lost = true;
 }
 
@@ -304,7 +306,7 @@ int rounds_collect(struct rounds *r, uint32_t number, struct ckpt_err *err)
 		rc = collect_frozen(r, false, err);
 		rounds_look(r);
 	}
-	if (!rc && direct_io(r))
+	if (!rc && rounds_direct(r))
 		rc = collect_frozen(r, true, err);
 	else if (!rc)
 		collect_running(r);

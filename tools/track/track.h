@@ -146,9 +146,10 @@ bool tracker_owns_shared(struct tracker *t, uint64_t start, uint64_t end);
 /*
  * Report what this address space has written to [start, end), shared mappings of memory that are
  * tracked, since it was last armed; the same with TRACK_ARM (which begins to track what is not, but
- * for TRACK_KNOWN) as above. Others may have written as well, and this one by a mapping that is
- * gone: whoever uses it knows that there was none. Costs the target an entry of a page table for
- * each page of the range. -EOPNOTSUPP: the back end or this kernel cannot tell.
+ * for TRACK_KNOWN; with TRACK_NEW that alone) as above. Others may have written as well, and this
+ * one by a mapping that is gone: whoever uses it knows that there was none. Costs the target an
+ * entry of a page table for each page of the range. -EOPNOTSUPP: the back end or this kernel cannot
+ * tell.
  */
 int tracker_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,
 		   void *arg);

@@ -770,6 +770,8 @@ static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned i
 
 	if (arm && !(how & TRACK_KNOWN))
 		rc = make_registered(t, t->shared_fd, start, end);
+	if (rc || (how & TRACK_NEW))
+		return rc;
 	while (!rc && start < end) {
 		struct scan_arg a = { .flags = SCAN_CHECK_WPASYNC | (arm ? SCAN_WP_MATCHING : 0),
 				      .category_mask = SCAN_WRITTEN,
