@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from node import Node  # noqa: E402
-from sandbox import BUILD, check, main, read  # noqa: E402
+from sandbox import check, main, read  # noqa: E402
 from watched import PAGES, Watched, can_tell, first_words  # noqa: E402
 
 

@@ -345,32 +345,6 @@ static int map_list(const struct dump_pre *p, struct watch_maps *maps, struct ck
 	return rc;
 }
 
-/* What a first checkpoint is to watch. */
-static int objects_begin(struct dump_pre *p, const struct watch_maps *maps, struct notes *n)
-{
-	for (size_t i = 0; i < maps->n && n->objects.n < WATCH_MAX; i++) {
-		const struct watch_map *m = &maps->v[i];
-		auto_fd fd = -1;
-		struct notes_object *o;
-		struct stat st;
-
-		if (notes_find(n, false, m->dev, m->ino))
-			continue;
-		fd = proc_map_open(m->pid, m->start, m->end, O_RDONLY);
-		if (fd < 0 || fstat(fd, &st) ||
-		    !watch_possible(&p->d->iters.mm, maps, m->dev, m->ino,
-				    (uint64_t)st.st_blocks * 512))
-			continue;
-		o = vec_push(&n->objects);
-		if (!o)
-			return -ENOMEM;
-		o->dev = m->dev;
-		o->ino = m->ino;
-		o->pages = ((uint64_t)st.st_size + CKPT_PAGE - 1) / CKPT_PAGE;
-	}
-	return n->objects.n ? notes_make_hashes(n) : 0;
-}
-
 /* One that shows @o. */
 static const struct watch_map *map_of(const struct watch_maps *maps, const struct notes_object *o)
 {
@@ -420,7 +394,9 @@ static int shared_stopped(struct dump_pre *p, const struct target *t, struct ckp
 	if (!n || d->iters.mm.stamp_fd < 0 || (d->parent && !n->objects.n))
 		return 0;
 	rc = map_list(p, &maps, err);
-	if (!rc && !n->objects.n && objects_begin(p, &maps, n))
+	/* What a first checkpoint is to watch. */
+	if (!rc && !n->objects.n &&
+	    (watch_find(&d->iters.mm, &maps, n) || (n->objects.n && notes_make_hashes(n))))
 		rc = oom(err);
 	for (size_t i = 0; !rc && i < n->objects.n; i++) {
 		struct notes_object *o = &n->objects.v[i];

@@ -440,15 +440,6 @@ unsigned char *dump_watch_hash(struct dump_ctx *d, const struct dump_pages *p, u
 
 /* ---- from here on --------------------------------------------------------------------------- */
 
-static int nothing(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
-{
-	(void)arg;
-	(void)addr;
-	(void)npages;
-	(void)flags;
-	return 0;
-}
-
 bool watch_ours(const struct mm_watch *mm, const struct watch_maps *maps, uint64_t dev,
 		uint64_t ino)
 {
@@ -477,6 +468,30 @@ bool watch_possible(const struct mm_watch *mm, const struct watch_maps *maps, ui
 	       watch_ours(mm, maps, dev, ino);
 }
 
+int watch_find(const struct mm_watch *mm, const struct watch_maps *maps, struct notes *n)
+{
+	for (size_t i = 0; i < maps->n && n->objects.n < WATCH_MAX; i++) {
+		const struct watch_map *m = &maps->v[i];
+		auto_fd fd = -1;
+		struct notes_object *o;
+		struct stat st;
+
+		if (notes_find(n, false, m->dev, m->ino))
+			continue;
+		fd = proc_map_open(m->pid, m->start, m->end, O_RDONLY);
+		if (fd < 0 || fstat(fd, &st) ||
+		    !watch_possible(mm, maps, m->dev, m->ino, (uint64_t)st.st_blocks * 512))
+			continue;
+		o = vec_push(&n->objects);
+		if (!o)
+			return -ENOMEM;
+		o->dev = m->dev;
+		o->ino = m->ino;
+		o->pages = ((uint64_t)st.st_size + CKPT_PAGE - 1) / CKPT_PAGE;
+	}
+	return 0;
+}
+
 /* Begin an epoch of mapping @m. 0; -EOPNOTSUPP or another without an error: it cannot be watched.
  */
 static int arm_map(struct dump_ctx *d, const struct watch_maps *maps, const struct watch_map *m,
@@ -490,7 +505,7 @@ static int arm_map(struct dump_ctx *d, const struct watch_maps *maps, const stru
 	/* Before anything of it is registered. */
 	if (!rc && !shares)
 		rc = dump_session_give(d, t, err);
-	return rc ? rc : tracker_shared(t, m->start, m->end, TRACK_ARM, nothing, NULL);
+	return rc ? rc : tracker_shared(t, m->start, m->end, TRACK_ARM, track_ignore, NULL);
 }
 
 int watch_from_here(struct dump_ctx *d, const struct watch_maps *maps, struct notes *n,

@@ -52,6 +52,9 @@ bool watch_written(struct dump_ctx *d, const struct watch_maps *maps, const stru
 /* Can the file of these be watched, and is it worth while? @resident: bytes of memory. */
 bool watch_possible(const struct mm_watch *mm, const struct watch_maps *maps, uint64_t dev,
 		    uint64_t ino, uint64_t resident);
+/* Append to n->objects, without hashes, those of the files of @maps that are not there and can be
+ * watched, at most WATCH_MAX. 0 or -ENOMEM. */
+int watch_find(const struct mm_watch *mm, const struct watch_maps *maps, struct notes *n);
 /* Watch object @object of @n from here on, whose mappings are among @maps, if that is possible.
  * @armed: an epoch of each has begun already. 0 or -errno with an error. */
 int watch_from_here(struct dump_ctx *d, const struct watch_maps *maps, struct notes *n,

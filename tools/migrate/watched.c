@@ -144,15 +144,6 @@ static void share(struct rounds *r, struct round_task *t, struct target_task *ta
 			task->pid, why.msg);
 }
 
-static int nothing(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
-{
-	(void)arg;
-	(void)addr;
-	(void)npages;
-	(void)flags;
-	return 0;
-}
-
 void watched_task(struct rounds *r, struct round_task *t, struct target_task *task)
 {
 	if (!r->watched.mm || t->lost)
@@ -161,7 +152,7 @@ void watched_task(struct rounds *r, struct round_task *t, struct target_task *ta
 	for (size_t i = 0; t->tracker.shared_fd >= 0 && i < t->vmas.n; i++)
 		if (watch_may(&t->vmas.v[i]))
 			(void)tracker_shared(&t->tracker, t->vmas.v[i].start, t->vmas.v[i].end,
-					     TRACK_ARM | TRACK_NEW, nothing, NULL);
+					     TRACK_ARM | TRACK_NEW, track_ignore, NULL);
 }
 
 void watched_stopped(struct watched *w)
@@ -213,36 +204,9 @@ static bool arm_object(struct rounds *r, struct watch_maps *maps, const struct n
 
 		if (m->ino == o->ino && m->dev == o->dev)
 			ok = !tracker_shared(&r->tasks.v[m->task]->tracker, m->start, m->end,
-					     TRACK_ARM | TRACK_KNOWN, nothing, NULL);
+					     TRACK_ARM | TRACK_KNOWN, track_ignore, NULL);
 	}
 	return ok;
-}
-
-/* What may be watched of @maps. */
-static int objects_find(struct rounds *r, const struct watch_maps *maps, struct notes *n)
-{
-	for (size_t i = 0; i < maps->n && n->objects.n < WATCH_MAX; i++) {
-		const struct watch_map *m = &maps->v[i];
-		auto_fd fd = -1;
-		struct notes_object *o;
-		struct stat st;
-
-		if (notes_find(n, false, m->dev, m->ino))
-			continue;
-		fd = proc_map_open(m->pid, m->start, m->end, O_RDONLY);
-		if (fd < 0 || fstat(fd, &st) ||
-		    !watch_possible(r->watched.mm, maps, m->dev, m->ino,
-				    (uint64_t)st.st_blocks * 512))
-			continue;
-		o = vec_push(&n->objects);
-		if (!o)
-			return -ENOMEM;
-		o->dev = m->dev;
-		o->ino = m->ino;
-		o->pages = ((uint64_t)st.st_size + CKPT_PAGE - 1) / CKPT_PAGE;
-		o->watched = true;
-	}
-	return 0;
 }
 
 /* Behind the stamps: is every mapping one that was armed, and does nobody else have one? */
@@ -273,7 +237,7 @@ int watched_arm(struct rounds *r)
 		return 0;
 	rc = map_list(r, false, &armed);
 	if (!rc)
-		rc = objects_find(r, &armed, &w->notes);
+		rc = watch_find(w->mm, &armed, &w->notes);
 	for (size_t i = 0; !rc && i < w->notes.objects.n; i++)
 		w->notes.objects.v[i].watched = arm_object(r, &armed, &w->notes.objects.v[i]);
 	for (size_t i = 0; !rc && i < w->notes.objects.n; i++)

@@ -156,15 +156,6 @@ static void task_attach(struct rounds *r, struct round_task *t, struct target_ta
 			why.msg);
 }
 
-static int note_nothing(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
-{
-	(void)arg;
-	(void)addr;
-	(void)npages;
-	(void)flags;
-	return 0;
-}
-
 /* Every mapping is tracked from now on. Its pages are looked at and armed when the task runs on. */
 static int track_mappings(struct rounds *r, struct round_task *t)
 {
@@ -182,7 +173,7 @@ static int track_mappings(struct rounds *r, struct round_task *t)
 		if (!r->ops->finds_new)
 			rc = tracker_collect(&t->tracker, t->vmas.v[i].start,
 					     t->vmas.v[next - 1].end, TRACK_ARM | TRACK_NEW,
-					     note_nothing, NULL);
+					     track_ignore, NULL);
 	}
 	return rc;
 }

@@ -48,6 +48,15 @@ const struct track_ops *track_choose(const char *name, bool live, struct ckpt_er
 	return NULL;
 }
 
+int track_ignore(void *arg, uint64_t addr, uint64_t npages, unsigned int flags)
+{
+	(void)arg;
+	(void)addr;
+	(void)npages;
+	(void)flags;
+	return 0;
+}
+
 static void tracker_init(struct tracker *t, int pid)
 {
 	*t = TRACKER_NONE;

@@ -49,6 +49,8 @@ enum {
 
 /* Called for runs of anonymous pages, ascending; non-zero stops and is returned. */
 typedef int (*track_fn)(void *arg, uint64_t addr, uint64_t npages, unsigned int flags);
+/* For whom it is enough that something is armed. */
+int track_ignore(void *arg, uint64_t addr, uint64_t npages, unsigned int flags);
 
 struct tracker;
 struct inject;

@@ -418,7 +418,10 @@ static int area_add(struct areas *l, uint64_t start, uint64_t end)
 	return 0;
 }
 
-static int add_holes(struct tracker *t, struct areas *found, uint64_t start, uint64_t end)
+/* Parts of [start, end) that have no page table, where it is known that an entry of a table is not
+ * empty: the first one of each tells. */
+static int each_hole(struct tracker *t, uint64_t start, uint64_t end,
+		     int (*hole)(void *arg, uint64_t start, uint64_t end), void *arg)
 {
 	int rc = 0;
 
@@ -431,9 +434,19 @@ static int add_holes(struct tracker *t, struct areas *found, uint64_t start, uin
 		if (pread(t->pagemap_fd, &e, 8, (off_t)(at / PAGE * 8)) != 8)
 			rc = -ENODATA;
 		else if (!(e & (PM_PRESENT | PM_SWAP | PM_UFFD_WP)))
-			rc = area_add(found, at, next);
+			rc = hole(arg, at, next);
 	}
 	return rc;
+}
+
+static int area_hole(void *arg, uint64_t start, uint64_t end)
+{
+	return area_add(arg, start, end);
+}
+
+static int add_holes(struct tracker *t, struct areas *found, uint64_t start, uint64_t end)
+{
+	return each_hole(t, start, end, area_hole, found);
 }
 
 static int find_changed(struct tracker *t, uint64_t start, uint64_t end, struct areas *found)
@@ -731,29 +744,20 @@ static int uffd_protect(int fd, uint64_t start, uint64_t end)
 	return errno == ENOENT || errno == ESRCH ? -ESTALE : -errno;
 }
 
-/* In [start, end) the scan found nothing: what has no page table, for a kernel that does not tell
- * of that. Where there is one, every entry is protected, so the first says it. */
-static int shared_holes(struct tracker *t, uint64_t start, uint64_t end, bool arm, track_fn fn,
-			void *arg)
+struct shared_pass {
+	struct tracker *t;
+	bool arm;
+	track_fn fn;
+	void *arg;
+};
+
+/* For a kernel that does not tell of it. */
+static int shared_hole(void *arg, uint64_t start, uint64_t end)
 {
-	int rc = 0;
+	const struct shared_pass *p = arg;
+	int rc = p->arm ? uffd_protect(p->t->shared_fd, start, end) : 0;
 
-	for (uint64_t at = start, next; !rc && at < end; at = next) {
-		uint64_t e;
-
-		next = (at | (TABLE_BYTES - 1)) + 1;
-		if (next > end)
-			next = end;
-		if (pread(t->pagemap_fd, &e, 8, (off_t)(at / PAGE * 8)) != 8)
-			rc = -ENODATA;
-		else if (e & (PM_PRESENT | PM_SWAP | PM_UFFD_WP))
-			continue;
-		if (!rc && arm)
-			rc = uffd_protect(t->shared_fd, at, next);
-		if (!rc)
-			rc = fn(arg, at, (next - at) / PAGE, TRACK_WRITTEN);
-	}
-	return rc;
+	return rc ? rc : p->fn(p->arg, start, (end - start) / PAGE, TRACK_WRITTEN);
 }
 
 /*
@@ -765,6 +769,7 @@ static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned i
 		     void *arg)
 {
 	bool arm = how & TRACK_ARM, ask = !(t->facts & FACT_HOLES_TOLD);
+	struct shared_pass pass = { t, arm, fn, arg };
 	uint64_t told = start;
 	int rc = 0;
 
@@ -783,7 +788,7 @@ static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned i
 			return n == -EPERM ? -ESTALE : n;
 		for (int i = 0; !rc && i < n; i++) {
 			if (ask && r[i].start > told)
-				rc = shared_holes(t, told, r[i].start, arm, fn, arg);
+				rc = each_hole(t, told, r[i].start, shared_hole, &pass);
 			told = r[i].end > told ? r[i].end : told;
 			if (!rc)
 				rc = fn(arg, r[i].start, (r[i].end - r[i].start) / PAGE,
@@ -796,7 +801,7 @@ static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned i
 			rc = -EPROTO;
 		start = a.walk_end;
 	}
-	return !rc && ask && told < end ? shared_holes(t, told, end, arm, fn, arg) : rc;
+	return !rc && ask && told < end ? each_hole(t, told, end, shared_hole, &pass) : rc;
 }
 
 static int wp_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret_pages)
