@@ -266,11 +266,12 @@ static size_t tracked_group(const struct proc_vmas *vmas, size_t i)
 	return end;
 }
 
-/* A range that is as it was is looked up in the parent. What was copied ahead is found there as
- * well when such a range has no holes, as with a tracker that protects pages which are there. */
+/* A range that is as it was is looked up in the parent. When pages were copied ahead, it is as it
+ * was then: what was dropped between the parent and that is a hole, which the parent knows nothing
+ * of. */
 static bool ranges_told(const struct dump_ctx *d, const struct tracker *t)
 {
-	return !d->pre || (t && t->ops->live);
+	return !d->pre || (t && t->ops->solid);
 }
 
 static int walk_all(struct anon_walk *w, struct tracker *t, struct pagemap *pm,

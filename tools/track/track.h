@@ -63,6 +63,8 @@ struct track_ops {
 	bool live;
 	/* With @live: new mappings are tracked without being told. Others are told at a stop. */
 	bool finds_new;
+	/* What it calls the same (TRACK_SAME) has no holes. */
+	bool solid;
 	/* A part of what it tells of may be collected while it is told of. */
 	bool nests;
 	/* Knows TRACK_MIXED. */

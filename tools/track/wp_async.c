@@ -842,6 +842,7 @@ const struct track_ops track_wp_async = {
 	.name = "wp-async",
 	.probe = wp_probe,
 	.live = true,
+	.solid = true,
 	.nests = true,
 	.mixed = true,
 	.attach = wp_attach,

@@ -10,6 +10,8 @@ for t in kmod wp-async; do
 	T_SIZES=16,128 T_TRACKER=$t tests/run --slow 15 -k inc_flat >/tmp/run.log 2>&1
 	verdict "increments/flat/$t" $? "$(tail -12 /tmp/run.log)"
 done
+tests/run --slow 15 -k inc_pre >/tmp/run.log 2>&1
+verdict increments/pre $? "$(tail -12 /tmp/run.log)"
 tests/run --slow 15 -k inc_shared >/tmp/run.log 2>&1
 verdict increments/shared $? "$(tail -12 /tmp/run.log)"
 for t in kmod wp-async; do
