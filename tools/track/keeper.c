@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The keeper process: a loop over three descriptors. It knows nothing of memory or images. */
+/* The keeper process: a loop over a few descriptors. It knows nothing of memory or images. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
