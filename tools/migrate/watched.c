@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -20,12 +19,8 @@
 
 static void read_events(struct watched *w)
 {
-	for (size_t i = 0; i < w->fds.n; i++) {
-		struct uffd_msg e;
-
-		while (read(w->fds.v[i], &e, sizeof(e)) == (ssize_t)sizeof(e))
-			w->dug += e.event == UFFD_EVENT_REMOVE;
-	}
+	for (size_t i = 0; i < w->fds.n; i++)
+		w->dug += tracker_events(w->fds.v[i]);
 }
 
 static void *read_on(void *arg)
@@ -240,11 +235,14 @@ int watched_arm(struct rounds *r)
 		rc = watch_find(w->mm, &armed, &w->notes);
 	for (size_t i = 0; !rc && i < w->notes.objects.n; i++)
 		w->notes.objects.v[i].watched = arm_object(r, &armed, &w->notes.objects.v[i]);
-	for (size_t i = 0; !rc && i < w->notes.objects.n; i++)
-		for (size_t k = 0; !rc && k < armed.n; k++)
-			if (notes_find(&w->notes, false, armed.v[k].dev, armed.v[k].ino) ==
-			    &w->notes.objects.v[i])
-				rc = notes_mark(&w->notes, (uint32_t)i, armed.v[k].pid);
+	for (size_t i = 0; !rc && i < armed.n; i++) {
+		const struct notes_object *o =
+			notes_find(&w->notes, false, armed.v[i].dev, armed.v[i].ino);
+
+		if (o)
+			rc = notes_mark(&w->notes, (uint32_t)(o - w->notes.objects.v),
+					armed.v[i].pid);
+	}
 	w->notes.dug = w->dug_at_stop;
 	if (!rc) {
 		notes_stamp(&w->notes, w->mm);

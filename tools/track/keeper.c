@@ -2,7 +2,6 @@
 /* The keeper process: a loop over a few descriptors. It knows nothing of memory or images. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -231,14 +230,9 @@ static void client_accept(struct keeper *k)
 /* Who dropped pages, or made a hole, waits until somebody has read that he is about to. */
 static void read_events(struct keeper *k, const struct keeper_tasks *tasks)
 {
-	for (size_t i = 0; i < tasks->n; i++) {
-		struct uffd_msg e;
-
-		if (tasks->v[i].pid >= 0)
-			continue;
-		while (read(tasks->v[i].fd, &e, sizeof(e)) == (ssize_t)sizeof(e))
-			k->state.dug += e.event == UFFD_EVENT_REMOVE;
-	}
+	for (size_t i = 0; i < tasks->n; i++)
+		if (tasks->v[i].pid < 0)
+			k->state.dug += tracker_events(tasks->v[i].fd);
 }
 
 static bool poll_add(struct keeper *k, int fd)

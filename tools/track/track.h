@@ -145,6 +145,9 @@ int tracker_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret
  * holes there, until UFFD_EVENT_REMOVE was read from it.
  */
 int tracker_share(struct tracker *t, struct target_task *task, struct ckpt_err *err) __must_check;
+/* Read the events that wait at such a descriptor: how many there were. Whoever caused one may go on
+ * then. */
+uint64_t tracker_events(int shared_fd);
 /* Is mapping [start, end), of shared memory, registered by this tracker? */
 bool tracker_owns_shared(struct tracker *t, uint64_t start, uint64_t end);
 /*

@@ -216,9 +216,10 @@ static int uffd_register(int fd, uint64_t start, uint64_t end)
 	return errno == ENOMEM || errno == EINVAL || errno == ESRCH ? -ESTALE : -errno;
 }
 
-static int uffd_unprotect(int fd, uint64_t start, uint64_t end)
+static int uffd_protect(int fd, uint64_t start, uint64_t end, bool on)
 {
-	struct uffdio_writeprotect wp = { .range = { start, end - start } };
+	struct uffdio_writeprotect wp = { .range = { start, end - start },
+					  .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0 };
 
 	if (!ioctl(fd, UFFDIO_WRITEPROTECT, &wp))
 		return 0;
@@ -279,7 +280,7 @@ static int make_registered(struct tracker *t, int fd, uint64_t start, uint64_t e
 	if (!rc)
 		rc = uffd_register(fd, start, end);
 	for (size_t i = 0; !rc && i < stale.n; i++)
-		rc = uffd_unprotect(fd, stale.v[i].start, stale.v[i].end);
+		rc = uffd_protect(fd, stale.v[i].start, stale.v[i].end, false);
 	vec_free(&stale);
 	return rc;
 }
@@ -728,20 +729,20 @@ static int wp_share(struct tracker *t, struct target_task *task, struct ckpt_err
 	return make_uffd(task, FEATURES_SHARED, &t->shared_fd, err);
 }
 
+uint64_t tracker_events(int shared_fd)
+{
+	struct uffd_msg e;
+	uint64_t n = 0;
+
+	while (read(shared_fd, &e, sizeof(e)) == (ssize_t)sizeof(e))
+		n += e.event == UFFD_EVENT_REMOVE;
+	return n;
+}
+
 bool tracker_owns_shared(struct tracker *t, uint64_t start, uint64_t end)
 {
 	return t->ops == &track_wp_async && t->shared_fd >= 0 &&
 	       !uffd_register(t->shared_fd, start, end);
-}
-
-static int uffd_protect(int fd, uint64_t start, uint64_t end)
-{
-	struct uffdio_writeprotect wp = { .range = { start, end - start },
-					  .mode = UFFDIO_WRITEPROTECT_MODE_WP };
-
-	if (!ioctl(fd, UFFDIO_WRITEPROTECT, &wp))
-		return 0;
-	return errno == ENOENT || errno == ESRCH ? -ESTALE : -errno;
 }
 
 struct shared_pass {
@@ -755,7 +756,7 @@ struct shared_pass {
 static int shared_hole(void *arg, uint64_t start, uint64_t end)
 {
 	const struct shared_pass *p = arg;
-	int rc = p->arm ? uffd_protect(p->t->shared_fd, start, end) : 0;
+	int rc = p->arm ? uffd_protect(p->t->shared_fd, start, end, true) : 0;
 
 	return rc ? rc : p->fn(p->arg, start, (end - start) / PAGE, TRACK_WRITTEN);
 }
