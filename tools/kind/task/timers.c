@@ -58,6 +58,12 @@ static int itimer_fired(const struct task_facts *f, bool *ret, struct ckpt_err *
 	return before >> (SIGALRM - 1) & 1 ? 0 : pending_find(f, SIGALRM, SI_KERNEL, ret, err);
 }
 
+/* ITIMER_REAL goes on when the signal of its last expiry is taken, and says 0 until then. */
+static bool waits_for_signal(uint32_t which, const struct itimerval *v)
+{
+	return which == ITIMER_REAL && usec(&v->it_interval);
+}
+
 static int itimer_dump(struct dump_ctx *d, const struct task_facts *f, const struct arena *a,
 		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 		       struct ckpt_err *err)
@@ -76,7 +82,7 @@ static int itimer_dump(struct dump_ctx *d, const struct task_facts *f, const str
 	for (uint32_t i = 0; i < 3; i++) {
 		Ckpt__IntervalTimer *t;
 
-		if (!usec(&v[i].it_value))
+		if (!usec(&v[i].it_value) && !waits_for_signal(i, &v[i]))
 			continue;
 		t = kind_msg_new(&ckpt__interval_timer__descriptor);
 		if (!t || kind_push(&m->n_timers, &m->timers, t)) {
@@ -86,9 +92,12 @@ static int itimer_dump(struct dump_ctx *d, const struct task_facts *f, const str
 		t->which = i;
 		t->value_us = usec(&v[i].it_value);
 		t->interval_us = usec(&v[i].it_interval);
-		if (i == ITIMER_REAL && (rc = itimer_fired(f, &fired, err)))
+		if (i != ITIMER_REAL)
+			continue;
+		rc = itimer_fired(f, &fired, err);
+		if (rc)
 			return rc;
-		if (i == ITIMER_REAL && fired)
+		if (fired || !t->value_us)
 			t->value_us = t->interval_us;
 	}
 	return m->n_timers ? 0 : 1;
