@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Not a test of its own: a program that at some steps must be asked for what the kernel does not tell (a descriptor that
- * may be closed on exec, a timer), at others not, and that replaces itself. All the while it writes to its memory, and
+ * may be closed on exec, a timer of timer_create(2)), at others not, and that replaces itself. All the while it writes to its memory, and
  * knows what every page must hold. A file "stepN" in the test's folder says that step N is done. */
 #include "t.h"
 
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 
 enum { PAGES = 900, PAGE = 4096, WRITES = 60, FAR = 100000, LIFE = 8, DESCRIPTORS = 150 };
+enum { TICK_US = 2000, TICKS = 10 };
+static const struct itimerval alarms[] = {
+	{ { 0, 0 }, { 0, 0 } },
+	{ { 7, 0 }, { FAR, 0 } },
+	{ { 0, TICK_US }, { 0, TICK_US } }, /* soon one waits, and when it is taken the next comes */
+};
 
 static char *base;
 static uint64_t tag[PAGES], seed, in_event;
@@ -63,8 +70,26 @@ static void toggle_timer(void)
 	t_sys(timer_settime(timer, 0, &far, NULL));
 }
 
-static void verify(void)
+static void verify_alarm(const struct itimerval *set)
 {
+	const struct timespec most = { 20, 0 };
+	struct itimerval left;
+	sigset_t of_alarm;
+
+	t_sys(getitimer(ITIMER_REAL, &left));
+	t_check(!memcmp(&left.it_interval, &set->it_interval, sizeof(left.it_interval)), "interval: %ld.%06ld",
+		left.it_interval.tv_sec, left.it_interval.tv_usec);
+	if (set->it_value.tv_sec)
+		t_check(left.it_value.tv_sec > FAR / 2 && left.it_value.tv_sec <= FAR, "alarm in %ld s", left.it_value.tv_sec);
+	sigemptyset(&of_alarm);
+	sigaddset(&of_alarm, SIGALRM);
+	for (int i = 0; set->it_value.tv_usec && i < TICKS; i++)
+		t_check(sigtimedwait(&of_alarm, NULL, &most) == SIGALRM, "tick %d, errno %d", i, errno);
+}
+
+static void verify(int step)
+{
+	verify_alarm(&alarms[step % (int)T_ARRAY_SIZE(alarms)]);
 	for (size_t i = 0; i < PAGES; i++)
 		if (!t_check(*(volatile uint64_t *)(base + i * PAGE) == tag[i], "page %zu", i))
 			break;
@@ -99,9 +124,12 @@ int main(int argc, char **argv)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGALRM);
 	t_zero(sigprocmask(SIG_BLOCK, &set, NULL));
+	sigdelset(&set, SIGALRM);
 	do {
 		change();
+		t_sys(setitimer(ITIMER_REAL, &alarms[step % (int)T_ARRAY_SIZE(alarms)], NULL));
 		(void)snprintf(name, sizeof(name), "step%d", step);
 		t_sys(close((int)t_sys(open(t_path(name), O_CREAT | O_WRONLY, 0600))));
 		t_zero(sigwait(&set, &sig));
@@ -116,6 +144,6 @@ int main(int argc, char **argv)
 		if (step % LIFE == 0)
 			t_sys(execl("/proc/self/exe", argv[0], argv[1], number, NULL));
 	} while (true);
-	verify();
+	verify(step);
 	return t_done();
 }

@@ -25,9 +25,10 @@
 /* Where the kernel keeps it. */
 struct layout {
 	uint32_t func;
-	int mm, signal, sighand, cred;             /* of struct task_struct */
-	int brk, def_flags, flags;                 /* of struct mm_struct */
-	int subreaper, real, state, interval, cpu; /* of struct signal_struct; state of a hrtimer */
+	int mm, signal, sighand, cred;      /* of struct task_struct */
+	int brk, def_flags, flags;          /* of struct mm_struct */
+	int subreaper, real, interval, cpu; /* of struct signal_struct */
+	int state, expires;                 /* of struct hrtimer, which real is */
 	int securebits;
 	int action; /* of struct sighand_struct */
 };
@@ -43,9 +44,18 @@ static bool actions_known(const struct btf *b)
 	       btf_offset(b, sa, "sa_mask") == offsetof(struct proc_view_action, mask);
 }
 
+/* hrtimer.node.expires */
+static int expires_offset(const struct btf *b, uint32_t timer)
+{
+	int node = btf_offset(b, timer, "node"),
+	    expires = btf_offset(b, btf_struct(b, "timerqueue_node"), "expires");
+
+	return node < 0 || expires < 0 ? -1 : node + expires;
+}
+
 static int layout_find(struct layout *ret, struct btf *b)
 {
-	uint32_t task, mm, signal;
+	uint32_t task, mm, signal, timer;
 	int rc = btf_load(b);
 
 	if (rc)
@@ -53,6 +63,7 @@ static int layout_find(struct layout *ret, struct btf *b)
 	task = btf_struct(b, "task_struct");
 	mm = btf_struct(b, "mm_struct");
 	signal = btf_struct(b, "signal_struct");
+	timer = btf_struct(b, "hrtimer");
 	*ret = (struct layout) {
 		.func = btf_find(b, BTF_KIND_FUNC, "bpf_iter_task"),
 		.mm = btf_offset(b, task, "mm"),
@@ -64,17 +75,18 @@ static int layout_find(struct layout *ret, struct btf *b)
 		.flags = btf_offset(b, mm, "flags"),
 		.subreaper = btf_offset(b, signal, "is_child_subreaper"),
 		.real = btf_offset(b, signal, "real_timer"),
-		.state = btf_offset(b, btf_struct(b, "hrtimer"), "state"),
 		.interval = btf_offset(b, signal, "it_real_incr"),
 		.cpu = btf_offset(b, signal, "it"),
+		.state = btf_offset(b, timer, "state"),
+		.expires = expires_offset(b, timer),
 		.securebits = btf_offset(b, btf_struct(b, "cred"), "securebits"),
 		.action = btf_offset(b, btf_struct(b, "sighand_struct"), "action"),
 	};
 	return !ret->func || ret->mm < 0 || ret->signal < 0 || ret->sighand < 0 || ret->cred < 0 ||
 			       ret->brk < 0 || ret->def_flags < 0 || ret->flags < 0 ||
 			       ret->subreaper < 0 || ret->real < 0 || ret->state < 0 ||
-			       ret->interval < 0 || ret->cpu < 0 || ret->securebits < 0 ||
-			       ret->action < 0 || !actions_known(b)
+			       ret->expires < 0 || ret->interval < 0 || ret->cpu < 0 ||
+			       ret->securebits < 0 || ret->action < 0 || !actions_known(b)
 		       ? -EOPNOTSUPP
 		       : 0;
 }
@@ -92,13 +104,39 @@ static int program(const struct layout *l)
 	BPF_PUT(&p, FETCH(WORK, 8, 7, l->signal), LOAD(8, 10, WORK),
 		FETCH(VIEW(subreaper), 1, 8, l->subreaper),
 		FETCH(VIEW(real_timer), 1, 8, l->real + l->state),
+		FETCH(VIEW(real_expires), 8, 8, l->real + l->expires),
 		FETCH(VIEW(real_interval), 8, 8, l->interval),
-		FETCH(VIEW(cpu_timers), sizeof(((struct proc_view *)0)->cpu_timers), 8, l->cpu));
+		FETCH(VIEW(cpu_timers), sizeof(((struct proc_view *)0)->cpu_timers), 8, l->cpu),
+		CALL(BPF_FUNC_ktime_get_ns), STORE(10, 0, VIEW(now)));
 	bpf_put_write(&p, HEAD);
 	BPF_PUT(&p, FETCH(WORK, 8, 7, l->sighand), LOAD(8, 10, WORK), ADD(8, l->action));
 	bpf_put_copy(&p, 8, sizeof(((struct proc_view *)0)->action));
 	bpf_put_leave(&p);
 	return bpf_program_load(&p, "ckpt_process", l->func);
+}
+
+/* Does it tell how much is left of a timer? */
+static int check_timer(int prog_fd)
+{
+	const struct itimerval long_one = { { 7, 13 }, { 1000000, 0 } };
+	struct itimerval own, first, told = { 0 }, last;
+	struct proc_view v;
+	int rc;
+
+	if (setitimer(ITIMER_REAL, &long_one, &own))
+		return -errno;
+	(void)getitimer(ITIMER_REAL, &first);
+	rc = proc_view_read(prog_fd, getpid(), &v);
+	(void)getitimer(ITIMER_REAL, &last);
+	(void)setitimer(ITIMER_REAL, &own, NULL);
+	if (rc)
+		return rc;
+	proc_view_real(&v, &told);
+	return timercmp(&told.it_value, &first.it_value, >) ||
+			       timercmp(&told.it_value, &last.it_value, <) ||
+			       timercmp(&told.it_interval, &long_one.it_interval, !=)
+		       ? -EOPNOTSUPP
+		       : 0;
 }
 
 /* The heap of ckpt may grow and shrink meanwhile. */
@@ -128,7 +166,7 @@ static int check(int prog_fd)
 		    memcmp(&a, &v.action[sig - 1], sizeof(a)))
 			return -EOPNOTSUPP;
 	}
-	return 0;
+	return check_timer(prog_fd);
 }
 
 int proc_view_open(struct btf *types)
@@ -160,7 +198,21 @@ int proc_view_read(int prog_fd, int pid, struct proc_view *ret)
 
 bool proc_view_plain(const struct proc_view *v)
 {
-	return !(v->def_flags & (VM_LOCKED | VM_LOCKONFAULT)) && !v->real_timer &&
-	       !v->real_interval && !v->cpu_timers[0] && !v->cpu_timers[1] && !v->cpu_timers[2] &&
-	       !v->cpu_timers[3];
+	return !(v->def_flags & (VM_LOCKED | VM_LOCKONFAULT)) && !v->cpu_timers[0] &&
+	       !v->cpu_timers[1] && !v->cpu_timers[2] && !v->cpu_timers[3];
+}
+
+static struct timeval of_ns(uint64_t ns)
+{
+	return (struct timeval) { (time_t)(ns / 1000000000u),
+				  (suseconds_t)(ns % 1000000000u / 1000) };
+}
+
+void proc_view_real(const struct proc_view *v, struct itimerval *ret)
+{
+	/* One that runs has a microsecond left, or more: 0 would be one that does not. */
+	uint64_t left = v->real_expires > v->now + 1000 ? v->real_expires - v->now : 1000;
+
+	ret->it_interval = of_ns(v->real_interval);
+	ret->it_value = of_ns(v->real_timer ? left : 0);
 }

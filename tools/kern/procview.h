@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/time.h>
 
 #include "kern/btf.h"
 
@@ -20,7 +21,8 @@ struct proc_view {
 	uint64_t subreaper; /* and other bits of the same byte */
 	uint64_t securebits;
 	uint64_t real_timer; /* 0: ITIMER_REAL does not run */
-	uint64_t real_interval;
+	uint64_t real_expires, real_interval;
+	uint64_t now; /* both of CLOCK_MONOTONIC in the first time namespace; nanoseconds */
 	uint64_t cpu_timers[4]; /* of ITIMER_VIRTUAL and ITIMER_PROF, value and interval */
 	/* As rt_sigaction(2) tells; the first is that of signal 1. */
 	struct proc_view_action {
@@ -33,7 +35,9 @@ struct proc_view {
 int proc_view_open(struct btf *types);
 /* Of process @pid, which stands still. 0 or -errno. */
 int proc_view_read(int prog_fd, int pid, struct proc_view *ret);
-/* Has it mlockall(2) for what it will map, or a timer that setitimer(2) made? */
+/* Has it neither mlockall(2) for what it will map nor a setitimer(2) of CPU time? */
 bool proc_view_plain(const struct proc_view *v);
+/* What getitimer(2) would say of ITIMER_REAL. */
+void proc_view_real(const struct proc_view *v, struct itimerval *ret);
 
 #endif

@@ -68,7 +68,8 @@ static int itimer_dump(struct dump_ctx *d, const struct task_facts *f, const str
 		       const struct ckpt_slot *slot, const uint64_t *priv, void *msg,
 		       struct ckpt_err *err)
 {
-	const struct itimerval *v = (const struct itimerval *)priv[0];
+	struct itimerval told[3] = { 0 };
+	const struct itimerval *v = f->process ? told : (const struct itimerval *)priv[0];
 	Ckpt__TaskItimers *m = msg;
 	bool fired;
 	int rc;
@@ -76,9 +77,9 @@ static int itimer_dump(struct dump_ctx *d, const struct task_facts *f, const str
 	(void)d;
 	(void)a;
 	(void)slot;
-	/* proc_view_plain() */
+	/* It has none of CPU time: proc_view_plain(). */
 	if (f->process)
-		return 1;
+		proc_view_real(f->process, &told[ITIMER_REAL]);
 	for (uint32_t i = 0; i < 3; i++) {
 		Ckpt__IntervalTimer *t;
 
