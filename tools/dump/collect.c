@@ -114,7 +114,7 @@ static int passage_end(struct dump_ctx *d, struct passage *p, uint64_t *lap, str
 	if (!rc)
 		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
 	if (!rc)
-		rc = dump_collect_mm(d, p->task, maps, p->ahead, p->msg, err);
+		rc = dump_collect_mm(d, p->task, &maps, p->ahead, p->msg, err);
 	d->stats.maps_us += dump_lap(lap);
 	return rc;
 }
@@ -128,7 +128,9 @@ static int passage_told(struct dump_ctx *d, struct passage *p, uint64_t *lap, st
 	if (!rc)
 		rc = ckpt_fault_fail("dump.threads", E_FREEZE, err);
 	if (!rc)
-		rc = dump_collect_mm(d, p->task, p->maps, p->ahead, p->msg, err);
+		rc = dump_collect_mm(d, p->task, &p->maps, p->ahead, p->msg, err);
+	if (!rc)
+		told_keep(d, p);
 	d->stats.maps_us += dump_lap(lap);
 	return rc;
 }

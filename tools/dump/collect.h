@@ -37,7 +37,8 @@ struct passage {
 	/* told.c */
 	bool told;              /* but for its descriptors it need not be asked */
 	struct mm_ahead *ahead; /* looks at its memory; NULL: nobody does */
-	char *maps;             /* of a process that need not be asked, then */
+	char *maps;             /* of a process that need not be asked; NULL: read it */
+	bool settled;           /* its mappings are as they were in the checkpoint before */
 	bool viewed;            /* the next two are there */
 	struct proc_view process;
 	struct thread_views views;
@@ -82,6 +83,11 @@ bool told_enough(struct passage *p);
 int told_threads(struct dump_ctx *d, struct passage *p, struct ckpt_err *err) __must_check;
 /* It was asked: the next time it need not be. */
 void told_learn(struct dump_ctx *d, const struct passage *p);
+/* It was not: its maps are as they were as long as nobody changes them. Takes p->maps. */
+void told_keep(struct dump_ctx *d, struct passage *p);
+/* What this dump has kept is the series', in place of what the one before had. */
+void told_end(struct dump_ctx *d);
+void told_maps_free(struct dump_told_maps_list *l);
 
 /* All threads of @p behind the first, which has been asked and is inside still. */
 int dump_collect_crowd(struct dump_ctx *d, struct passage *p, struct ckpt_err *err) __must_check;

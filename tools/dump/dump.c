@@ -14,6 +14,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
+#include "dump/collect.h"
 #include "dump/mm_ahead.h"
 #include "dump/watch.h"
 #include "kern/arch.h"
@@ -123,6 +124,7 @@ void dump_end(struct dump_ctx *d)
 	pthread_mutex_destroy(&d->sockopts.lock);
 	ipc_free(&d->namespaces);
 	target_free(&d->target);
+	told_end(d);
 	if (d->opts->series) {
 		d->opts->series->iters = d->iters;
 		d->opts->series->connections = d->connections;
@@ -290,8 +292,10 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	find_iter(d);
 	if (opts->series)
 		dump_iters_files(&d->iters, opts->series->connections, true);
-	if (opts->series && opts->series->made)
+	if (opts->series && opts->series->made) {
 		dump_iters_processes(&d->iters);
+		dump_iters_mm(&d->iters);
+	}
 	return 0;
 }
 
@@ -372,6 +376,13 @@ void dump_series_begin(struct dump_series *s)
 	/* Whoever may not come back stays where he is. */
 	s->gives_way = !setpriority(PRIO_PROCESS, 0, s->nice + 1) &&
 		       !setpriority(PRIO_PROCESS, 0, s->nice);
+}
+
+void dump_series_end(struct dump_series *s)
+{
+	dump_iters_close(&s->iters);
+	dump_stage_free(&s->stage);
+	told_maps_free(&s->maps);
 }
 
 static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,

@@ -57,6 +57,9 @@ struct dump_tracking {
 		       struct tracker **ret, bool *ret_fresh, struct ckpt_err *err);
 	/* Is there one of process @pid already, so that nothing need run in it? NULL: of none. */
 	bool (*known)(struct dump_tracking *tr, int pid);
+	/* Nothing was registered in its address space or taken back since it was armed. May be
+	 * NULL. */
+	void (*settled)(struct dump_tracking *tr, int pid);
 	/* How many of the @npages unwritten pages from @addr are alike: the parent has them, or
 	 * (*ret_had false) not, so that they are saved after all. NULL: it has them all. */
 	uint64_t (*had)(struct dump_tracking *tr, int pid, uint64_t addr, uint64_t npages,
@@ -123,6 +126,21 @@ struct dump_told_traits {
 };
 #define DUMP_TOLD_MAX 8u
 
+/* The text of a process' maps: as long as the stamp and the number of its execve(2) are the same,
+ * it is what the kernel would say again, but for names of files that were changed meanwhile
+ * (whoever goes by a name looks what is there). */
+struct dump_told_maps {
+	int pid;
+	uint64_t start_time, execs;
+	struct mm_stamp stamp;
+	char *text; /* NULL: somebody has it */
+};
+struct dump_told_maps_list {
+	struct dump_told_maps *v;
+	size_t n, cap;
+	size_t at; /* where the last was found */
+};
+
 /* What stays from one checkpoint of a series to the next. */
 struct dump_series {
 	struct dump_iters iters;
@@ -131,6 +149,7 @@ struct dump_series {
 	size_t connections, descriptors;
 	struct dump_told_traits told[DUMP_TOLD_MAX];
 	size_t told_n; /* ever: the newest are there */
+	struct dump_told_maps_list maps;
 	/* Of the thread that makes them; does it give way while the program runs? */
 	int nice;
 	bool gives_way;
@@ -228,9 +247,10 @@ struct dump_ctx {
 		} * v;
 		size_t n, cap;
 		bool known, flying_known, flying;
-	} anon;                     /* inodes of sockets and pipes of the tree, ascending */
-	struct arena_berths berths; /* while tasks are collected */
-	uint64_t external_seen;     /* bit i: opts->external[i] was found */
+	} anon;                          /* inodes of sockets and pipes of the tree, ascending */
+	struct arena_berths berths;      /* while tasks are collected */
+	struct dump_told_maps_list maps; /* for the next checkpoint of the series */
+	uint64_t external_seen;          /* bit i: opts->external[i] was found */
 	Ckpt__Inventory inv;
 	Ckpt__Stats stats;
 	Ckpt__Namespaces namespaces;
@@ -354,8 +374,9 @@ void fds_ahead_end(struct fds_ahead *a);
 void dump_tree_free(struct dump_ctx *d);
 /* walk.c. Does a tracker look after this mapping? */
 bool dump_vma_tracked(const struct proc_vma *v);
-/* mem.c. @maps: the text of the task's maps; @ahead: NULL, or who has looked at it already. */
-int dump_collect_mm(struct dump_ctx *d, struct target_task *task, const char *maps,
+/* mem.c. *maps: the text of the task's maps; @ahead: NULL, or who has looked at it already, and
+ * then by his own text, which *maps is behind that. */
+int dump_collect_mm(struct dump_ctx *d, struct target_task *task, char **maps,
 		    struct mm_ahead *ahead, Ckpt__Task *msg, struct ckpt_err *err) __must_check;
 /* While all is frozen: what cannot be read from a snapshot. */
 int dump_write_pages(struct dump_ctx *d, struct ckpt_err *err) __must_check;
@@ -413,6 +434,7 @@ int dump_pre_resolve(const struct dump_pre *p, const struct dump_pages *pages, u
 int dump_in_time(const struct dump_ctx *d, uint64_t more_us, struct ckpt_err *err) __must_check;
 /* For a series of whom the calling thread makes every one. */
 void dump_series_begin(struct dump_series *s);
+void dump_series_end(struct dump_series *s);
 void dump_iters_close(struct dump_iters *iters);
 /* Of a process of @n threads: is it worth while to have them seen? Then see to it that it can be.
  * @lasting: not for this time alone. */

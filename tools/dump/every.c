@@ -758,8 +758,7 @@ int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int
 	/* Nothing came of it. */
 	if (rc && s.made_dir)
 		(void)rmdir(o->dump.dir);
-	dump_iters_close(&s.stays.iters);
-	dump_stage_free(&s.stays.stage);
+	dump_series_end(&s.stays);
 	series_close(&s);
 	gone_wait(&gone);
 	(void)sigprocmask(SIG_SETMASK, &old, NULL);

@@ -26,6 +26,7 @@ struct mm_ahead {
 	sem_t looked, done;
 	bool waited; /* for the second of them */
 	bool untouched;
+	char *maps;
 	struct mm_walk walk;
 	int rc;
 	struct ckpt_err err;
@@ -34,17 +35,16 @@ struct mm_ahead {
 static void *look(void *arg)
 {
 	struct mm_ahead *a = arg;
-	auto_free char *maps = NULL;
 	struct ckpt_err ignore = { 0 };
 	int was = OPEN;
 
 	if (!atomic_compare_exchange_strong(&a->state, &was, BEGUN))
 		return NULL;
-	a->untouched = !proc_read(a->task->pid, "maps", &maps, NULL, &ignore) &&
-		       inject_untouched(a->task, maps);
+	a->untouched = (a->maps || !proc_read(a->task->pid, "maps", &a->maps, NULL, &ignore)) &&
+		       inject_untouched(a->task, a->maps);
 	(void)sem_post(&a->looked);
 	if (a->untouched) {
-		a->rc = walk_begin(a->d, a->task, maps, &a->walk, &a->err);
+		a->rc = walk_begin(a->d, a->task, a->maps, &a->walk, &a->err);
 		if (!a->rc)
 			a->rc = walk_pages(a->d, a->task, a->tracker, false, &a->walk, &a->err);
 		if (!a->rc && !a->walk.pages.keeper)
@@ -60,7 +60,7 @@ static void await(sem_t *sem)
 		;
 }
 
-struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task)
+struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task, char **maps)
 {
 	struct dump_tracking *tr = d->tracking;
 	struct ckpt_err ignore = { 0 };
@@ -76,6 +76,7 @@ struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task)
 		return NULL;
 	a->d = d;
 	a->task = task;
+	a->maps = *maps;
 	(void)sem_init(&a->looked, 0, 0);
 	(void)sem_init(&a->done, 0, 0);
 	if (tr->tracker(tr, task, false, &a->tracker, &fresh, &ignore) || !a->tracker || fresh ||
@@ -85,6 +86,7 @@ struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task)
 		free(a);
 		return NULL;
 	}
+	*maps = NULL;
 	a->next = d->mm_aheads;
 	d->mm_aheads = a;
 	return a;
@@ -98,10 +100,12 @@ static bool has_begun(struct mm_ahead *a)
 	return !atomic_compare_exchange_strong(&a->state, &was, OURS) && was == BEGUN;
 }
 
-bool mm_ahead_looks(struct mm_ahead *a)
+bool mm_ahead_looks(struct mm_ahead *a, char **ret_maps)
 {
-	if (!has_begun(a))
+	if (!has_begun(a)) {
+		*ret_maps = take_ptr(a->maps);
 		return false;
+	}
 	await(&a->looked);
 	return a->untouched;
 }
@@ -114,12 +118,14 @@ void mm_ahead_wait(struct mm_ahead *a)
 	a->waited = true;
 }
 
-int mm_ahead_take(struct mm_ahead *a, struct mm_walk *ret, bool *ret_walked, struct ckpt_err *err)
+int mm_ahead_take(struct mm_ahead *a, struct mm_walk *ret, bool *ret_walked, char **ret_maps,
+		  struct ckpt_err *err)
 {
 	mm_ahead_wait(a);
 	*ret = a->walk;
 	a->walk = (struct mm_walk) { 0 };
 	*ret_walked = !a->rc;
+	*ret_maps = take_ptr(a->maps);
 	if (!a->rc || a->rc == -ESTALE)
 		return 0;
 	*err = a->err;
@@ -140,6 +146,7 @@ void mm_ahead_free(struct dump_ctx *d)
 		d->mm_aheads = a->next;
 		(void)pthread_join(a->thread, NULL);
 		walk_free(&a->walk);
+		free(a->maps);
 		(void)sem_destroy(&a->looked);
 		(void)sem_destroy(&a->done);
 		free(a);

@@ -129,6 +129,21 @@ static int pre_tracker(struct dump_tracking *tr, struct target_task *task, bool 
 	return 0;
 }
 
+static bool pre_known(struct dump_tracking *tr, int pid)
+{
+	struct dump_tracking *s = ((struct dump_pre *)tr)->session;
+
+	return s && s->known && s->known(s, pid);
+}
+
+static void pre_settled(struct dump_tracking *tr, int pid)
+{
+	struct dump_tracking *s = ((struct dump_pre *)tr)->session;
+
+	if (s && s->settled)
+		s->settled(s, pid);
+}
+
 /* The runs of @l that end behind @addr begin here. */
 static size_t run_at(const struct run_list *l, uint64_t addr)
 {
@@ -883,6 +898,8 @@ static struct dump_pre *pre_new(struct dump_ctx *d)
 	p->d = d;
 	p->session = d->tracking;
 	p->tracking.tracker = pre_tracker;
+	p->tracking.known = pre_known;
+	p->tracking.settled = pre_settled;
 	p->tracking.had = pre_had;
 	p->tracking.increment = true;
 	p->tracking.arm = d->tracking && d->tracking->arm;

@@ -30,6 +30,10 @@ struct dump_session {
 	} trackers;
 	struct keeper_tasks
 		given; /* to the keeper, ahead of the others; their fd are the trackers' */
+	struct {
+		int *v;
+		size_t n, cap;
+	} settled; /* processes */
 	struct image parent;
 };
 
@@ -51,6 +55,27 @@ static struct keeper_task *known_find(const struct dump_session *s, int pid)
 	return NULL;
 }
 
+static void session_settled(struct dump_tracking *tr, int pid)
+{
+	struct dump_session *s = (struct dump_session *)tr;
+	struct tracker *t = tracker_find(s, pid);
+	int *slot = t ? NULL : vec_push(&s->settled);
+
+	if (t)
+		t->settled = true;
+	if (slot)
+		*slot = pid;
+}
+
+/* They are asked for one after the other. */
+static bool is_settled(const struct dump_session *s, int pid)
+{
+	for (size_t i = s->settled.n; i-- > 0;)
+		if (s->settled.v[i] == pid)
+			return true;
+	return false;
+}
+
 /* What the keeper has of @pid, with both its descriptors. */
 static void adopt(struct dump_session *s, struct tracker *t, struct keeper_task *k)
 {
@@ -66,6 +91,7 @@ static void adopt(struct dump_session *s, struct tracker *t, struct keeper_task 
 	}
 	tracker_adopt(t, s->ops, k->pid, k->start_time, k->fd);
 	t->shared_fd = fd;
+	t->settled = is_settled(s, k->pid);
 	*k = (struct keeper_task) { .fd = -1 };
 }
 
@@ -201,6 +227,7 @@ bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v)
 		if (!t) {
 			tracker_adopt(&k, s->ops, pid, 0, known->fd);
 			k.shared_fd = shared ? shared->fd : -1;
+			k.settled = is_settled(s, pid);
 			t = &k;
 		}
 		return v->shared ? tracker_owns_shared(t, v->start, v->end)
@@ -319,6 +346,7 @@ static int session_open(struct dump_ctx *d, struct dump_session *s, struct ckpt_
 	s->tracking.tracker = session_tracker;
 	s->tracking.each = session_each;
 	s->tracking.known = session_known;
+	s->tracking.settled = session_settled;
 	s->tracking.arm = o->end != TARGET_KILL;
 	if (!o->parent)
 		return 0;
@@ -468,6 +496,7 @@ void dump_session_end(struct dump_ctx *d)
 	}
 	vec_free(&s->trackers);
 	vec_free(&s->given);
+	vec_free(&s->settled);
 	keeper_tasks_free(&s->known);
 	d->parent = NULL;
 	image_free(&s->parent);

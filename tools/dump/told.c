@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/vec.h"
 #include "dump/collect.h"
 #include "dump/mm_ahead.h"
 #include "task_traits.pb-c.h"
@@ -74,6 +75,76 @@ static bool has_timers(int pid)
 	return proc_read(pid, "timers", &text, NULL, &ignore) || *text;
 }
 
+/* ---- the text of maps --------------------------------------------------------------------------
+ */
+
+/* Processes come in the order of the last time, but for those that are new. */
+static struct dump_told_maps *maps_find(struct dump_told_maps_list *l, int pid)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		struct dump_told_maps *m = &l->v[(l->at + i) % l->n];
+
+		if (m->pid != pid)
+			continue;
+		l->at = (size_t)(m - l->v) + 1;
+		return m;
+	}
+	return NULL;
+}
+
+/* Nothing was mapped, unmapped or registered since the last checkpoint of the series: this
+ * session's last. */
+static void maps_take(struct dump_ctx *d, struct passage *p)
+{
+	struct dump_told_maps *m = maps_find(&d->opts->series->maps, p->task->pid);
+	struct dump_tracking *tr = d->tracking;
+
+	if (!m || m->start_time != p->stat.start_time || m->execs != p->process.execs ||
+	    m->stamp.mm != p->process.stamp.mm || m->stamp.seq != p->process.stamp.seq)
+		return;
+	p->maps = take_ptr(m->text);
+	p->settled = true;
+	if (tr && tr->increment && tr->settled)
+		tr->settled(tr, p->task->pid);
+}
+
+void told_keep(struct dump_ctx *d, struct passage *p)
+{
+	struct mm_stamp stamp = p->process.stamp;
+	struct dump_told_maps *m;
+
+	/* It stands still: but for what ckpt has registered since it was read, the text is as true
+	 * as it was, and whoever reads it again compares where mappings begin and end. Where stamps
+	 * tell nothing, nobody would know. */
+	if (!p->maps || d->iters.mm.stamp_fd < 0 ||
+	    (!p->settled && mm_stamp_read(&d->iters.mm, p->task->pid, &stamp)))
+		return;
+	m = vec_push(&d->maps);
+	if (m)
+		*m = (struct dump_told_maps) { .pid = p->task->pid,
+					       .start_time = p->stat.start_time,
+					       .execs = p->process.execs,
+					       .stamp = stamp,
+					       .text = take_ptr(p->maps) };
+}
+
+void told_maps_free(struct dump_told_maps_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->v[i].text);
+	vec_free(l);
+	l->at = 0;
+}
+
+void told_end(struct dump_ctx *d)
+{
+	if (!d->opts->series)
+		return;
+	told_maps_free(&d->opts->series->maps);
+	d->opts->series->maps = d->maps;
+	d->opts->series->maps.at = 0;
+}
+
 static bool looks_told(struct dump_ctx *d, struct passage *p)
 {
 	const struct target_task *task = p->task;
@@ -104,15 +175,17 @@ static bool looks_told(struct dump_ctx *d, struct passage *p)
 void told_look(struct dump_ctx *d, struct passage *p)
 {
 	p->told = looks_told(d, p);
-	if (p->told)
-		p->ahead = mm_ahead_begin(d, p->task);
+	if (!p->told)
+		return;
+	maps_take(d, p);
+	p->ahead = mm_ahead_begin(d, p->task, &p->maps);
 }
 
 bool told_enough(struct passage *p)
 {
 	struct ckpt_err ignore = { 0 };
 
-	if (p->ahead && mm_ahead_looks(p->ahead)) {
+	if (p->ahead && mm_ahead_looks(p->ahead, &p->maps)) {
 		if (!p->doubtful.n)
 			return true;
 		/* It has begun epochs of the tracker: what it found is used. */
@@ -121,7 +194,7 @@ bool told_enough(struct passage *p)
 	}
 	p->ahead = NULL;
 	return p->told && !p->doubtful.n &&
-	       !proc_read(p->task->pid, "maps", &p->maps, NULL, &ignore) &&
+	       (p->maps || !proc_read(p->task->pid, "maps", &p->maps, NULL, &ignore)) &&
 	       inject_untouched(p->task, p->maps);
 }
 
@@ -146,7 +219,7 @@ int told_threads(struct dump_ctx *d, struct passage *p, struct ckpt_err *err)
 		rc = thread_seen(d, &other, p->task, &p->stat, i, p->msg, err);
 	}
 	if (!rc)
-		ui_note(d->ui, 2, "task %d: nothing was asked, the kernel tells of it",
-			p->task->pid);
+		ui_note(d->ui, 2, "task %d: nothing was asked, the kernel tells of it%s",
+			p->task->pid, p->settled ? "; its mappings are as they were" : "");
 	return rc;
 }

@@ -274,6 +274,15 @@ static bool ranges_told(const struct dump_ctx *d, const struct tracker *t)
 	return !d->pre || (t && t->ops->solid);
 }
 
+/* Nothing of them need be registered. */
+static bool is_registered(const struct proc_vmas *vmas, size_t i, size_t end,
+			  const struct tracker *t)
+{
+	while (i < end && (vmas->v[i].flags & PROC_VMF(uw)) && tracker_shows(t, vmas->v[i].uffd))
+		i++;
+	return i == end;
+}
+
 static int walk_all(struct anon_walk *w, struct tracker *t, struct pagemap *pm,
 		    struct ckpt_err *err)
 {
@@ -317,8 +326,11 @@ static int walk_all(struct anon_walk *w, struct tracker *t, struct pagemap *pm,
 		walk_at(w, i);
 		start = v->start;
 		end = vmas->v[next - 1].end;
-		rc = tracked ? tracker_collect(t, start, end, how | (w->backed ? 0 : TRACK_ANON),
-					       tracked_run, w)
+		rc = tracked ? tracker_collect(
+				       t, start, end,
+				       how | (w->backed ? 0 : TRACK_ANON) |
+					       (is_registered(vmas, i, next, t) ? TRACK_OURS : 0),
+				       tracked_run, w)
 			     : pagemap_anon(pm, start, end, is_large(v), untracked_run, w);
 	}
 	if (!rc && t && w->d->tracking->arm)

@@ -25,10 +25,10 @@
 /* Where the kernel keeps it. */
 struct layout {
 	uint32_t func;
-	int mm, signal, sighand, cred;      /* of struct task_struct */
-	int brk, def_flags, flags;          /* of struct mm_struct */
-	int subreaper, real, interval, cpu; /* of struct signal_struct */
-	int state, expires;                 /* of struct hrtimer, which real is */
+	int mm, signal, sighand, cred, execs; /* of struct task_struct */
+	int brk, def_flags, flags, seq;       /* of struct mm_struct; seq may be -1 */
+	int subreaper, real, interval, cpu;   /* of struct signal_struct */
+	int state, expires;                   /* of struct hrtimer, which real is */
 	int securebits;
 	int action; /* of struct sighand_struct */
 };
@@ -70,9 +70,11 @@ static int layout_find(struct layout *ret, struct btf *b)
 		.signal = btf_offset(b, task, "signal"),
 		.sighand = btf_offset(b, task, "sighand"),
 		.cred = btf_offset(b, task, "real_cred"),
+		.execs = btf_offset(b, task, "self_exec_id"),
 		.brk = btf_offset(b, mm, "brk"),
 		.def_flags = btf_offset(b, mm, "def_flags"),
 		.flags = btf_offset(b, mm, "flags"),
+		.seq = btf_offset(b, mm, "mm_lock_seq"),
 		.subreaper = btf_offset(b, signal, "is_child_subreaper"),
 		.real = btf_offset(b, signal, "real_timer"),
 		.interval = btf_offset(b, signal, "it_real_incr"),
@@ -83,10 +85,11 @@ static int layout_find(struct layout *ret, struct btf *b)
 		.action = btf_offset(b, btf_struct(b, "sighand_struct"), "action"),
 	};
 	return !ret->func || ret->mm < 0 || ret->signal < 0 || ret->sighand < 0 || ret->cred < 0 ||
-			       ret->brk < 0 || ret->def_flags < 0 || ret->flags < 0 ||
-			       ret->subreaper < 0 || ret->real < 0 || ret->state < 0 ||
-			       ret->expires < 0 || ret->interval < 0 || ret->cpu < 0 ||
-			       ret->securebits < 0 || ret->action < 0 || !actions_known(b)
+			       ret->execs < 0 || ret->brk < 0 || ret->def_flags < 0 ||
+			       ret->flags < 0 || ret->subreaper < 0 || ret->real < 0 ||
+			       ret->state < 0 || ret->expires < 0 || ret->interval < 0 ||
+			       ret->cpu < 0 || ret->securebits < 0 || ret->action < 0 ||
+			       !actions_known(b)
 		       ? -EOPNOTSUPP
 		       : 0;
 }
@@ -97,8 +100,11 @@ static int program(const struct layout *l)
 
 	/* r7: the task, r8: what it points to. */
 	bpf_put_begin(&p, ARG_TASK);
-	BPF_PUT(&p, FETCH(WORK, 8, 7, l->mm), LOAD(8, 10, WORK), FETCH(VIEW(brk), 8, 8, l->brk),
-		FETCH(VIEW(def_flags), 8, 8, l->def_flags), FETCH(VIEW(mm_flags), 8, 8, l->flags));
+	BPF_PUT(&p, FETCH(VIEW(execs), 8, 7, l->execs));
+	BPF_PUT(&p, FETCH(VIEW(stamp.mm), 8, 7, l->mm), LOAD(8, 10, VIEW(stamp.mm)),
+		FETCH(VIEW(stamp.seq), 4, 8, l->seq < 0 ? l->brk : l->seq),
+		FETCH(VIEW(brk), 8, 8, l->brk), FETCH(VIEW(def_flags), 8, 8, l->def_flags),
+		FETCH(VIEW(mm_flags), 8, 8, l->flags));
 	BPF_PUT(&p, FETCH(WORK, 8, 7, l->cred), LOAD(8, 10, WORK),
 		FETCH(VIEW(securebits), 4, 8, l->securebits));
 	BPF_PUT(&p, FETCH(WORK, 8, 7, l->signal), LOAD(8, 10, WORK),
@@ -113,6 +119,11 @@ static int program(const struct layout *l)
 	bpf_put_copy(&p, 8, sizeof(((struct proc_view *)0)->action));
 	bpf_put_leave(&p);
 	return bpf_program_load(&p, "ckpt_process", l->func);
+}
+
+static int64_t usec(const struct timeval *t)
+{
+	return (int64_t)t->tv_sec * 1000000 + t->tv_usec;
 }
 
 /* Does it tell how much is left of a timer? */
@@ -132,11 +143,11 @@ static int check_timer(int prog_fd)
 	if (rc)
 		return rc;
 	proc_view_real(&v, &told);
-	return timercmp(&told.it_value, &first.it_value, >) ||
-			       timercmp(&told.it_value, &last.it_value, <) ||
-			       timercmp(&told.it_interval, &long_one.it_interval, !=)
-		       ? -EOPNOTSUPP
-		       : 0;
+	return usec(&told.it_value) <= usec(&first.it_value) &&
+			       usec(&told.it_value) >= usec(&last.it_value) &&
+			       usec(&told.it_interval) == usec(&long_one.it_interval)
+		       ? 0
+		       : -EOPNOTSUPP;
 }
 
 /* The heap of ckpt may grow and shrink meanwhile. */

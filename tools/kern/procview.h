@@ -10,11 +10,13 @@
 #include <stdint.h>
 #include <sys/time.h>
 
-#include "kern/btf.h"
+#include "kern/mmwatch.h"
 
 #define PROC_VIEW_SIGNALS 64u
 
 struct proc_view {
+	struct mm_stamp stamp; /* mmwatch.h; of use where mm_watch_open() found that it is */
+	uint64_t execs;        /* goes on with each execve(2) */
 	uint64_t brk;
 	uint64_t def_flags; /* VM_* that a new mapping gets */
 	uint64_t mm_flags;  /* MMF_*: dumpable, huge pages, merging */

@@ -495,7 +495,7 @@ int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct mig
 			ui_warn(ui, "%s", why.msg);
 	}
 	rounds_end(&s);
-	dump_iters_close(&s.series.iters);
+	dump_series_end(&s.series);
 	decision_free(&s.decision);
 	link_close(&s.link);
 	wire_buf_free(&s.buf);

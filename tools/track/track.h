@@ -37,8 +37,8 @@ enum {
 				* tracker_kept(); for who said that he can */
 	TRACK_RANGES = 1u << 3, /* TRACK_SAME may be reported: who knows without looking at every
 				 * page need not. Of a target that stands still */
-	TRACK_OURS = 1u << 7,   /* tracker_owns() said so of all that is to be tracked: nothing in
-				 * the range is new */
+	TRACK_OURS = 1u << 7,   /* tracker_owns() or tracker_shows() said so of all that is to be
+				 * tracked: nothing in the range is new */
 	TRACK_MIXED = 1u << 8,  /* with TRACK_OURS, of a target that stands still, where ops->mixed:
 				 * the range has gaps, and mappings that are not tracked; their
 				 * pages are reported as written */
@@ -98,6 +98,7 @@ struct tracker {
 	uint64_t split_bytes; /* from this size on two threads look at a range; 0: what is usual */
 	unsigned int facts;   /* of the back end about this kernel; 0: not known yet */
 	uint64_t uffd;  /* by which the kernel's records show what is ours; 0: not known yet */
+	bool settled;   /* whatever is registered is ours, as it was when it was armed */
 	int pagemap_fd; /* of the address space that pid had at tracker_begin() */
 	void *buf;
 	uint64_t start_time; /* /proc/PID/stat: a recycled pid is another program */
@@ -174,6 +175,8 @@ int tracker_kept(struct tracker *t, int *ret_fd, uint64_t *ret_room);
 /* Is mapping [start, end) of a frozen task registered by this tracker and nobody else? @uffd: as
  * struct proc_vma has it. */
 bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end, uint64_t uffd);
+/* The same by what is known already: of a mapping that is registered. False: it is not known. */
+bool tracker_shows(const struct tracker *t, uint64_t uffd);
 /* End tracking when no other process holds the descriptors. Forgives a NULL or unattached one. */
 void tracker_detach(struct tracker *t);
 

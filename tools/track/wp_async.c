@@ -742,7 +742,7 @@ uint64_t tracker_events(int shared_fd)
 bool tracker_owns_shared(struct tracker *t, uint64_t start, uint64_t end)
 {
 	return t->ops == &track_wp_async && t->shared_fd >= 0 &&
-	       !uffd_register(t->shared_fd, start, end);
+	       (t->settled || !uffd_register(t->shared_fd, start, end));
 }
 
 struct shared_pass {
@@ -827,10 +827,15 @@ static int wp_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *r
 	return 0;
 }
 
-bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end, uint64_t uffd)
+bool tracker_shows(const struct tracker *t, uint64_t uffd)
 {
 	/* As long as it is open no other one can look like it. */
-	if (uffd && uffd == t->uffd)
+	return t->ops == &track_wp_async && t->fd >= 0 && (t->settled || (uffd && uffd == t->uffd));
+}
+
+bool tracker_owns(struct tracker *t, uint64_t start, uint64_t end, uint64_t uffd)
+{
+	if (tracker_shows(t, uffd))
 		return true;
 	if (t->ops != &track_wp_async || t->fd < 0 || uffd_register(t->fd, start, end))
 		return false;

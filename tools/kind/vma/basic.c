@@ -172,6 +172,15 @@ static bool file_match(const struct proc_vma *v)
 	return v->path && v->path[0] == '/' && v->ino && !shmem_match(v);
 }
 
+/* The name in v->path may be from before it was removed. */
+static bool is_nameless(const struct target_task *task, const struct proc_vma *v)
+{
+	auto_free char *link = NULL;
+	struct ckpt_err ignore = { 0 };
+
+	return !proc_map_link(task->pid, v, &link, &ignore) && strstr(link, " (deleted)");
+}
+
 static int file_check(struct dump_ctx *d, const struct target_task *task, const struct proc_vma *v,
 		      struct ckpt_err *err)
 {
@@ -183,7 +192,7 @@ static int file_check(struct dump_ctx *d, const struct target_task *task, const 
 	if (!strcmp(v->path, "/secretmem (deleted)"))
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "secret memory (memfd_secret), which nobody else can read");
-	if ((v->flags & PROC_VMF(ht)) && strstr(v->path, " (deleted)"))
+	if ((v->flags & PROC_VMF(ht)) && is_nameless(task, v))
 		return ckpt_fail(err, E_UNSUPPORTED, -EOPNOTSUPP,
 				 "%s: huge pages of a file without a name cannot be saved",
 				 v->path);
