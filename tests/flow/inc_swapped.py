@@ -44,7 +44,9 @@ def body(box):
         target.holds(image)
     if not any(settled):
         raise Skip("a kernel whose records tell whether mappings were changed (CONFIG_PER_VMA_LOCK)")
-    check(settled[5:] == [True] + [False, True] * (STEPS - 1), f"{settled}")
+    check(not any(settled[6::2]), f"it was not seen that they changed: {settled}")
+    # The module holds the address space as somebody does who changes it.
+    check(tracker or all(settled[5::2]), f"they were read again: {settled}")
 
 
 main(body)

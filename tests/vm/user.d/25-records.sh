@@ -7,7 +7,7 @@ for t in threads_seen sockopts_seen settings_seen; do
 	grep -q "^SKIP" /tmp/run.log && cat /tmp/run.log
 done
 for t in kmod soft-dirty wp-async; do
-	for f in patchwork turns; do
+	for f in patchwork turns swapped; do
 		T_STEPS=12 T_TRACKER=$t tests/run --slow 15 -k inc_$f >/tmp/run.log 2>&1
 		verdict "increments/$f/$t" $? "$(tail -12 /tmp/run.log)"
 		grep -E '^(SKIP|FAIL)' /tmp/run.log
