@@ -655,7 +655,7 @@ static void look(struct checker *c, const struct ckpt_dump_opts *opts, struct du
 		check_external(c);
 	}
 	vec_free(&c->live);
-	dump_iters_files(iters, c->connections, opts->series != NULL);
+	dump_iters_files(iters, c->connections, 0, opts->series != NULL);
 	if (dump_ns_check(opts, &own_ns))
 		report(c, &own_ns);
 	if (!c->again && dump_family_check(c->family, &c->kins, &family))

@@ -232,10 +232,14 @@ bool dump_iters_threads(struct dump_iters *iters, size_t n, bool lasting)
 /* To find out where their options are takes as long as to ask so many for them. */
 #define CONNECTIONS_SEEN 1024u
 #define CONNECTIONS_SEEN_LASTING 4u
+#define DESCRIPTORS_SEEN_LASTING 32u
 
-void dump_iters_files(struct dump_iters *iters, size_t n, bool lasting)
+void dump_iters_files(struct dump_iters *iters, size_t connections, size_t descriptors,
+		      bool lasting)
 {
-	if (iters->files_tried || n < (lasting ? CONNECTIONS_SEEN_LASTING : CONNECTIONS_SEEN))
+	if (iters->files_tried || (lasting ? connections < CONNECTIONS_SEEN_LASTING &&
+						     descriptors < DESCRIPTORS_SEEN_LASTING
+					   : connections < CONNECTIONS_SEEN))
 		return;
 	iters->files_tried = true;
 	if (!sockopt_places_find(&iters->places, &iters->types))
@@ -291,7 +295,8 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 		return ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read the boot id");
 	find_iter(d);
 	if (opts->series)
-		dump_iters_files(&d->iters, opts->series->connections, true);
+		dump_iters_files(&d->iters, opts->series->connections, opts->series->descriptors,
+				 true);
 	if (opts->series && opts->series->made) {
 		dump_iters_processes(&d->iters);
 		dump_iters_mm(&d->iters);

@@ -355,13 +355,16 @@ struct fd_seen {
 	struct Ckpt__SockOpts *opts; /* of a socket, when they were read ahead */
 };
 #define FD_SEEN_NONE ((struct fd_seen) { .local = -1 })
-/* @view: of a TCP socket, or NULL; it is the caller's, and lives as long. */
+/* @view: of a TCP socket, or NULL, as below; it is the caller's, and lives as long. */
 int fd_see(int pidfd, int pid, int fd, const struct file_view *view, struct fd_seen *ret,
 	   struct ckpt_err *err) __must_check;
 /* A TCP connection that is dropped, where its record and others like it tell all: it is not even
  * taken. False: it must be seen. */
 bool fd_see_record(struct dump_ctx *d, int pid, int fd, const struct file_view *view,
 		   struct fd_seen *ret);
+/* The same of a file, or of a device without state, that is still where its name says. */
+bool fd_see_named(struct dump_ctx *d, int pid, int fd, const struct file_view *view,
+		  struct fd_seen *ret);
 void fd_seen_free(struct fd_seen *s);
 /* Have a second thread see the descriptors @fds of process @pid, the last first. @fds and @pidfd
  * stay the caller's, until the end. NULL, which is fine for the others, when it is not worth it. */
@@ -443,8 +446,9 @@ bool dump_iters_threads(struct dump_iters *iters, size_t n, bool lasting);
 void dump_iters_processes(struct dump_iters *iters);
 /* Have it seen whether address spaces were changed. */
 void dump_iters_mm(struct dump_iters *iters);
-/* The same of @n TCP connections; it takes some 15 ms. */
-void dump_iters_files(struct dump_iters *iters, size_t n, bool lasting);
+/* The same of so many TCP connections, and descriptors of all kinds; it takes some 15 ms. */
+void dump_iters_files(struct dump_iters *iters, size_t connections, size_t descriptors,
+		      bool lasting);
 /* net.c. Lock the tree's connections; d->target is frozen. Nothing to do unless --tcp keep. */
 int dump_net_lock(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* End the tree so that its peers hear nothing of it: the lock goes on under the name that belongs

@@ -146,10 +146,12 @@ static int see_object_fd(struct dump_ctx *d, int pidfd, int pid, int fd,
 			 const struct file_view *view, Ckpt__Fd *msg, bool *ret_doubt,
 			 struct ckpt_err *err)
 {
+	const struct file_view *tcp = view && file_view_tcp(&d->iters.files, view) ? view : NULL;
 	struct fd_seen seen;
-	int rc = fd_see_record(d, pid, fd, view, &seen) ? 0
-							: fd_see(pidfd, pid, fd, view, &seen, err);
+	int rc = 0;
 
+	if (!(tcp ? fd_see_record(d, pid, fd, view, &seen) : fd_see_named(d, pid, fd, view, &seen)))
+		rc = fd_see(pidfd, pid, fd, tcp, &seen, err);
 	if (!rc)
 		rc = object_fd(d, &seen, msg, ret_doubt, err);
 	fd_seen_free(&seen);
@@ -181,8 +183,8 @@ static uint32_t inherited(const struct dump_ctx *d, const Ckpt__FdTable *of_pare
 }
 
 /* What belongs to the number, of a descriptor whose object is known. */
-static int inherited_fd(int pidfd, int pid, int fd, Ckpt__Fd *msg, bool *ret_doubt,
-			struct ckpt_err *err)
+static int inherited_fd(int pidfd, int pid, int fd, const struct file_view *view, Ckpt__Fd *msg,
+			bool *ret_doubt, struct ckpt_err *err)
 {
 	struct fd_facts f = { .pid = pid, .fd = fd, .local = -1, .link = "" };
 	auto_free char *fdinfo = NULL;
@@ -190,6 +192,11 @@ static int inherited_fd(int pidfd, int pid, int fd, Ckpt__Fd *msg, bool *ret_dou
 	char name[64];
 	int rc;
 
+	*ret_doubt = false;
+	if (view && !view->locks) {
+		msg->cloexec = view->cloexec >> (fd % 64) & 1;
+		return 0;
+	}
 	(void)snprintf(name, sizeof(name), "fdinfo/%d", fd);
 	rc = proc_read(pid, name, &fdinfo, NULL, err);
 	if (rc)
@@ -243,15 +250,12 @@ struct table_views {
 static const struct file_view *table_view(const struct dump_ctx *d, struct table_views *t, int pid,
 					  int fd)
 {
-	const struct file_view *v;
-
 	if (d->iters.files.prog_fd < 0)
 		return NULL;
 	if (!t->read && file_iter_read(&d->iters.files, pid, &t->files))
 		t->files.n = 0;
 	t->read = true;
-	v = file_view_find(&t->files, fd);
-	return v && file_view_tcp(&d->iters.files, v) ? v : NULL;
+	return file_view_find(&t->files, fd);
 }
 
 int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
@@ -300,6 +304,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		ahead = fds_ahead_begin(d, pidfd, task->pid, fds.v, fds.n);
 	for (size_t i = 0; !rc && i < fds.n; i++) {
 		Ckpt__Fd *f = kind_msg_new(&ckpt__fd__descriptor), **doubtful;
+		const struct file_view *view = table_view(d, &views, task->pid, fds.v[i]);
 		struct fd_seen seen = FD_SEEN_NONE;
 		bool doubt = false;
 
@@ -310,13 +315,11 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		f->fd = (uint32_t)fds.v[i];
 		f->object = inherited(d, of_parent, task->pid, fds.v[i]);
 		if (f->object)
-			rc = inherited_fd(pidfd, task->pid, fds.v[i], f, &doubt, err);
+			rc = inherited_fd(pidfd, task->pid, fds.v[i], view, f, &doubt, err);
 		else if (fds_ahead_take(ahead, i, &seen))
 			rc = object_fd(d, &seen, f, &doubt, err);
 		else
-			rc = see_object_fd(d, pidfd, task->pid, fds.v[i],
-					   table_view(d, &views, task->pid, fds.v[i]), f, &doubt,
-					   err);
+			rc = see_object_fd(d, pidfd, task->pid, fds.v[i], view, f, &doubt, err);
 		fd_seen_free(&seen);
 		if (doubt && !(doubtful = vec_push(ret_doubtful)))
 			rc = oom(err);

@@ -94,6 +94,45 @@ bool fd_see_record(struct dump_ctx *d, int pid, int fd, const struct file_view *
 	return facts_of_view(ret, view);
 }
 
+bool fd_see_named(struct dump_ctx *d, int pid, int fd, const struct file_view *view,
+		  struct fd_seen *ret)
+{
+	struct fd_facts *f = &ret->facts;
+	struct ckpt_err ignore = { 0 };
+	const struct fd_kind *kind;
+	char name[32];
+
+	*ret = FD_SEEN_NONE;
+	if (!view || view->locks || view->owner || view->signal || d->opts->store_files)
+		return false;
+	*f = (struct fd_facts) {
+		.pid = pid,
+		.fd = fd,
+		.local = -1,
+		.family = -1,
+		.protocol = -1,
+		.tcp_state = -1,
+		.pos = view->pos,
+		.flags = (uint32_t)view->flags & ~(uint32_t)O_CLOEXEC,
+		.cloexec = view->cloexec >> (fd % 64) & 1,
+		.named = true,
+	};
+	(void)snprintf(name, sizeof(name), "fd/%d", fd);
+	if (proc_readlink(pid, name, &ret->link, &ignore) || ret->link[0] != '/' ||
+	    lstat(ret->link, &f->st) || f->st.st_ino != view->ino ||
+	    f->st.st_dev != file_view_dev(view) || !(ret->fdinfo = strdup(""))) {
+		fd_seen_free(ret);
+		return false;
+	}
+	f->link = ret->link;
+	f->fdinfo = ret->fdinfo;
+	kind = dump_fd_kind(d, f);
+	if (kind && kind->by_name)
+		return true;
+	fd_seen_free(ret);
+	return false;
+}
+
 int fd_see(int pidfd, int pid, int fd, const struct file_view *view, struct fd_seen *ret,
 	   struct ckpt_err *err)
 {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -25,7 +26,8 @@ struct layout {
 	uint32_t func;
 	int op, inode, flags, pos, priv; /* of struct file */
 	int owner, signal;               /* who is told of I/O, and by what: both 0 for nobody */
-	int ino, locks;                  /* of struct inode */
+	int ino, locks, super;           /* of struct inode */
+	int dev;                         /* of struct super_block */
 	int files, fdt, cloexec;         /* from the task to the bits of close-on-exec */
 	int sk;                          /* of struct socket */
 	int family, type, protocol, state;
@@ -73,6 +75,8 @@ static int layout_find(struct layout *ret, struct btf *b)
 		.priv = btf_offset(b, file, "private_data"),
 		.ino = btf_offset(b, inode, "i_ino"),
 		.locks = btf_offset(b, inode, "i_flctx"),
+		.super = btf_offset(b, inode, "i_sb"),
+		.dev = btf_offset(b, btf_struct(b, "super_block"), "s_dev"),
 		.files = btf_offset(b, btf_struct(b, "task_struct"), "files"),
 		.fdt = btf_offset(b, btf_struct(b, "files_struct"), "fdt"),
 		.cloexec = btf_offset(b, btf_struct(b, "fdtable"), "close_on_exec"),
@@ -89,8 +93,8 @@ static int layout_find(struct layout *ret, struct btf *b)
 	/* The common part comes first, in every kernel that has one. */
 	return !ret->func || within || ret->op < 0 || ret->inode < 0 || ret->flags < 0 ||
 			       ret->pos < 0 || ret->priv < 0 || ret->ino < 0 || ret->locks < 0 ||
-			       ret->owner < 0 || ret->files < 0 || ret->fdt < 0 ||
-			       ret->cloexec < 0 || ret->sk < 0 || ret->family < 0 ||
+			       ret->super < 0 || ret->dev < 0 || ret->owner < 0 || ret->files < 0 ||
+			       ret->fdt < 0 || ret->cloexec < 0 || ret->sk < 0 || ret->family < 0 ||
 			       ret->type < 0 || ret->protocol < 0 || ret->state < 0 ||
 			       !ret->sock4_bytes || !ret->sock_bytes || !ret->socket_bytes
 		       ? -EOPNOTSUPP
@@ -150,7 +154,8 @@ static int view_program(const struct layout *l, const struct sock_words *w)
 		FETCH(VIEW(op), 8, 7, l->op), FETCH(VIEW(owner), 8, 7, l->owner),
 		FETCH(VIEW(signal), 4, 7, l->signal), FETCH(WORK, 8, 7, l->inode),
 		LOAD(8, 10, WORK), FETCH(VIEW(ino), 8, 8, l->ino),
-		FETCH(VIEW(locks), 8, 8, l->locks));
+		FETCH(VIEW(locks), 8, 8, l->locks), FETCH(WORK, 8, 8, l->super), LOAD(8, 10, WORK),
+		FETCH(VIEW(sdev), 4, 8, l->dev));
 	put_socket(&p, l, WORK);
 	BPF_PUT(&p, FETCH(VIEW(family), 2, 9, l->family), FETCH(VIEW(type), 2, 9, l->type),
 		FETCH(VIEW(protocol), 2, 9, l->protocol), FETCH(VIEW(state), 1, 9, l->state));
@@ -245,6 +250,12 @@ int file_iter_read(const struct file_iter *it, int pid, struct file_views *ret)
 const struct file_view *file_view_find(const struct file_views *v, int fd)
 {
 	return bpf_record_find(v->v, v->n, sizeof(*v->v), (uint64_t)fd);
+}
+
+/* 20 bits of it are the minor number. */
+dev_t file_view_dev(const struct file_view *v)
+{
+	return makedev((unsigned int)(v->sdev >> 20), (unsigned int)(v->sdev & 0xfffff));
 }
 
 bool file_view_tcp(const struct file_iter *it, const struct file_view *v)

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "kern/btf.h"
 
@@ -29,7 +30,8 @@ struct file_view {
 	uint64_t flags;   /* F_GETFL */
 	uint64_t pos;     /* of the description; its kind knows whether that means anything */
 	uint64_t op;      /* the kernel's functions for it: equal for files of one kind */
-	uint64_t ino;     /* st_ino */
+	uint64_t ino;     /* st_ino, as a rule: some file systems tell another one */
+	uint64_t sdev;    /* and st_dev, as the kernel writes it: file_view_dev() */
 	uint64_t locks;   /* 0: its file was never locked */
 	uint64_t cloexec; /* bit fd % 64 */
 	uint64_t owner;   /* both 0: nobody is told of I/O (F_SETOWN, F_SETSIG) */
@@ -58,6 +60,8 @@ void file_iter_close(struct file_iter *it);
 int file_iter_read(const struct file_iter *it, int pid, struct file_views *ret);
 /* NULL: it was not seen. */
 const struct file_view *file_view_find(const struct file_views *v, int fd);
+/* Of the file system, as a rule st_dev. */
+dev_t file_view_dev(const struct file_view *v);
 /* Is it a TCP socket, of which a view tells all that /proc does? */
 bool file_view_tcp(const struct file_iter *it, const struct file_view *v);
 

@@ -86,6 +86,8 @@ struct fd_kind {
 			 struct ckpt_err *err);
 	/* Made only when another object or a mapping asks for it. */
 	bool on_demand;
+	/* With f->named, f->local may be -1. */
+	bool by_name;
 	/* Make the open file description in ckpt. Status flags and owner are the framework's. */
 	int (*restore)(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,
 		       struct ckpt_err *err);

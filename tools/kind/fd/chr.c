@@ -78,6 +78,7 @@ const struct fd_kind fd_kind_chr = {
 	.desc = &ckpt__fd_chr__descriptor,
 	.match = chr_match,
 	.dump = chr_dump,
+	.by_name = true,
 	.restore = chr_restore,
 	.called = chr_called,
 };

@@ -295,6 +295,7 @@ const struct fd_kind fd_kind_reg = {
 	.match = reg_match,
 	.check = reg_check,
 	.dump = reg_dump,
+	.by_name = true,
 	.restore = reg_restore,
 	.called = reg_called,
 };
