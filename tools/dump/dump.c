@@ -229,6 +229,15 @@ bool dump_iters_threads(struct dump_iters *iters, size_t n, bool lasting)
 	return iters->threads.prog_fd >= 0;
 }
 
+/* A kernel that cannot tell will not learn it; one that has no memory just now may have some for
+ * the next checkpoint. */
+#define TRIES 3u
+
+static bool worth_a_try(bool there, unsigned int *tries)
+{
+	return !there && (*tries)++ < TRIES;
+}
+
 /* To find out where their options are takes as long as to ask so many for them. */
 #define CONNECTIONS_SEEN 1024u
 #define CONNECTIONS_SEEN_LASTING 4u
@@ -237,20 +246,19 @@ bool dump_iters_threads(struct dump_iters *iters, size_t n, bool lasting)
 void dump_iters_files(struct dump_iters *iters, size_t connections, size_t descriptors,
 		      bool lasting)
 {
-	if (iters->files_tried || (lasting ? connections < CONNECTIONS_SEEN_LASTING &&
-						     descriptors < DESCRIPTORS_SEEN_LASTING
-					   : connections < CONNECTIONS_SEEN))
+	if ((lasting ? connections < CONNECTIONS_SEEN_LASTING &&
+			       descriptors < DESCRIPTORS_SEEN_LASTING
+		     : connections < CONNECTIONS_SEEN) ||
+	    !worth_a_try(iters->files.prog_fd >= 0, &iters->files_tries))
 		return;
-	iters->files_tried = true;
 	if (!sockopt_places_find(&iters->places, &iters->types))
 		(void)file_iter_open(&iters->files, &iters->types, &iters->places.words);
 }
 
 void dump_iters_processes(struct dump_iters *iters)
 {
-	if (iters->process_tried)
+	if (!worth_a_try(iters->process_fd >= 0, &iters->process_tries))
 		return;
-	iters->process_tried = true;
 	iters->process_fd = proc_view_open(&iters->types);
 	if (iters->process_fd >= 0 && iters->threads.prog_fd < 0)
 		(void)thread_iter_open(&iters->threads, &iters->types);
@@ -258,9 +266,8 @@ void dump_iters_processes(struct dump_iters *iters)
 
 void dump_iters_mm(struct dump_iters *iters)
 {
-	if (iters->mm_tried)
+	if (!worth_a_try(iters->mm.stamp_fd >= 0, &iters->mm_tries))
 		return;
-	iters->mm_tried = true;
 	(void)mm_watch_open(&iters->mm, &iters->types);
 }
 

@@ -99,11 +99,11 @@ struct dump_iters {
 	struct thread_iter threads;
 	struct file_iter files; /* with what options of sockets are in */
 	struct sockopt_places places;
-	bool files_tried;
+	unsigned int files_tries;
 	int process_fd; /* proc_view_open(), or -1 */
-	bool process_tried;
+	unsigned int process_tries;
 	struct mm_watch mm;
-	bool mm_tried;
+	unsigned int mm_tries;
 };
 #define DUMP_ITERS_NONE                                                                            \
 	((struct dump_iters) { .vma = { .prog_fd = -1 },                                           \

@@ -324,6 +324,21 @@ void bpf_put_copy(struct bpf_program *p, int base, uint32_t bytes)
 	}
 }
 
+int bpf_room(uint32_t bytes)
+{
+	union bpf_attr a = {
+		.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = bytes, .max_entries = 1
+	};
+
+	return bpf_call(BPF_MAP_CREATE, &a);
+}
+
+void bpf_put_room(struct bpf_program *p, int reg, int room_fd)
+{
+	BPF_PUT(p, INSN(BPF_LD | BPF_DW | BPF_IMM, reg, BPF_PSEUDO_MAP_VALUE, 0, room_fd),
+		INSN(0, 0, 0, 0, 0));
+}
+
 int bpf_program_load(struct bpf_program *p, const char *name, uint32_t func)
 {
 	int fd = p->failed ? -ENOMEM : bpf_iter_program(name, func, p->v, p->n);

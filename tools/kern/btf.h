@@ -77,6 +77,11 @@ void bpf_put_leave(struct bpf_program *p);
 void bpf_put_write(struct bpf_program *p, unsigned int bytes);
 /* Write @bytes from where register @base points to, by way of the 256 bytes below r10. */
 void bpf_put_copy(struct bpf_program *p, int base, uint32_t bytes);
+/* Room of @bytes that a program may use as it likes, gone with the last descriptor of it and of
+ * programs that were loaded with it. A descriptor or -errno. */
+int bpf_room(uint32_t bytes);
+/* Have register @reg point to it. */
+void bpf_put_room(struct bpf_program *p, int reg, int room_fd);
 /* As bpf_iter_program(); frees what was put together. */
 int bpf_program_load(struct bpf_program *p, const char *name, uint32_t func);
 
@@ -86,6 +91,8 @@ int bpf_program_load(struct bpf_program *p, const char *name, uint32_t func);
 	}
 #define LOAD(d, s, o) INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
 #define LOAD32(d, s, o) INSN(BPF_LDX | BPF_MEM | BPF_W, d, s, o, 0)
+#define LOAD16(d, s, o) INSN(BPF_LDX | BPF_MEM | BPF_H, d, s, o, 0)
+#define LOAD8(d, s, o) INSN(BPF_LDX | BPF_MEM | BPF_B, d, s, o, 0)
 #define STORE(d, s, o) INSN(BPF_STX | BPF_MEM | BPF_DW, d, s, o, 0)
 #define STORE_IMM(d, i, o) INSN(BPF_ST | BPF_MEM | BPF_DW, d, 0, o, i)
 #define COPY(d, s) INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
@@ -104,9 +111,10 @@ int bpf_program_load(struct bpf_program *p, const char *name, uint32_t func);
 /* Copy @bytes from (register @base) + @off to (r10) + @to; zeros when there is nothing. A copy of
  * fewer than 8 fills them up. */
 #define FETCH(to, bytes, base, off) STORE_IMM(10, 0, to), FETCH_MANY(to, bytes, base, off)
-/* The same of a multiple of 8 bytes. */
-#define FETCH_MANY(to, bytes, base, off)                                                           \
-	COPY(1, 10), ADD(1, to), SET(2, bytes), COPY(3, base), ADD(3, off),                        \
+/* The same of a multiple of 8 bytes; or to (register @reg) + @to. */
+#define FETCH_MANY(to, bytes, base, off) FETCH_TO(10, to, bytes, base, off)
+#define FETCH_TO(reg, to, bytes, base, off)                                                        \
+	COPY(1, reg), ADD(1, to), SET(2, bytes), COPY(3, base), ADD(3, off),                       \
 		CALL(BPF_FUNC_probe_read_kernel)
 
 #endif

@@ -96,7 +96,9 @@ static int layout_find(struct layout *ret, struct btf *b)
 			       ret->super < 0 || ret->dev < 0 || ret->owner < 0 || ret->files < 0 ||
 			       ret->fdt < 0 || ret->cloexec < 0 || ret->sk < 0 || ret->family < 0 ||
 			       ret->type < 0 || ret->protocol < 0 || ret->state < 0 ||
-			       !ret->sock4_bytes || !ret->sock_bytes || !ret->socket_bytes
+			       !ret->sock4_bytes || ret->sock_bytes <= ret->sock4_bytes ||
+			       !ret->socket_bytes ||
+			       ret->sock_bytes + ret->socket_bytes + 16 > SOCK_RECORD_WORDS * 8
 		       ? -EOPNOTSUPP
 		       : 0;
 }
@@ -118,30 +120,32 @@ static uint32_t sock_words(const struct layout *l)
 	return (l->sock_bytes + 7) / 8;
 }
 
-/* Those that lie one behind the other at once: r9 and r8 as put_socket() has them. Not together
- * with what not every socket has, for then none of them might be there to be read. */
-static void put_words(struct bpf_program *p, const struct layout *l, const struct sock_words *w)
+/* r8 and r9 as put_socket() has them; r7 points to room for the whole record. In three parts, for
+ * what not every socket has might not be there to be read. */
+static void put_record(struct bpf_program *p, const struct layout *l)
 {
-	int whole = (int)sock_words(l), all_have = (int)l->sock4_bytes / 8;
-	unsigned int n;
+	int all_have = (int)l->sock4_bytes, whole = (int)l->sock_bytes;
 
-	for (unsigned int i = 0; i < w->n; i += n) {
-		bool sock = w->at[i] < whole;
+	BPF_PUT(p, FETCH_TO(7, 0, all_have, 9, 0),
+		FETCH_TO(7, all_have, whole - all_have, 9, all_have),
+		FETCH_TO(7, (int)sock_words(l) * 8, (int)l->socket_bytes, 8, 0));
+}
 
-		for (n = 1; i + n < w->n && w->at[i + n] == w->at[i] + n; n++)
-			if (w->at[i + n] == whole || w->at[i + n] == all_have)
-				break;
-		BPF_PUT(p, FETCH_MANY(VIEW(words) + (int)i * 8, (int)n * 8, sock ? 9 : 8,
-				      (w->at[i] - (sock ? 0 : whole)) * 8));
-	}
+static void put_words(struct bpf_program *p, const struct sock_words *w)
+{
+	for (unsigned int i = 0; i < w->n; i++)
+		BPF_PUT(p, LOAD(1, 7, w->at[i] * 8), STORE(10, 1, VIEW(words) + (int)i * 8));
 	for (unsigned int i = w->n; i < SOCK_WORDS_MAX; i++)
 		BPF_PUT(p, STORE_IMM(10, 0, VIEW(words) + (int)i * 8));
 }
 
 static int view_program(const struct layout *l, const struct sock_words *w)
 {
+	auto_fd room = bpf_room(SOCK_RECORD_WORDS * 8);
 	struct bpf_program p = { 0 };
 
+	if (room < 0)
+		return room;
 	/* r7: the file. */
 	bpf_put_begin(&p, ARG_FILE);
 	BPF_PUT(&p, LOAD(8, 6, ARG_TASK), IF_SET(8, 2));
@@ -157,9 +161,12 @@ static int view_program(const struct layout *l, const struct sock_words *w)
 		FETCH(VIEW(locks), 8, 8, l->locks), FETCH(WORK, 8, 8, l->super), LOAD(8, 10, WORK),
 		FETCH(VIEW(sdev), 4, 8, l->dev));
 	put_socket(&p, l, WORK);
-	BPF_PUT(&p, FETCH(VIEW(family), 2, 9, l->family), FETCH(VIEW(type), 2, 9, l->type),
-		FETCH(VIEW(protocol), 2, 9, l->protocol), FETCH(VIEW(state), 1, 9, l->state));
-	put_words(&p, l, w);
+	bpf_put_room(&p, 7, room);
+	put_record(&p, l);
+	BPF_PUT(&p, LOAD16(1, 7, l->family), STORE(10, 1, VIEW(family)), LOAD16(1, 7, l->type),
+		STORE(10, 1, VIEW(type)), LOAD16(1, 7, l->protocol), STORE(10, 1, VIEW(protocol)),
+		LOAD8(1, 7, l->state), STORE(10, 1, VIEW(state)));
+	put_words(&p, w);
 	bpf_put_write(&p, sizeof(struct file_view));
 	bpf_put_leave(&p);
 	return bpf_program_load(&p, "ckpt_files", l->func);
