@@ -138,7 +138,8 @@ struct dump_told_maps {
 struct dump_told_maps_list {
 	struct dump_told_maps *v;
 	size_t n, cap;
-	size_t at; /* where the last was found */
+	size_t at;    /* where the last was found */
+	size_t bytes; /* of text */
 };
 
 /* What stays from one checkpoint of a series to the next. */

@@ -108,24 +108,30 @@ static void maps_take(struct dump_ctx *d, struct passage *p)
 		tr->settled(tr, p->task->pid);
 }
 
+/* Of hundreds of processes with hundreds of mappings; of more some are read each time. */
+#define TOLD_BYTES (16u << 20)
+
 void told_keep(struct dump_ctx *d, struct passage *p)
 {
 	struct mm_stamp stamp = p->process.stamp;
+	size_t bytes = p->maps ? strlen(p->maps) + 1 : 0;
 	struct dump_told_maps *m;
 
 	/* It stands still: but for what ckpt has registered since it was read, the text is as true
 	 * as it was, and whoever reads it again compares where mappings begin and end. Where stamps
 	 * tell nothing, nobody would know. */
-	if (!p->maps || d->iters.mm.stamp_fd < 0 ||
+	if (!bytes || d->iters.mm.stamp_fd < 0 || d->maps.bytes + bytes > TOLD_BYTES ||
 	    (!p->settled && mm_stamp_read(&d->iters.mm, p->task->pid, &stamp)))
 		return;
 	m = vec_push(&d->maps);
-	if (m)
-		*m = (struct dump_told_maps) { .pid = p->task->pid,
-					       .start_time = p->stat.start_time,
-					       .execs = p->process.execs,
-					       .stamp = stamp,
-					       .text = take_ptr(p->maps) };
+	if (!m)
+		return;
+	d->maps.bytes += bytes;
+	*m = (struct dump_told_maps) { .pid = p->task->pid,
+				       .start_time = p->stat.start_time,
+				       .execs = p->process.execs,
+				       .stamp = stamp,
+				       .text = take_ptr(p->maps) };
 }
 
 void told_maps_free(struct dump_told_maps_list *l)
@@ -133,7 +139,7 @@ void told_maps_free(struct dump_told_maps_list *l)
 	for (size_t i = 0; i < l->n; i++)
 		free(l->v[i].text);
 	vec_free(l);
-	l->at = 0;
+	l->at = l->bytes = 0;
 }
 
 void told_end(struct dump_ctx *d)
