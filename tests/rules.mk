@@ -28,13 +28,14 @@ check-run: tests
 	$(TEST_PY) tests/run $(TESTARGS)
 
 # Everything, ckpt as well as the programs that it saves, with AddressSanitizer and UndefinedBehaviorSanitizer.
-# Leaks are looked for by the fuzzers: a command that ends leaves its memory to the kernel.
+# Leaks are looked for by the fuzzers: a command that ends leaves its memory to the kernel. What was freed is kept for a while, half
+# of what the soak allows.
 ASAN_FLAGS := -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 check-asan:
 	@scripts/deps
 	@$(MAKE) --no-print-directory B=build/asan LINK=shared CFLAGS='-O1 -g $(ASAN_FLAGS)' \
 		TEST_CFLAGS='-std=gnu11 -O1 -g $(ASAN_FLAGS)' all test-programs
-	T_BUILD=$(CURDIR)/build/asan SOAK_SLACK=64 ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	T_BUILD=$(CURDIR)/build/asan SOAK_SLACK=64 ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:quarantine_size_mb=32 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(TEST_PY) tests/run --slow 4 $(if $(TESTARGS),$(TESTARGS),unit kind flow faults apps soak)
 
 # The walks over the fault points again and again, each time in another order, at another moment, and not always where a
