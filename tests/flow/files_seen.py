@@ -81,7 +81,7 @@ CHANGES = [lambda i: os.lseek(files[i][1], rng.randrange(5000), 0), lambda i: os
            renamed, linked, removed, replaced, opened, twice]
 turn = 0
 while True:
-    open('%s/ready%d%s' % (sys.argv[1], turn, '' if child else 'c'), 'w').close()
+    os.mkdir('%s/ready%d%s' % (sys.argv[1], turn, '' if child else 'c'))    # which takes no descriptor
     signal.sigwait({signal.SIGUSR1})
     turn += 1
     rng = random.Random(turn * 2 + (child != 0))
