@@ -4,7 +4,9 @@ import json
 import math
 import os
 import platform
+import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -93,6 +95,38 @@ def objects(text):
 def stats(text):
     """The numbers of a dump with --json."""
     return next(o["stats"] for o in objects(text) if "stats" in o)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+class Series:
+    """ckpt dump --every, from its first checkpoint on."""
+
+    def __init__(self, pid, every, *more):
+        self.pid, self.image, self.log = pid, os.path.join(STAGE, "series"), os.path.join(STAGE, "every")
+        with open(self.log, "w") as f:
+            self.ckpt = subprocess.Popen([CKPT, "dump", "-t", str(pid), "-D", self.image, "--every", every, "--json", "-q", *more],
+                                         stdin=subprocess.DEVNULL, stdout=f, stderr=f)
+        end = time.monotonic() + 120
+        while not os.path.exists(os.path.join(self.image, "latest")):    # the full one comes first
+            if self.ckpt.poll() is not None or time.monotonic() > end:
+                with open(self.log) as f:
+                    die(f"ckpt dump --every: {self.ckpt.poll()} {f.read()}")
+            time.sleep(0.005)
+
+    def end(self):
+        """The numbers of each increment."""
+        self.ckpt.send_signal(signal.SIGINT)
+        self.ckpt.wait()
+        with open(self.log) as f:
+            made = [o["stats"] for o in objects(f.read()) if "stats" in o][1:]
+        subprocess.run([CKPT, "track", "stop", "-t", str(self.pid)], capture_output=True, check=False)
+        shutil.rmtree(self.image)
+        return made
 
 
 def busy_ticks():

@@ -4,10 +4,8 @@ say: renamed, replaced, linked and removed files are found, or saved, by what th
 import os
 import signal
 
-from held import HeldSeries
+from held import SETTLED, HeldSeries
 from sandbox import BUILD, Skip, check, main, read
-
-SETTLED = "its mappings are as they were"
 
 
 def rename(d):

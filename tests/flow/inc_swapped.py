@@ -5,10 +5,9 @@ has it as it was then, also the next, for which it is not looked at again."""
 import os
 import signal
 
-from held import HeldSeries
+from held import SETTLED, HeldSeries
 from sandbox import BUILD, Failure, Skip, check, main, read
 
-SETTLED = "its mappings are as they were"
 STEPS = 11
 
 

@@ -6,6 +6,7 @@ import signal
 from sandbox import BUILD, check, read
 
 TOLD = "nothing was asked"
+SETTLED = "its mappings are as they were"
 
 
 class HeldSeries:
