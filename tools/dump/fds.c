@@ -194,7 +194,7 @@ static int inherited_fd(int pidfd, int pid, int fd, const struct file_view *view
 
 	*ret_doubt = false;
 	if (view && !view->locks) {
-		msg->cloexec = view->cloexec >> (fd % 64) & 1;
+		msg->cloexec = file_view_cloexec(view);
 		return 0;
 	}
 	(void)snprintf(name, sizeof(name), "fdinfo/%d", fd);

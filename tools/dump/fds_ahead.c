@@ -55,6 +55,14 @@ void fd_seen_free(struct fd_seen *s)
 	*s = FD_SEEN_NONE;
 }
 
+/* What the record of any file has of it. */
+static void facts_of_file(struct fd_facts *f, const struct file_view *v)
+{
+	f->flags = (uint32_t)v->flags & ~(uint32_t)O_CLOEXEC;
+	f->pos = v->pos;
+	f->cloexec = file_view_cloexec(v);
+}
+
 /* Of a socket /proc tells no more than the kernel's record of it. */
 static bool facts_of_view(struct fd_seen *s, const struct file_view *v)
 {
@@ -68,9 +76,7 @@ static bool facts_of_view(struct fd_seen *s, const struct file_view *v)
 	}
 	f->link = s->link;
 	f->fdinfo = s->fdinfo;
-	f->flags = (uint32_t)v->flags & ~(uint32_t)O_CLOEXEC;
-	f->pos = v->pos;
-	f->cloexec = v->cloexec >> (f->fd % 64) & 1;
+	facts_of_file(f, v);
 	f->family = (int)v->family;
 	f->protocol = (int)v->protocol;
 	f->tcp_state = (int)v->state;
@@ -112,11 +118,9 @@ bool fd_see_named(struct dump_ctx *d, int pid, int fd, const struct file_view *v
 		.family = -1,
 		.protocol = -1,
 		.tcp_state = -1,
-		.pos = view->pos,
-		.flags = (uint32_t)view->flags & ~(uint32_t)O_CLOEXEC,
-		.cloexec = view->cloexec >> (fd % 64) & 1,
 		.named = true,
 	};
+	facts_of_file(f, view);
 	(void)snprintf(name, sizeof(name), "fd/%d", fd);
 	if (proc_readlink(pid, name, &ret->link, &ignore) || ret->link[0] != '/' ||
 	    lstat(ret->link, &f->st) || f->st.st_ino != view->ino ||

@@ -107,7 +107,6 @@ static int add_walk(struct dump_ctx *d, uint32_t mm, struct mm_walk *w)
 int dump_collect_mm(struct dump_ctx *d, struct target_task *task, char **maps,
 		    struct mm_ahead *ahead, Ckpt__Task *msg, struct ckpt_err *err)
 {
-	auto_free char *own = take_ptr(*maps);
 	Ckpt__Mm *mm = kind_msg_new(&ckpt__mm__descriptor);
 	Ckpt__Mm **slot = vec_push(&d->mms);
 	struct mm_walk walk = { 0 };
@@ -120,9 +119,7 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, char **maps,
 	mm->id = (uint32_t)d->mms.n;
 	msg->mm = mm->id;
 	rc = ahead ? mm_ahead_take(ahead, &walk, &walked, maps, err)
-		   : walk_begin(d, task, own, &walk, err);
-	if (!ahead)
-		*maps = take_ptr(own);
+		   : walk_begin(d, task, *maps, &walk, err);
 	/* Objects with pages of their own must not come between the segments of this mm: kinds
 	 * are asked first. */
 	for (size_t i = 0; !rc && i < walk.vmas.n; i++) {

@@ -118,14 +118,15 @@ void mm_ahead_wait(struct mm_ahead *a)
 	a->waited = true;
 }
 
-int mm_ahead_take(struct mm_ahead *a, struct mm_walk *ret, bool *ret_walked, char **ret_maps,
+int mm_ahead_take(struct mm_ahead *a, struct mm_walk *ret, bool *ret_walked, char **maps,
 		  struct ckpt_err *err)
 {
 	mm_ahead_wait(a);
 	*ret = a->walk;
 	a->walk = (struct mm_walk) { 0 };
 	*ret_walked = !a->rc;
-	*ret_maps = take_ptr(a->maps);
+	free(*maps);
+	*maps = take_ptr(a->maps);
 	if (!a->rc || a->rc == -ESTALE)
 		return 0;
 	*err = a->err;

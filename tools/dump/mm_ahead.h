@@ -22,11 +22,11 @@ struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task, ch
 bool mm_ahead_looks(struct mm_ahead *a, char **ret_maps);
 /* Wait for its end. */
 void mm_ahead_wait(struct mm_ahead *a);
-/* Wait for what it found, after mm_ahead_looks() said yes; walk_free() is the caller's, as is the
- * text of maps. *ret_walked: also the pages, otherwise the mappings alone (its address space is
- * another than the tracker's).
+/* Wait for what it found, after mm_ahead_looks() said yes; walk_free() is the caller's. Its text
+ * of maps takes the place of *maps. *ret_walked: also the pages, otherwise the mappings alone (its
+ * address space is another than the tracker's).
  */
-int mm_ahead_take(struct mm_ahead *a, struct mm_walk *ret, bool *ret_walked, char **ret_maps,
+int mm_ahead_take(struct mm_ahead *a, struct mm_walk *ret, bool *ret_walked, char **maps,
 		  struct ckpt_err *err) __must_check;
 /* None of them goes on behind this: before the tree may run again. */
 void mm_ahead_settle(struct dump_ctx *d);

@@ -30,10 +30,6 @@ struct dump_session {
 	} trackers;
 	struct keeper_tasks
 		given; /* to the keeper, ahead of the others; their fd are the trackers' */
-	struct {
-		int *v;
-		size_t n, cap;
-	} settled; /* processes */
 	struct image parent;
 };
 
@@ -57,23 +53,11 @@ static struct keeper_task *known_find(const struct dump_session *s, int pid)
 
 static void session_settled(struct dump_tracking *tr, int pid)
 {
-	struct dump_session *s = (struct dump_session *)tr;
-	struct tracker *t = tracker_find(s, pid);
-	int *slot = t ? NULL : vec_push(&s->settled);
+	struct tracker *t = tracker_find((struct dump_session *)tr, pid);
 
+	/* Those of a live back end are there before the freeze; others have no use for it. */
 	if (t)
 		t->settled = true;
-	if (slot)
-		*slot = pid;
-}
-
-/* They are asked for one after the other. */
-static bool is_settled(const struct dump_session *s, int pid)
-{
-	for (size_t i = s->settled.n; i-- > 0;)
-		if (s->settled.v[i] == pid)
-			return true;
-	return false;
 }
 
 /* What the keeper has of @pid, with both its descriptors. */
@@ -91,7 +75,6 @@ static void adopt(struct dump_session *s, struct tracker *t, struct keeper_task 
 	}
 	tracker_adopt(t, s->ops, k->pid, k->start_time, k->fd);
 	t->shared_fd = fd;
-	t->settled = is_settled(s, k->pid);
 	*k = (struct keeper_task) { .fd = -1 };
 }
 
@@ -227,7 +210,6 @@ bool dump_owns_uffd(struct dump_ctx *d, int pid, const struct proc_vma *v)
 		if (!t) {
 			tracker_adopt(&k, s->ops, pid, 0, known->fd);
 			k.shared_fd = shared ? shared->fd : -1;
-			k.settled = is_settled(s, pid);
 			t = &k;
 		}
 		return v->shared ? tracker_owns_shared(t, v->start, v->end)
@@ -496,7 +478,6 @@ void dump_session_end(struct dump_ctx *d)
 	}
 	vec_free(&s->trackers);
 	vec_free(&s->given);
-	vec_free(&s->settled);
 	keeper_tasks_free(&s->known);
 	d->parent = NULL;
 	image_free(&s->parent);

@@ -139,7 +139,6 @@ void told_maps_free(struct dump_told_maps_list *l)
 	for (size_t i = 0; i < l->n; i++)
 		free(l->v[i].text);
 	vec_free(l);
-	l->at = l->bytes = 0;
 }
 
 void told_end(struct dump_ctx *d)
@@ -148,7 +147,6 @@ void told_end(struct dump_ctx *d)
 		return;
 	told_maps_free(&d->opts->series->maps);
 	d->opts->series->maps = d->maps;
-	d->opts->series->maps.at = 0;
 }
 
 static bool looks_told(struct dump_ctx *d, struct passage *p)

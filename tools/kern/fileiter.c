@@ -53,6 +53,16 @@ static void owner_find(struct layout *l, const struct btf *b, uint32_t file)
 	}
 }
 
+static uint32_t sock_words(const struct layout *l)
+{
+	return (l->sock_bytes + 7) / 8;
+}
+
+static uint32_t record_words(const struct layout *l)
+{
+	return sock_words(l) + (l->socket_bytes + 7) / 8;
+}
+
 static int layout_find(struct layout *ret, struct btf *b)
 {
 	uint32_t file, inode, sock, common, socket;
@@ -97,8 +107,7 @@ static int layout_find(struct layout *ret, struct btf *b)
 			       ret->fdt < 0 || ret->cloexec < 0 || ret->sk < 0 || ret->family < 0 ||
 			       ret->type < 0 || ret->protocol < 0 || ret->state < 0 ||
 			       !ret->sock4_bytes || ret->sock_bytes <= ret->sock4_bytes ||
-			       !ret->socket_bytes ||
-			       ret->sock_bytes + ret->socket_bytes + 16 > SOCK_RECORD_WORDS * 8
+			       !ret->socket_bytes || record_words(ret) > SOCK_RECORD_WORDS
 		       ? -EOPNOTSUPP
 		       : 0;
 }
@@ -114,11 +123,6 @@ static void put_socket(struct bpf_program *p, const struct layout *l, int work)
 
 #define VIEW(member) ((int)offsetof(struct file_view, member) - (int)sizeof(struct file_view))
 #define WORK (-(int)sizeof(struct file_view) - 8)
-
-static uint32_t sock_words(const struct layout *l)
-{
-	return (l->sock_bytes + 7) / 8;
-}
 
 /* r8 and r9 as put_socket() has them; r7 points to room for the whole record. In three parts, for
  * what not every socket has might not be there to be read. */
@@ -193,9 +197,9 @@ static bool own_is_right(const struct file_iter *it, int fd)
 	struct file_view v;
 
 	return own_view(it, fd, &v) && v.family == AF_INET && v.protocol == IPPROTO_TCP &&
-	       v.cloexec >> (fd % 64) & 1 && !v.owner && !v.signal &&
-	       !fcntl(fd, F_SETSIG, SIGUSR1) && own_view(it, fd, &v) && v.signal &&
-	       !fcntl(fd, F_SETOWN, getpid()) && own_view(it, fd, &v) && v.owner;
+	       file_view_cloexec(&v) && !v.owner && !v.signal && !fcntl(fd, F_SETSIG, SIGUSR1) &&
+	       own_view(it, fd, &v) && v.signal && !fcntl(fd, F_SETOWN, getpid()) &&
+	       own_view(it, fd, &v) && v.owner;
 }
 
 int file_iter_open(struct file_iter *ret, struct btf *types, const struct sock_words *words)
@@ -259,6 +263,11 @@ const struct file_view *file_view_find(const struct file_views *v, int fd)
 	return bpf_record_find(v->v, v->n, sizeof(*v->v), (uint64_t)fd);
 }
 
+bool file_view_cloexec(const struct file_view *v)
+{
+	return v->cloexec >> (v->fd % 64) & 1;
+}
+
 /* 20 bits of it are the minor number. */
 dev_t file_view_dev(const struct file_view *v)
 {
@@ -282,8 +291,6 @@ int sock_record_open(struct sock_record *ret, struct btf *types, int fd)
 	*ret = (struct sock_record) { .prog_fd = -1 };
 	if (rc)
 		return rc;
-	if (sock_words(&l) + (l.socket_bytes + 7) / 8 > SOCK_RECORD_WORDS)
-		return -E2BIG;
 	/* r7: the file. */
 	bpf_put_begin(&p, ARG_FILE);
 	BPF_PUT(&p, LOAD32(8, 6, ARG_FD), IF_EQUAL(8, fd, 2));
@@ -294,7 +301,7 @@ int sock_record_open(struct sock_record *ret, struct btf *types, int fd)
 	bpf_put_leave(&p);
 	*ret = (struct sock_record) {
 		.prog_fd = bpf_program_load(&p, "ckpt_sock", l.func),
-		.bytes = sock_words(&l) * 8 + (l.socket_bytes + 7) / 8 * 8,
+		.bytes = record_words(&l) * 8,
 		.types = types,
 		.sock4 = btf_struct(types, "tcp_sock"),
 		.sock6 = btf_struct(types, "tcp6_sock"),

@@ -33,7 +33,7 @@ struct file_view {
 	uint64_t ino;     /* st_ino, as a rule: some file systems tell another one */
 	uint64_t sdev;    /* and st_dev, as the kernel writes it: file_view_dev() */
 	uint64_t locks;   /* 0: its file was never locked */
-	uint64_t cloexec; /* bit fd % 64 */
+	uint64_t cloexec; /* bit fd % 64: file_view_cloexec() */
 	uint64_t owner;   /* both 0: nobody is told of I/O (F_SETOWN, F_SETSIG) */
 	uint64_t signal;
 	/* Of a socket; of others they mean nothing. */
@@ -60,6 +60,7 @@ void file_iter_close(struct file_iter *it);
 int file_iter_read(const struct file_iter *it, int pid, struct file_views *ret);
 /* NULL: it was not seen. */
 const struct file_view *file_view_find(const struct file_views *v, int fd);
+bool file_view_cloexec(const struct file_view *v);
 /* Of the file system, as a rule st_dev. */
 dev_t file_view_dev(const struct file_view *v);
 /* Is it a TCP socket, of which a view tells all that /proc does? */
