@@ -67,7 +67,8 @@ def points():
 
 
 # Not failures: they choose another way, and have tests of their own.
-SWITCHES = {"restore.vdso", "restore.boot", "delta.lost", "kern.threads", "kern.files", "kern.process", "kern.mmwatch"}
+SWITCHES = {"restore.vdso", "restore.boot", "delta.lost", "kern.threads", "kern.files", "kern.process", "kern.mmwatch",
+            "kern.faultlog", "track.told", "track.small"}
 # Which script of this folder walks a point; the first rule that matches.
 WALKS = [("restore", r"restore\."), ("migrate", r"migrate\.|receive\."),
          ("track", r"track\.|keeper\.|every\.|merge\."), ("dump", r"dump\.|image\.|inject\.|freeze\."),

@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/vec.h"
 #include "dump/collect.h"
+#include "dump/logged.h"
 #include "dump/mm_ahead.h"
 #include "dump/watch.h"
 #include "kern/arch.h"
@@ -118,6 +119,7 @@ void dump_end(struct dump_ctx *d)
 	dump_stage_end(d);
 	dump_pre_end(d);
 	dump_watch_free(d);
+	dump_log_free(d);
 	dump_session_end(d);
 	dump_net_free(d);
 	sockopts_forget(d->sockopts.all, d->sockopts.asked);
@@ -182,6 +184,7 @@ static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
 		return ckpt_fail_errno(err, E_FREEZE, rc, "fault point dump.frozen");
 	d->stats.freeze_us = at - d->target.frozen_at_us;
 	dump_watch_look(d, &d->target);
+	dump_log_look(d);
 	rc = dump_in_time(d, 0, err);
 	if (!rc)
 		rc = dump_net_lock(d, err);
@@ -194,6 +197,7 @@ static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
 	if (!rc)
 		rc = dump_write_pages(d, err);
 	dump_watch_settle(d);
+	dump_log_settle(d);
 	d->stats.pages_us = io_now_us() - at;
 	return rc ? rc : dump_in_time(d, 0, err);
 }

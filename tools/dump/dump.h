@@ -161,6 +161,7 @@ struct dump_series {
 
 struct dump_session;
 struct dump_watch; /* watch.c */
+struct dump_log;   /* logged.c */
 struct notes;
 struct notes_object;
 struct dump_net; /* net.c */
@@ -198,6 +199,7 @@ struct dump_ctx {
 	struct dump_net *net;           /* NULL unless connections are kept */
 	struct dump_session *session;   /* session.c: the keeper's; NULL without */
 	struct dump_watch *watch;       /* watch.h; NULL: nothing is known */
+	struct dump_log *log;           /* logged.h; NULL: there is none */
 	struct dump_pre *pre;           /* pre.c: what was copied ahead; NULL: nothing */
 	struct mm_ahead *mm_aheads;     /* mm_ahead.c */
 	struct {
@@ -411,6 +413,8 @@ int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err) __must_check;
 /* Have the keeper read the events of t->shared_fd from now on; it stays ours. */
 int dump_session_give(struct dump_ctx *d, const struct tracker *t,
 		      struct ckpt_err *err) __must_check;
+/* What the tracker of process @pid, if it is there, is told; see struct tracker. */
+void dump_session_told(struct dump_ctx *d, int pid, const struct track_told *told);
 /* Of struct keeper_state. 0 or -errno. */
 int dump_session_dug(struct dump_ctx *d, uint64_t *ret);
 /* The checkpoint is on disk: the next one may be relative to it. Warns when it cannot be. */

@@ -21,6 +21,7 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/vec.h"
+#include "dump/logged.h"
 #include "dump/watch.h"
 #include "kern/directio.h"
 
@@ -828,7 +829,8 @@ static bool live_may(struct dump_ctx *d)
 	if (d->opts->series && d->opts->series->made &&
 	    was->pages_dirty + was->pages_pre < LIVE_MIN * 3 / 4)
 		return false;
-	return !d->stats.pre_wait && !proc_read(d->opts->pid, "statm", &text, NULL, &ignore) &&
+	return !d->stats.pre_wait && !dump_log_few(d, LIVE_MIN) &&
+	       !proc_read(d->opts->pid, "statm", &text, NULL, &ignore) &&
 	       sscanf(text, "%*u %llu", &resident) == 1 && resident >= LIVE_RESIDENT;
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/fault.h"
 #include "base/vec.h"
+#include "dump/logged.h"
 #include "dump/watch.h"
 #include "image/reader.h"
 #include "track/keeper.h"
@@ -49,6 +50,14 @@ static struct keeper_task *known_find(const struct dump_session *s, int pid)
 		if (s->known.v[i].pid == pid)
 			return &s->known.v[i];
 	return NULL;
+}
+
+void dump_session_told(struct dump_ctx *d, int pid, const struct track_told *told)
+{
+	struct tracker *t = tracker_find(d->session, pid);
+
+	if (t)
+		t->told = told;
 }
 
 static void session_settled(struct dump_tracking *tr, int pid)
@@ -367,17 +376,17 @@ int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err)
 	if (rc)
 		return rc;
 	d->tracking = &s->tracking;
-	if (dump_watch_begin(d, &s->known))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 	if (s->tracking.increment) {
-		if (s->ops->live)
-			(void)session_each(&s->tracking, false, look_at_kernel, NULL);
 		d->parent = &s->parent;
 		d->inv.parent_id = s->parent.inv->content_id;
 		d->inv.parent_path = s->parent.path;
 		d->inv.required = required;
 		d->inv.n_required = 1;
 	}
+	if (dump_log_begin(d, s->ops, &s->known) || dump_watch_begin(d, &s->known))
+		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	if (s->tracking.increment && s->ops->live)
+		(void)session_each(&s->tracking, false, look_at_kernel, NULL);
 	d->stats.tracker = (char *)s->ops->name;
 	return 0;
 }
@@ -448,6 +457,7 @@ void dump_session_commit(struct dump_ctx *d)
 	rc = ckpt_fault("track.commit");
 	tasks_of(s, &tasks);
 	dump_watch_commit(d, &tasks);
+	dump_log_commit(d, &tasks);
 	if (!rc)
 		rc = keeper_commit(s->sock, d->writer.content_id,
 				   realpath(d->opts->dir, path) ? path : d->opts->dir, &tasks,

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -184,6 +185,28 @@ static const struct btf_type *plain_type(const struct btf *b, uint32_t *id)
 	return NULL;
 }
 
+int btf_tracepoint_arg(const struct btf *b, const char *tracepoint, const char *name)
+{
+	char of[96];
+	uint32_t id;
+	const struct btf_type *t;
+	const struct btf_param *p;
+
+	/* What calls all that is attached; it has names for its arguments. */
+	(void)snprintf(of, sizeof(of), "__traceiter_%s", tracepoint);
+	id = btf_find(b, BTF_KIND_FUNC, of);
+	id = id ? b->types.v[id]->type : 0;
+	t = plain_type(b, &id);
+	if (!t || BTF_INFO_KIND(t->info) != BTF_KIND_FUNC_PROTO)
+		return -1;
+	p = (const struct btf_param *)(const void *)(t + 1);
+	/* The first is the tracepoint's own. */
+	for (uint32_t i = 1; i < BTF_INFO_VLEN(t->info); i++)
+		if (!strcmp(btf_name(b, p[i].name_off), name))
+			return (int)i - 1;
+	return -1;
+}
+
 static uint32_t type_bytes(const struct btf *b, uint32_t id, int depth)
 {
 	const struct btf_type *t = plain_type(b, &id);
@@ -256,19 +279,22 @@ int bpf_call(int cmd, union bpf_attr *attr)
 	return fd < 0 ? -errno : (int)fd;
 }
 
+static int load(const char *name, const struct bpf_insn *insns, size_t n, union bpf_attr *a)
+{
+	a->insns = (uint64_t)insns;
+	a->insn_cnt = (uint32_t)n;
+	a->license = (uint64_t) "GPL";
+	memccpy(a->prog_name, name, 0, sizeof(a->prog_name) - 1);
+	return bpf_call(BPF_PROG_LOAD, a);
+}
+
 int bpf_iter_program(const char *name, uint32_t func, const struct bpf_insn *insns, size_t n)
 {
-	union bpf_attr a = {
-		.prog_type = BPF_PROG_TYPE_TRACING,
-		.insns = (uint64_t)insns,
-		.insn_cnt = (uint32_t)n,
-		.license = (uint64_t) "GPL",
-		.expected_attach_type = BPF_TRACE_ITER,
-		.attach_btf_id = func,
-	};
+	union bpf_attr a = { .prog_type = BPF_PROG_TYPE_TRACING,
+			     .expected_attach_type = BPF_TRACE_ITER,
+			     .attach_btf_id = func };
 
-	memccpy(a.prog_name, name, 0, sizeof(a.prog_name) - 1);
-	return bpf_call(BPF_PROG_LOAD, &a);
+	return load(name, insns, n, &a);
 }
 
 int bpf_record_compare(const void *a, const void *b)
@@ -339,12 +365,47 @@ void bpf_put_room(struct bpf_program *p, int reg, int room_fd)
 		INSN(0, 0, 0, 0, 0));
 }
 
+void bpf_put_map(struct bpf_program *p, int reg, int map_fd)
+{
+	BPF_PUT(p, INSN(BPF_LD | BPF_DW | BPF_IMM, reg, BPF_PSEUDO_MAP_FD, 0, map_fd),
+		INSN(0, 0, 0, 0, 0));
+}
+
 int bpf_program_load(struct bpf_program *p, const char *name, uint32_t func)
 {
 	int fd = p->failed ? -ENOMEM : bpf_iter_program(name, func, p->v, p->n);
 
 	vec_free(p);
 	return fd;
+}
+
+int bpf_raw_load(struct bpf_program *p, const char *name)
+{
+	union bpf_attr a = { .prog_type = BPF_PROG_TYPE_RAW_TRACEPOINT };
+	int fd = p->failed ? -ENOMEM : load(name, p->v, p->n, &a);
+
+	vec_free(p);
+	return fd;
+}
+
+int bpf_raw_attach(int prog_fd, const char *tracepoint)
+{
+	union bpf_attr a = { .raw_tracepoint = { .name = (uint64_t)tracepoint,
+						 .prog_fd = (uint32_t)prog_fd } };
+
+	return bpf_call(BPF_RAW_TRACEPOINT_OPEN, &a);
+}
+
+int bpf_program_misses(int prog_fd, uint64_t *ret)
+{
+	struct bpf_prog_info info = { 0 };
+	union bpf_attr a = { .info = { .bpf_fd = (uint32_t)prog_fd,
+				       .info_len = sizeof(info),
+				       .info = (uint64_t)&info } };
+	int rc = bpf_call(BPF_OBJ_GET_INFO_BY_FD, &a);
+
+	*ret = info.recursion_misses;
+	return rc;
 }
 
 int bpf_iter_open(int prog_fd, enum bpf_iter_of of, int pid)

@@ -33,6 +33,8 @@ int btf_offset(const struct btf *b, uint32_t id, const char *name);
  * one element. Where several share it (bits, a union) all that they cover. False: none has it. */
 bool btf_member_at(const struct btf *b, uint32_t id, uint32_t at, uint32_t *ret_first,
 		   uint32_t *ret_end);
+/* Which argument of a raw tracepoint the one called @name is; -1: there is none. */
+int btf_tracepoint_arg(const struct btf *b, const char *tracepoint, const char *name);
 /* Bytes of struct @id. */
 uint32_t btf_size(const struct btf *b, uint32_t id);
 
@@ -59,7 +61,7 @@ int bpf_iter_read(int prog_fd, enum bpf_iter_of of, int pid, const struct bpf_it
 int bpf_record_compare(const void *a, const void *b);
 const void *bpf_record_find(const void *v, size_t n, size_t bytes, uint64_t key);
 
-/* A program that is put together, for an iterator that gives its argument in r1. */
+/* A program that is put together, for whoever gives its argument in r1. */
 struct bpf_program {
 	struct bpf_insn *v;
 	size_t n, cap;
@@ -82,8 +84,16 @@ void bpf_put_copy(struct bpf_program *p, int base, uint32_t bytes);
 int bpf_room(uint32_t bytes);
 /* Have register @reg point to it. */
 void bpf_put_room(struct bpf_program *p, int reg, int room_fd);
+/* The same of map @map_fd, as maps are given to the kernel's functions. */
+void bpf_put_map(struct bpf_program *p, int reg, int map_fd);
 /* As bpf_iter_program(); frees what was put together. */
 int bpf_program_load(struct bpf_program *p, const char *name, uint32_t func);
+/* The same for a raw tracepoint, of which r1 is the array of arguments. */
+int bpf_raw_load(struct bpf_program *p, const char *name);
+/* It runs at @tracepoint from here on, as long as this descriptor is open. Or -errno. */
+int bpf_raw_attach(int prog_fd, const char *tracepoint);
+/* How often it was left out because it ran already. 0 or -errno. */
+int bpf_program_misses(int prog_fd, uint64_t *ret);
 
 #define INSN(op, d, s, o, i)                                                                       \
 	{                                                                                          \
@@ -102,7 +112,14 @@ int bpf_program_load(struct bpf_program *p, const char *name, uint32_t func);
 #define MUL(d, i) INSN(BPF_ALU64 | BPF_MUL | BPF_K, d, 0, 0, i)
 #define SHIFT_LEFT(d, i) INSN(BPF_ALU64 | BPF_LSH | BPF_K, d, 0, 0, i)
 #define SHIFT_RIGHT(d, i) INSN(BPF_ALU64 | BPF_RSH | BPF_K, d, 0, 0, i)
+#define AND(d, i) INSN(BPF_ALU64 | BPF_AND | BPF_K, d, 0, 0, i)
+/* (register @d) + @o goes on by register @s, which is what was there before then. */
+#define FETCH_ADD(d, s, o) INSN(BPF_STX | BPF_ATOMIC | BPF_DW, d, s, o, BPF_ADD | BPF_FETCH)
 /* Jump over @o instructions. */
+#define IF_AT_LEAST(d, i, o) INSN(BPF_JMP | BPF_JSGE | BPF_K, d, 0, o, i)
+#define IF_OTHER(d, s, o) INSN(BPF_JMP | BPF_JNE | BPF_X, d, s, o, 0)
+#define IF_SAME(d, s, o) INSN(BPF_JMP | BPF_JEQ | BPF_X, d, s, o, 0)
+#define IF_UNEQUAL(d, i, o) INSN(BPF_JMP | BPF_JNE | BPF_K, d, 0, o, i)
 #define IF_EQUAL(d, i, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, i)
 #define IF_SET(d, o) INSN(BPF_JMP | BPF_JNE | BPF_K, d, 0, o, 0)
 #define IF_NULL(d, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, 0)

@@ -2,18 +2,16 @@
 #include "kern/mmwatch.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/vec.h"
+#include "kern/trial.h"
 
 #define PAGE 4096u
 
@@ -118,22 +116,27 @@ int map_writers_read(const struct mm_watch *w, int pid, uint64_t start, uint64_t
 
 /* ---- do they tell what they should? --------------------------------------------------------- */
 
-/* What a child does with a shared page, one thing after another; between them it stands still. */
-static bool act(int step, char *page, char **twin)
+/* What a child does with a shared page, one thing after another. */
+struct player {
+	char *page, *twin;
+};
+
+static bool act(void *arg, int step)
 {
+	struct player *p = arg;
 	pid_t child;
 
 	switch (step) {
 	case 0:
-		*(volatile char *)page = 1;
+		*(volatile char *)p->page = 1;
 		return true;
 	case 1:
-		*twin = mremap(page, 0, PAGE, MREMAP_MAYMOVE);
-		return *twin != MAP_FAILED;
+		p->twin = mremap(p->page, 0, PAGE, MREMAP_MAYMOVE);
+		return p->twin != MAP_FAILED;
 	case 2:
-		return !munmap(*twin, PAGE);
+		return !munmap(p->twin, PAGE);
 	case 3:
-		return !mprotect(page, PAGE, PROT_READ);
+		return !mprotect(p->page, PAGE, PROT_READ);
 	default:
 		child = fork();
 		if (!child)
@@ -154,32 +157,17 @@ static const struct {
 	{ .moves = true, .writers = 1 },
 };
 
-static _Noreturn void play(int sock, char *page)
-{
-	char *twin = NULL, byte;
-
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (size_t i = 0; i < ARRAY_SIZE(acts); i++)
-		if (read(sock, &byte, 1) != 1 || !act((int)i, page, &twin) ||
-		    write(sock, "", 1) != 1)
-			break;
-	(void)!read(sock, &byte, 1);
-	_exit(0);
-}
-
-static bool watch(const struct mm_watch *w, int sock, int pid, char *page)
+static bool watch(const struct mm_watch *w, const struct trial *t, char *page)
 {
 	struct mm_stamp last, now;
 	uint64_t writers;
-	char byte;
 
-	if (mm_stamp_read(w, pid, &last))
+	if (mm_stamp_read(w, t->pid, &last))
 		return false;
 	for (size_t i = 0; i < ARRAY_SIZE(acts); i++) {
-		if (write(sock, "", 1) != 1 || read(sock, &byte, 1) != 1 ||
-		    mm_stamp_read(w, pid, &now) || now.mm != last.mm ||
+		if (!trial_step(t, (int)i) || mm_stamp_read(w, t->pid, &now) || now.mm != last.mm ||
 		    (now.seq != last.seq) != acts[i].moves ||
-		    map_writers_read(w, pid, (uint64_t)page, &writers) ||
+		    map_writers_read(w, t->pid, (uint64_t)page, &writers) ||
 		    writers != acts[i].writers)
 			return false;
 		last = now;
@@ -189,33 +177,22 @@ static bool watch(const struct mm_watch *w, int sock, int pid, char *page)
 
 static int check(const struct mm_watch *w)
 {
-	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	bool ok = false;
-	int sock[2], rc = 0;
-	pid_t child;
+	struct player p = { .page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+					 MAP_SHARED | MAP_ANONYMOUS, -1, 0) };
+	struct trial t;
+	bool ok;
+	int rc;
 
-	if (page == MAP_FAILED)
+	if (p.page == MAP_FAILED)
 		return -errno;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock)) {
-		rc = -errno;
-		(void)munmap(page, PAGE);
-		return rc;
-	}
-	child = fork();
-	rc = child < 0 ? -errno : 0;
-	if (!child) {
-		(void)close(sock[0]);
-		play(sock[1], page);
-	}
-	(void)close(sock[1]);
+	rc = trial_begin(&t, act, &p);
 	/* The child's alone. */
-	(void)munmap(page, PAGE);
-	if (!rc)
-		ok = watch(w, sock[0], child, page);
-	(void)close(sock[0]);
-	while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
-		;
-	return rc ? rc : ok ? 0 : -EOPNOTSUPP;
+	(void)munmap(p.page, PAGE);
+	if (rc)
+		return rc;
+	ok = watch(w, &t, p.page);
+	trial_end(&t);
+	return ok ? 0 : -EOPNOTSUPP;
 }
 
 int mm_watch_open(struct mm_watch *ret, struct btf *types)

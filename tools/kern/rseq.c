@@ -53,6 +53,7 @@ int thread_rseq_abort(struct target_thread *th)
 	/* In this order: losing ckpt between the two leaves an address that no longer applies. */
 	th->regs.rip = cs.abort;
 	rc = thread_set_regs(th->tid, &th->regs);
+	th->poked = true;
 	if (!rc && ptrace(PTRACE_POKEDATA, th->tid, conf->pointer + RSEQ_CS_OFFSET, NULL))
 		rc = -errno;
 	return rc;

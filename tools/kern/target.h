@@ -34,6 +34,7 @@ struct target_thread {
 	long restarts;                /* the call that restart_syscall is to continue; 0: none */
 	uint64_t sigmask;
 	struct thread_rseq rseq;
+	bool poked; /* ckpt has changed its memory */
 };
 
 struct target_task {

@@ -23,6 +23,7 @@
 #include "kern/vmaiter.h"
 #include "track/track.h"
 
+#define KEEPER_RUN_DIR "/run/ckpt" /* there once a keeper was started */
 #define KEEPER_ID_BYTES 16
 #define KEEPER_PATH_MAX 1024
 

@@ -17,6 +17,11 @@ struct scan_region {
 };
 _Static_assert(sizeof(struct scan_region) == 24, "page_region");
 
+struct tracker;
+/* Fill @a for [start, end) and what t->buf has room for, and scan: how many regions are there, or
+ * -errno. */
+int tracker_scan(struct tracker *t, struct scan_arg *a, uint64_t start, uint64_t end);
+
 #define SCAN_IOCTL _IOWR('f', 16, struct scan_arg)
 #define SCAN_WP_MATCHING 1u   /* PM_SCAN_WP_MATCHING */
 #define SCAN_CHECK_WPASYNC 2u /* PM_SCAN_CHECK_WPASYNC */

@@ -18,8 +18,6 @@
 #include "base/vec.h"
 #include "track/wire.h"
 
-#define RUN_DIR "/run/ckpt"
-
 void keeper_tasks_free(struct keeper_tasks *tasks)
 {
 	for (size_t i = 0; i < tasks->n; i++)
@@ -71,13 +69,13 @@ static int run_dir_lock(struct ckpt_err *err)
 	auto_fd dir = -1;
 	struct stat st;
 
-	if (mkdir(RUN_DIR, 0700) && errno != EEXIST)
-		return ckpt_fail_errno(err, E_TRACK, -errno, "cannot make " RUN_DIR);
-	dir = open(RUN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (mkdir(KEEPER_RUN_DIR, 0700) && errno != EEXIST)
+		return ckpt_fail_errno(err, E_TRACK, -errno, "cannot make " KEEPER_RUN_DIR);
+	dir = open(KEEPER_RUN_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0 || fstat(dir, &st) || flock(dir, LOCK_EX))
-		return ckpt_fail_errno(err, E_TRACK, -errno, "cannot open " RUN_DIR);
+		return ckpt_fail_errno(err, E_TRACK, -errno, "cannot open " KEEPER_RUN_DIR);
 	if (st.st_uid != geteuid() || (st.st_mode & 022)) {
-		(void)ckpt_fail(err, E_TRACK, -EPERM, RUN_DIR " belongs to somebody else");
+		(void)ckpt_fail(err, E_TRACK, -EPERM, KEEPER_RUN_DIR " belongs to somebody else");
 		return ckpt_remedy(err, "remove it");
 	}
 	return take_fd(&dir);

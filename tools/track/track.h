@@ -89,6 +89,13 @@ struct track_ops {
 	void (*detach)(struct tracker *t);
 };
 
+/* Of memory under TABLE_BYTES each, aligned and ascending. */
+struct track_told {
+	uint64_t *v;
+	size_t n, cap;
+};
+#define TABLE_BYTES (2u << 20) /* a page table's */
+
 struct tracker {
 	const struct track_ops *ops; /* NULL: not attached */
 	int pid;                     /* as this process sees it */
@@ -97,8 +104,12 @@ struct tracker {
 	void *state;   /* of the back end in this process */
 	uint64_t split_bytes; /* from this size on two threads look at a range; 0: what is usual */
 	unsigned int facts;   /* of the back end about this kernel; 0: not known yet */
-	uint64_t uffd;  /* by which the kernel's records show what is ours; 0: not known yet */
-	bool settled;   /* whatever is registered is ours, as it was when it was armed */
+	uint64_t uffd; /* by which the kernel's records show what is ours; 0: not known yet */
+	bool settled;  /* whatever is registered is ours, as it was when it was armed */
+	/* NULL, or it is known that nothing else of this address space was written since it was
+	 * armed. Of a task that stands still; whoever says so keeps it, and knows that what is the
+	 * same may have holes then, whatever ops->solid says. */
+	const struct track_told *told;
 	int pagemap_fd; /* of the address space that pid had at tracker_begin() */
 	void *buf;
 	uint64_t start_time; /* /proc/PID/stat: a recycled pid is another program */

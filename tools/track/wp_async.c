@@ -20,7 +20,6 @@
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +32,7 @@
 #include "base/vec.h"
 #include "kern/getfd.h"
 #include "kern/inject.h"
+#include "track/changed.h"
 #include "track/scan.h"
 #include "track/track.h"
 
@@ -59,13 +59,6 @@
 #define PM_GUARD (1ull << 58)
 #define MARKER_GUARD 4u    /* in the offset of a marker; Linux 6.13, which has no bit 58 yet */
 #define PM_TYPE_MARKER 31u /* the last of 32 swap types, in every kernel that has markers */
-
-/* Of this kernel, in tracker.facts. */
-enum {
-	FACT_ASKED = 1,
-	FACT_HOLES_TOLD = 2,  /* a scan for what is written finds memory without a page table */
-	FACT_MOVED_CLEAN = 4, /* pages that leave a registered mapping lose their protection */
-};
 
 static bool is_marker(uint64_t e)
 {
@@ -180,18 +173,6 @@ static int wp_attach(struct tracker *t, struct target_task *task, struct ckpt_er
 	return make_uffd(task, FEATURES, &t->fd, err);
 }
 
-static int scan(struct tracker *t, struct scan_arg *a, uint64_t start, uint64_t end)
-{
-	a->size = sizeof(*a);
-	a->start = start;
-	a->end = end;
-	a->vec = (uint64_t)t->buf;
-	a->vec_len = SCAN_REGIONS;
-	int n = ioctl(t->pagemap_fd, SCAN_IOCTL, a);
-
-	return n < 0 ? -errno : n;
-}
-
 /* Is all of [start, end) registered for asynchronous protection? Walks no page: registered
  * mappings are of no interest to this scan, and others make it fail. */
 static int all_registered(struct tracker *t, uint64_t start, uint64_t end, bool *ret)
@@ -199,7 +180,7 @@ static int all_registered(struct tracker *t, uint64_t start, uint64_t end, bool 
 	struct scan_arg a = { .flags = SCAN_CHECK_WPASYNC,
 			      .category_inverted = SCAN_WPALLOWED,
 			      .category_mask = SCAN_WPALLOWED };
-	int n = scan(t, &a, start, end);
+	int n = tracker_scan(t, &a, start, end);
 
 	*ret = n >= 0;
 	return n == -EPERM || n >= 0 ? 0 : n;
@@ -226,13 +207,6 @@ static int uffd_protect(int fd, uint64_t start, uint64_t end, bool on)
 	return errno == ENOENT || errno == ESRCH ? -ESTALE : -errno;
 }
 
-struct areas {
-	struct area {
-		uint64_t start, end;
-	} * v;
-	size_t n, cap;
-};
-
 /* Pages of mappings that are not registered, and protected all the same. */
 static int find_stale(struct tracker *t, uint64_t start, uint64_t end, struct areas *ret)
 {
@@ -244,7 +218,7 @@ static int find_stale(struct tracker *t, uint64_t start, uint64_t end, struct ar
 				      .category_mask = neither,
 				      .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED };
 		const struct scan_region *r = t->buf;
-		int n = scan(t, &a, at, end);
+		int n = tracker_scan(t, &a, at, end);
 
 		rc = n < 0 ? n : 0;
 		for (int i = 0; i < n && !rc; i++) {
@@ -359,7 +333,7 @@ static int collect_pages(struct tracker *t, uint64_t start, uint64_t end, unsign
 			.return_mask = SCAN_WPALLOWED | SCAN_WRITTEN | SCAN_SWAPPED | SCAN_PFNZERO,
 		};
 		struct scan_region *r = t->buf;
-		int n = scan(t, &a, start, end);
+		int n = tracker_scan(t, &a, start, end);
 
 		/* Registered a moment ago, and not: the userfaultfd is of another address space. */
 		if (n == -EPERM)
@@ -387,169 +361,8 @@ static int collect_pages(struct tracker *t, uint64_t start, uint64_t end, unsign
 /* ---- the same as before, and the rest ---------------------------------------------------------
  */
 
-/*
- * Who takes ranges need not be told of each page that is as it was, and a scan for entries that are
- * not protected is ten times as fast. Of anonymous memory nothing is lost by it:
- *   - an entry without a page is not protected either, so a page that was dropped is found;
- *   - a page table that is gone as a whole is found by a kernel that takes holes for written.
- *     Others are asked: in a table that is there, what the scan did not find is not empty.
- * What is found is collected page by page. In memory of files dropped pages leave markers that are
- * protected. The task stands still meanwhile.
- */
-#define TABLE_BYTES (2u << 20)
-#define NEAR_BYTES                                                                                 \
-	(512u << 10) /* between two finds: to look at all of it is as quick as to ask twice */
 #define ASK_BYTES (16ull << 30) /* of which each table may be asked for */
 #define SMALL_BYTES (4u << 20)  /* is looked at page by page */
-
-/* Ascending. */
-static int area_add(struct areas *l, uint64_t start, uint64_t end)
-{
-	struct area *last = l->n ? &l->v[l->n - 1] : NULL;
-
-	if (last && start <= last->end + NEAR_BYTES) {
-		if (end > last->end)
-			last->end = end;
-		return 0;
-	}
-	last = vec_push(l);
-	if (!last)
-		return -ENOMEM;
-	*last = (struct area) { start, end };
-	return 0;
-}
-
-/* Parts of [start, end) that have no page table, where it is known that an entry of a table is not
- * empty: the first one of each tells. */
-static int each_hole(struct tracker *t, uint64_t start, uint64_t end,
-		     int (*hole)(void *arg, uint64_t start, uint64_t end), void *arg)
-{
-	int rc = 0;
-
-	for (uint64_t at = start, next; !rc && at < end; at = next) {
-		uint64_t e;
-
-		next = (at | (TABLE_BYTES - 1)) + 1;
-		if (next > end)
-			next = end;
-		if (pread(t->pagemap_fd, &e, 8, (off_t)(at / PAGE * 8)) != 8)
-			rc = -ENODATA;
-		else if (!(e & (PM_PRESENT | PM_SWAP | PM_UFFD_WP)))
-			rc = hole(arg, at, next);
-	}
-	return rc;
-}
-
-static int area_hole(void *arg, uint64_t start, uint64_t end)
-{
-	return area_add(arg, start, end);
-}
-
-static int add_holes(struct tracker *t, struct areas *found, uint64_t start, uint64_t end)
-{
-	return each_hole(t, start, end, area_hole, found);
-}
-
-static int find_changed(struct tracker *t, uint64_t start, uint64_t end, struct areas *found)
-{
-	bool ask = !(t->facts & FACT_HOLES_TOLD);
-	uint64_t told = start;
-	int rc = 0;
-
-	for (uint64_t at = start; !rc && at < end;) {
-		struct scan_arg a = { .flags = SCAN_CHECK_WPASYNC,
-				      .category_mask = SCAN_WRITTEN,
-				      .return_mask = SCAN_WRITTEN };
-		const struct scan_region *r = t->buf;
-		int n = scan(t, &a, at, end);
-
-		if (n < 0)
-			return n == -EPERM ? -ESTALE : n;
-		for (int i = 0; !rc && i < n; i++) {
-			if (ask && r[i].start > told)
-				rc = add_holes(t, found, told, r[i].start);
-			if (!rc)
-				rc = area_add(found, r[i].start, r[i].end);
-			told = r[i].end > told ? r[i].end : told;
-		}
-		if (a.walk_end < told)
-			a.walk_end = told;
-		if (!rc && a.walk_end <= at)
-			rc = -EPROTO;
-		at = a.walk_end;
-	}
-	return !rc && ask ? add_holes(t, found, told, end) : rc;
-}
-
-/* A large range in pieces, of which each thread takes the next: page tables are not spread evenly.
- */
-#define SPLIT_BYTES (1ull << 30) /* a scan of less takes hardly longer than to start a thread */
-#define SPLIT_PIECES 32u
-
-struct finder {
-	const struct tracker *t;
-	uint64_t start, end, piece;
-	struct areas *found; /* of each piece */
-	size_t n;
-	atomic_size_t next;
-	atomic_int rc;
-};
-
-static void find_pieces(struct finder *f, void *buf)
-{
-	struct tracker own = *f->t;
-	size_t i;
-
-	own.buf = buf;
-	while ((i = atomic_fetch_add(&f->next, 1)) < f->n && !atomic_load(&f->rc)) {
-		uint64_t start = i ? f->start + i * f->piece : f->start;
-		uint64_t end = i + 1 < f->n ? f->start + (i + 1) * f->piece : f->end;
-		int rc;
-
-		/* No page table is looked at by both. */
-		start = i ? start & ~(uint64_t)(TABLE_BYTES - 1) : start;
-		end = i + 1 < f->n ? end & ~(uint64_t)(TABLE_BYTES - 1) : end;
-		rc = find_changed(&own, start, end, &f->found[i]);
-		if (rc)
-			atomic_store(&f->rc, rc);
-	}
-}
-
-static void *find_other(void *arg)
-{
-	auto_free void *buf = malloc(SCAN_BUF_BYTES);
-
-	/* The first thread does it alone then. */
-	if (buf)
-		find_pieces(arg, buf);
-	return NULL;
-}
-
-static int find_split(struct tracker *t, uint64_t start, uint64_t end, struct areas *found)
-{
-	struct finder f = { .t = t, .start = start, .end = end };
-	pthread_t other;
-	bool two;
-	int rc;
-
-	f.piece = ((end - start) / SPLIT_PIECES | (TABLE_BYTES - 1)) + 1;
-	f.n = (size_t)((end - start - 1) / f.piece + 1);
-	f.found = calloc(f.n, sizeof(*f.found));
-	if (!f.found)
-		return -ENOMEM;
-	two = !pthread_create(&other, NULL, find_other, &f);
-	find_pieces(&f, t->buf);
-	if (two)
-		(void)pthread_join(other, NULL);
-	rc = atomic_load(&f.rc);
-	for (size_t i = 0; i < f.n; i++) {
-		for (size_t k = 0; !rc && k < f.found[i].n; k++)
-			rc = area_add(found, f.found[i].v[k].start, f.found[i].v[k].end);
-		vec_free(&f.found[i]);
-	}
-	free(f.found);
-	return rc;
-}
 
 /* Does a scan for what is written find memory that has no page table? 6.18 does, the first
  * with PAGEMAP_SCAN did not. */
@@ -560,7 +373,7 @@ static bool holes_told(const struct tracker *self, char *p)
 	const struct scan_region *r = t.buf;
 	uint64_t start = (uint64_t)p, end = start + 2 * (size_t)TABLE_BYTES;
 
-	return scan(&t, &a, start, end) == 1 && r->start == start && r->end == end;
+	return tracker_scan(&t, &a, start, end) == 1 && r->start == start && r->end == end;
 }
 
 /* Is a page that was moved away still protected, before 6.13? The mapping that moves is registered
@@ -624,9 +437,7 @@ static int collect_changed(struct tracker *t, uint64_t start, uint64_t end, unsi
 {
 	struct areas found = { 0 };
 	uint64_t at = start;
-	uint64_t split = t->split_bytes ? t->split_bytes : SPLIT_BYTES;
-	int rc = end - start >= split ? find_split(t, start, end, &found)
-				      : find_changed(t, start, end, &found);
+	int rc = changed_find(t, start, end, &found);
 
 	/* Who does not arm registers nothing: what is new here is looked at page by page. */
 	if (rc == -ESTALE && !(how & TRACK_ARM)) {
@@ -659,7 +470,7 @@ static int arm_registered(struct tracker *t, uint64_t start, uint64_t end)
 				      .category_mask = SCAN_FILE | ours,
 				      .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
 				      .return_mask = ours };
-		int n = scan(t, &a, start, end);
+		int n = tracker_scan(t, &a, start, end);
 
 		if (n < 0)
 			return n;
@@ -766,34 +577,30 @@ static int shared_hole(void *arg, uint64_t start, uint64_t end)
  * written to, whatever comes and goes meanwhile; and a protected page that is dropped leaves one.
  * So what is not protected was written, or is of a mapping that is new.
  */
-static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,
-		     void *arg)
+static int shared_part(void *arg, uint64_t start, uint64_t end)
 {
-	bool arm = how & TRACK_ARM, ask = !(t->facts & FACT_HOLES_TOLD);
-	struct shared_pass pass = { t, arm, fn, arg };
+	struct shared_pass *p = arg;
+	struct tracker *t = p->t;
+	bool ask = !(t->facts & FACT_HOLES_TOLD);
 	uint64_t told = start;
 	int rc = 0;
 
-	if (arm && !(how & TRACK_KNOWN))
-		rc = make_registered(t, t->shared_fd, start, end);
-	if (rc || (how & TRACK_NEW))
-		return rc;
 	while (!rc && start < end) {
-		struct scan_arg a = { .flags = SCAN_CHECK_WPASYNC | (arm ? SCAN_WP_MATCHING : 0),
+		struct scan_arg a = { .flags = SCAN_CHECK_WPASYNC | (p->arm ? SCAN_WP_MATCHING : 0),
 				      .category_mask = SCAN_WRITTEN,
 				      .return_mask = SCAN_WRITTEN };
 		const struct scan_region *r = t->buf;
-		int n = scan(t, &a, start, end);
+		int n = tracker_scan(t, &a, start, end);
 
 		if (n < 0)
 			return n == -EPERM ? -ESTALE : n;
 		for (int i = 0; !rc && i < n; i++) {
 			if (ask && r[i].start > told)
-				rc = each_hole(t, told, r[i].start, shared_hole, &pass);
+				rc = changed_holes(t, told, r[i].start, shared_hole, p);
 			told = r[i].end > told ? r[i].end : told;
 			if (!rc)
-				rc = fn(arg, r[i].start, (r[i].end - r[i].start) / PAGE,
-					TRACK_WRITTEN);
+				rc = p->fn(p->arg, r[i].start, (r[i].end - r[i].start) / PAGE,
+					   TRACK_WRITTEN);
 		}
 		/* As in collect_pages(). */
 		if (a.walk_end < told)
@@ -802,7 +609,18 @@ static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned i
 			rc = -EPROTO;
 		start = a.walk_end;
 	}
-	return !rc && ask && told < end ? each_hole(t, told, end, shared_hole, &pass) : rc;
+	return !rc && ask && told < end ? changed_holes(t, told, end, shared_hole, p) : rc;
+}
+
+static int wp_shared(struct tracker *t, uint64_t start, uint64_t end, unsigned int how, track_fn fn,
+		     void *arg)
+{
+	struct shared_pass pass = { t, how & TRACK_ARM, fn, arg };
+	int rc = 0;
+
+	if (pass.arm && !(how & TRACK_KNOWN))
+		rc = make_registered(t, t->shared_fd, start, end);
+	return rc || (how & TRACK_NEW) ? rc : changed_told(t, start, end, shared_part, &pass);
 }
 
 static int wp_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *ret_pages)
@@ -814,7 +632,7 @@ static int wp_count(struct tracker *t, uint64_t start, uint64_t end, uint64_t *r
 				      .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
 				      .return_mask = SCAN_WRITTEN };
 		const struct scan_region *r = t->buf;
-		int n = scan(t, &a, start, end);
+		int n = tracker_scan(t, &a, start, end);
 
 		if (n < 0)
 			return n == -EPERM ? -ESTALE : n;
