@@ -34,7 +34,8 @@
 #define AT_MM (-8)       /* which is logged */
 #define AT_TASK (-16)    /* that runs */
 #define AT_TASK_MM (-24) /* its own */
-#define AT_VALUE (-32)
+#define AT_FAULTING (-40)
+#define AT_VALUE (-48)
 
 #define ROOM(member) ((int)offsetof(struct fault_room, member))
 #define ENTRY(member) (ROOM(entry) + (int)offsetof(struct fault_entry, member))
@@ -43,7 +44,13 @@ _Static_assert(sizeof(struct fault_entry) == 1u << ENTRY_SHIFT, "an entry is fou
 _Static_assert(!(FAULT_ENTRIES & (FAULT_ENTRIES - 1)), "and by a mask");
 
 /* A task amid a fault in the kernel: it will take the lock, or has it. */
+struct faulting {
+	uint64_t state; /* FAULTING or LOCKED */
+	uint64_t began; /* when the task did: another one may be where it was */
+};
 enum { FAULTING = 1, LOCKED };
+#define STATE ((int)offsetof(struct faulting, state))
+#define BEGAN ((int)offsetof(struct faulting, began))
 #define PF_MEMALLOC 0x800 /* of a task that gets memory back: what the kernel's headers call it */
 
 enum { ON_USER, ON_KERNEL, ON_LOCK, ON_UNLOCK, ON_COUNT };
@@ -59,10 +66,10 @@ static const char *const tracepoints[] = {
 
 /* Where the kernel keeps it, and the maps of the programs. */
 struct setting {
-	int mm, disabled, flags; /* of struct task_struct */
-	int exe, inode;          /* of struct mm_struct and struct file */
-	int entry;               /* of struct pt_regs: which system call, or -1 */
-	int write, success;      /* arguments of the lock's tracepoint */
+	int mm, disabled, flags, began; /* of struct task_struct */
+	int exe, inode;                 /* of struct mm_struct and struct file */
+	int entry;                      /* of struct pt_regs: which system call, or -1 */
+	int write, success;             /* arguments of the lock's tracepoint */
 	int room_fd, spaces_fd, faulting_fd;
 };
 
@@ -143,9 +150,10 @@ static void put_fault(struct bpf_program *p, const struct setting *s, int on)
 	 */
 	BPF_PUT(p, FETCH(AT_VALUE, 4, 8, s->disabled), LOAD(0, 10, AT_VALUE), ADD(0, -1));
 	put_leave_if_set(p, 0);
-	BPF_PUT(p, STORE_IMM(10, FAULTING, AT_VALUE));
+	BPF_PUT(p, STORE_IMM(10, FAULTING, AT_FAULTING + STATE), LOAD(1, 8, s->began),
+		STORE(10, 1, AT_FAULTING + BEGAN));
 	bpf_put_map(p, 1, s->faulting_fd);
-	BPF_PUT(p, COPY(2, 10), ADD(2, AT_TASK), COPY(3, 10), ADD(3, AT_VALUE), SET(4, BPF_ANY),
+	BPF_PUT(p, COPY(2, 10), ADD(2, AT_TASK), COPY(3, 10), ADD(3, AT_FAULTING), SET(4, BPF_ANY),
 		CALL(BPF_FUNC_map_update_elem));
 }
 
@@ -194,28 +202,45 @@ static void put_note(struct bpf_program *p, const struct setting *s,
 	put_entry(p, s);
 }
 
+/* Do what @then says, and leave, when the task in r8 is amid a fault and in @state. Frees @then.
+ * r0: its struct faulting. */
+static void put_amid(struct bpf_program *p, const struct setting *s, int state,
+		     struct bpf_program *then)
+{
+	bpf_put_leave(then);
+	p->failed |= then->failed;
+	put_lookup(p, s->faulting_fd, AT_TASK);
+	BPF_PUT(p, IF_NULL(0, 5 + then->n), LOAD(1, 0, STATE), IF_UNEQUAL(1, state, 3 + then->n),
+		LOAD(1, 0, BEGAN), LOAD(2, 8, s->began), IF_OTHER(1, 2, then->n));
+	bpf_put(p, then->v, then->n);
+	vec_free(then);
+}
+
 /* A fault that was told of has the lock from here on. */
 static void put_own_lock(struct bpf_program *p, const struct setting *s)
 {
-	put_lookup(p, s->faulting_fd, AT_TASK);
-	BPF_PUT(p, IF_NULL(0, 5), LOAD(1, 0, 0), IF_UNEQUAL(1, FAULTING, 3),
-		STORE_IMM(0, LOCKED, 0));
-	bpf_put_leave(p);
+	struct bpf_program locked = { 0 };
+
+	BPF_PUT(&locked, STORE_IMM(0, LOCKED, STATE));
+	put_amid(p, s, FAULTING, &locked);
 }
 
 /* A fault of the program, or one amid a system call; but what memory is got back from is no page of
  * a fault. */
 static void put_own_count(struct bpf_program *p, const struct setting *s)
 {
-	BPF_PUT(p, FETCH(AT_VALUE, 4, 8, s->flags), LOAD(0, 10, AT_VALUE), AND(0, PF_MEMALLOC));
-	/* Over both of what follows. */
-	BPF_PUT(p, IF_SET(0, 17));
-	BPF_PUT(p, CALL(BPF_FUNC_get_current_task_btf), COPY(1, 0), CALL(BPF_FUNC_task_pt_regs),
-		LOAD(0, 0, s->entry), IF_UNEQUAL(0, -1, 2));
-	bpf_put_leave(p);
-	put_lookup(p, s->faulting_fd, AT_TASK);
-	BPF_PUT(p, IF_NULL(0, 4), LOAD(1, 0, 0), IF_UNEQUAL(1, LOCKED, 2));
-	bpf_put_leave(p);
+	struct bpf_program fault = { 0 }, nothing = { 0 };
+
+	BPF_PUT(&fault, COPY(1, 8), CALL(BPF_FUNC_task_pt_regs), LOAD(0, 0, s->entry),
+		IF_UNEQUAL(0, -1, 2));
+	bpf_put_leave(&fault);
+	put_amid(&fault, s, LOCKED, &nothing);
+	p->failed |= fault.failed;
+
+	BPF_PUT(p, FETCH(AT_VALUE, 4, 8, s->flags), LOAD(0, 10, AT_VALUE), AND(0, PF_MEMALLOC),
+		IF_SET(0, fault.n));
+	bpf_put(p, fault.v, fault.n);
+	vec_free(&fault);
 }
 
 static void put_program(struct bpf_program *p, const struct setting *s, int on)
@@ -266,13 +291,14 @@ static int setting_find(struct setting *ret, struct btf *b)
 	ret->mm = btf_offset(b, task, "mm");
 	ret->disabled = btf_offset(b, task, "pagefault_disabled");
 	ret->flags = btf_offset(b, task, "flags");
+	ret->began = btf_offset(b, task, "start_time");
 	ret->exe = btf_offset(b, btf_struct(b, "mm_struct"), "exe_file");
 	ret->inode = btf_offset(b, btf_struct(b, "file"), "f_inode");
 	ret->entry = btf_offset(b, btf_struct(b, "pt_regs"), "orig_ax");
 	ret->write = btf_tracepoint_arg(b, tracepoints[ON_LOCK], "write");
 	ret->success = btf_tracepoint_arg(b, tracepoints[ON_LOCK], "success");
-	return ret->mm < 0 || ret->disabled < 0 || ret->flags < 0 || ret->exe < 0 ||
-			       ret->inode < 0 || ret->entry < 0 || ret->write < 0 ||
+	return ret->mm < 0 || ret->disabled < 0 || ret->flags < 0 || ret->began < 0 ||
+			       ret->exe < 0 || ret->inode < 0 || ret->entry < 0 || ret->write < 0 ||
 			       ret->success < 0 ||
 			       btf_tracepoint_arg(b, tracepoints[ON_USER], "address") ||
 			       btf_tracepoint_arg(b, tracepoints[ON_KERNEL], "address") ||
@@ -324,7 +350,8 @@ static int begin(struct fault_log *l, struct btf *types)
 	s.room_fd = l->fd[FAULT_FD_ROOM] =
 		map_new(BPF_MAP_TYPE_ARRAY, sizeof(struct fault_room), 1, BPF_F_MMAPABLE);
 	s.spaces_fd = l->fd[FAULT_FD_SPACES] = map_new(BPF_MAP_TYPE_HASH, 8, SPACES, 0);
-	s.faulting_fd = faulting = map_new(BPF_MAP_TYPE_LRU_HASH, 8, TASKS, 0);
+	s.faulting_fd = faulting =
+		map_new(BPF_MAP_TYPE_LRU_HASH, sizeof(struct faulting), TASKS, 0);
 	if (s.room_fd < 0 || s.spaces_fd < 0 || faulting < 0)
 		return -EOPNOTSUPP;
 	rc = map_room(l);
