@@ -3,7 +3,7 @@
 """A large program of whose page faults the kernel tells: increments look where it faulted and nowhere else, whichever way it
 writes; and everywhere where something may have been written, dropped or moved in another way, by itself or by others. Each
 increment is restored and looked through. ckpt looks elsewhere as well here, and fails if there is anything that it was not told
-of."""
+of. T_TRACKER says by which back end."""
 import ctypes
 import json
 import os
@@ -71,7 +71,8 @@ class Logged:
     def increment(self, name):
         """Was it told?"""
         image = os.path.join(self.box.dir, f"{len(self.images):02}-{name}")
-        how = ["--parent", self.images[-1][0]] if self.images else ["--track"]
+        tracker = os.environ.get("T_TRACKER")
+        how = ["--parent", self.images[-1][0]] if self.images else ["--track", *(("--tracker", tracker) if tracker else ())]
         res = self.box.dump(self.target, *how, "--json", "-v", "-v", image=image)
         check("full checkpoint" not in res.err, f"{res}")
         self.images.append((image, list(self.want)))

@@ -18,4 +18,11 @@ for t in kmod wp-async; do
 	[ $t = wp-async ] && ! build/ckpt check --json | grep -A1 '"pagemap_scan"' | grep -q true && continue
 	T_TRACKER=$t tests/run --slow 15 -k inc_watched >/tmp/run.log 2>&1
 	verdict "increments/watched/$t" $? "$(tail -12 /tmp/run.log)"
+	[ $t = wp-async ] || continue
+	# A log of page faults, which the module does not need.
+	for f in flow/inc_logged unit/test_faultlog; do
+		T_TRACKER=$t tests/run --slow 15 -k $f >/tmp/run.log 2>&1
+		verdict "increments/$f" $? "$(tail -12 /tmp/run.log)"
+		grep -E '^(SKIP|FAIL)' /tmp/run.log
+	done
 done
