@@ -92,7 +92,7 @@ static bool log_new(struct dump_ctx *d, struct dump_log *l)
 {
 	const Ckpt__Stats *was = d->parent ? d->parent->inv->stats : NULL;
 
-	if (!was || !d->tracking->arm || !is_worth(was->pages_scanned))
+	if (!was || !d->tracking->arm || !is_worth(was->pages_parent + was->pages_dirty))
 		return false;
 	dump_iters_mm(&d->iters);
 	if (d->iters.mm.stamp_fd < 0)
