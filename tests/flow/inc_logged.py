@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# t: timeout=200
+# t: timeout=240 serial
 """A large program of whose page faults the kernel tells: increments look where it faulted and nowhere else, whichever way it
 writes; and everywhere where something may have been written, dropped or moved in another way, by itself or by others. Each
 increment is restored and looked through. ckpt looks elsewhere as well here, and fails if there is anything that it was not told
@@ -20,9 +20,9 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Logged:
-    def __init__(self, box):
-        self.box, self.asked, self.images = box, 0, []
-        self.target = box.start(os.path.join(BUILD, "tests/flow/logged"))
+    def __init__(self, box, name="one"):
+        self.box, self.name, self.asked, self.images = box, name, 0, []
+        self.target = box.start(os.path.join(BUILD, "tests/flow/logged"), subdir=name)
         self.pid = self.target.pid
         self.want = [i + 1000 if i < HOLES else 0 for i in range(PAGES)]    # first words
         box.wait(lambda: os.path.exists(self.target.file("done")) and self.done() == 0, "the program")
@@ -70,7 +70,7 @@ class Logged:
 
     def increment(self, name):
         """Was it told?"""
-        image = os.path.join(self.box.dir, f"{len(self.images):02}-{name}")
+        image = os.path.join(self.box.dir, f"{self.name}-{len(self.images):02}-{name}")
         tracker = os.environ.get("T_TRACKER")
         how = ["--parent", self.images[-1][0]] if self.images else ["--track", *(("--tracker", tracker) if tracker else ())]
         res = self.box.dump(self.target, *how, "--json", "-v", "-v", image=image)
@@ -95,6 +95,18 @@ def first_words(pid):
                 continue
             words += [struct.unpack_from("<Q", memory, i)[0] for i in range(0, len(memory), PAGE)]
     return words
+
+
+def places(box):
+    """There are two logs at a time; whoever ends leaves his to the next one."""
+    three = [Logged(box, f"place{n}") for n in range(3)]
+    told = [[p.increment("idle") for _ in range(5)][-1] for p in three]
+    check(told == [True, True, False], f"told: {told}")
+    check(box.run_ckpt("track", "stop", "-t", str(three[0].pid)).code == 0, "track stop")
+    check([three[2].increment("idle") for _ in range(4)][-1], "the third has no log")
+    check(three[1].increment("idle"), "the second has lost its log")
+    for p in three:
+        box.end_tree(p.pid)
 
 
 def body(box):
@@ -153,6 +165,8 @@ def body(box):
     if not told[-1]:
         check(p.tracker != "wp-async" or tuple(int(n) for n in os.uname().release.split(".")[:2]) < (6, 12), f"told: {told}")
         raise Skip("a kernel that tells of page faults (BPF at tracepoints)")
+    if "T_TRACKER" not in os.environ:
+        places(box)
 
 
 main(body)

@@ -157,8 +157,8 @@ static void put_fault(struct bpf_program *p, const struct setting *s, int on)
 		CALL(BPF_FUNC_map_update_elem));
 }
 
-/* r6: the arguments, the first of which is an address space; go on when that is logged. Then
- * AT_TASK_MM is there, and r7 an address space. */
+/* r6: the arguments; r7, and at AT_MM: the first, an address space. Go on only when it is logged.
+ */
 static void put_event(struct bpf_program *p, const struct setting *s)
 {
 	BPF_PUT(p, COPY(6, 1), LOAD(7, 6, 0), STORE(10, 7, AT_MM));
@@ -175,9 +175,8 @@ static void put_argument(struct bpf_program *p, int arg, bool as)
 		put_leave_if_set(p, 0);
 }
 
-/* Note that this task, which is not of the address space, does something to it; unless it is
- * ckpt. r7: the address space. What is put in by @own runs for those who are of it; it leaves, or
- * ends where they are noted. */
+/* Note that this task does something to the address space in r7, unless it is ckpt. Of a task that
+ * is of it what @own puts in decides: it leaves, or ends where that is noted. */
 static void put_note(struct bpf_program *p, const struct setting *s,
 		     void (*own)(struct bpf_program *p, const struct setting *s))
 {
@@ -189,7 +188,7 @@ static void put_note(struct bpf_program *p, const struct setting *s,
 	bpf_put_room(&other, 1, s->room_fd);
 	BPF_PUT(&other, LOAD(1, 1, ROOM(own)), IF_OTHER(1, 9, 2));
 	bpf_put_leave(&other);
-	BPF_PUT(&other, SET(7, -1));
+	BPF_PUT(&other, SET(7, (int32_t)FAULT_ANY));
 	put_entry(&other, s);
 	bpf_put_leave(&other);
 	p->failed |= other.failed;
@@ -198,7 +197,7 @@ static void put_note(struct bpf_program *p, const struct setting *s,
 	bpf_put(p, other.v, other.n);
 	vec_free(&other);
 	own(p, s);
-	BPF_PUT(p, SET(7, -2), SET(9, 0));
+	BPF_PUT(p, SET(7, (int32_t)FAULT_ANY_OWN), SET(9, 0));
 	put_entry(p, s);
 }
 
@@ -576,7 +575,7 @@ int fault_log_add(const struct fault_log *l, uint64_t mm)
 	int rc;
 
 	for (size_t i = 0; i < FAULT_FEW; i++)
-		if (!l->room->few[i]) {
+		if (!l->room->few[i] || l->room->few[i] == mm) {
 			__atomic_store_n(&l->room->few[i], mm, __ATOMIC_RELEASE);
 			return 0;
 		}
