@@ -24,8 +24,10 @@
 
 #define UNLIMITED (1ull << 60) /* version 1 writes a number near 2^63 */
 /* A snapshot costs the page tables of all memory, copying costs the pages that are saved. Estimate:
- * a fork takes as long as copying a sixteenth of what it shares. */
+ * a fork takes as long as copying a sixteenth of what it shares into the stage (stage.c), or a
+ * forty-eighth into the image, where it has no room. */
 #define FORK_RATIO 16
+#define FORK_RATIO_UNSTAGED 48
 #define WORTH_BYTES (8u << 20) /* less is copied about as fast as page tables are */
 #define WORTH_PACKING (1u << 20)
 #define WORTH_KEPT (256u << 10) /* no fork to be made, and the pages fault anyway */
@@ -196,6 +198,11 @@ static bool use_kept(struct dump_ctx *d, const struct dump_pages *p)
 	return true;
 }
 
+static uint64_t ratio(const struct dump_ctx *d, uint64_t bytes)
+{
+	return bytes <= d->stage.bytes ? FORK_RATIO : FORK_RATIO_UNSTAGED;
+}
+
 int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 {
 	const uint64_t worth = d->opts->compress == PACK_HOW_NONE ? WORTH_BYTES : WORTH_PACKING;
@@ -216,7 +223,7 @@ int dump_take_snapshots(struct dump_ctx *d, struct ckpt_err *err)
 		for (size_t k = p->first_seg; p->mm && k < p->first_seg + p->nsegs; k++)
 			if (!d->segs.v[k].frozen)
 				bytes += (uint64_t)d->segs.v[k].npages * CKPT_PAGE;
-		if (bytes < worth || bytes < private_bytes(p->pid) / FORK_RATIO)
+		if (bytes < worth || bytes < private_bytes(p->pid) / ratio(d, bytes))
 			continue;
 		if (!asked)
 			adopted = adopted_by_tree(d);
