@@ -29,7 +29,7 @@ struct dump_log {
 	int slot_fd;                  /* locked: one of LOGS_MAX */
 	uint64_t from, until, misses; /* struct fault_room */
 	struct { /* address spaces, and what they are when the program runs on */
-		struct mm_stamp *v;
+		struct fault_mark *v;
 		size_t n, cap;
 	} next;
 	struct track_told *told; /* of each task; NULL: nobody has looked */
@@ -142,18 +142,27 @@ bool dump_log_few(const struct dump_ctx *d, uint64_t pages)
 {
 	const struct fault_room *r = d->log ? d->log->log.room : NULL;
 
-	return r && r->marks[0].mm && r->marks[0].seq != UNKNOWN &&
+	return r && r->marks[0].stamp.mm && r->marks[0].stamp.seq != UNKNOWN &&
 	       __atomic_load_n(&r->n, __ATOMIC_ACQUIRE) - r->from < pages;
 }
 
 /* ---- while all stand still ------------------------------------------------------------------ */
 
-static const struct mm_stamp *mark_find(const struct fault_room *r, uint64_t mm)
+static const struct fault_mark *mark_find(const struct fault_room *r, uint64_t mm)
 {
-	for (size_t i = 0; i < FAULT_MARKS && r->marks[i].mm; i++)
-		if (r->marks[i].mm == mm)
+	for (size_t i = 0; i < FAULT_MARKS && r->marks[i].stamp.mm; i++)
+		if (r->marks[i].stamp.mm == mm)
 			return &r->marks[i];
 	return NULL;
+}
+
+/* Those of small processes are not worth to be asked for. */
+static bool has_mark(const struct fault_room *r, int pid)
+{
+	for (size_t i = 0; i < FAULT_MARKS && r->marks[i].stamp.mm; i++)
+		if (r->marks[i].pid == pid)
+			return true;
+	return false;
 }
 
 static bool same_stamp(const struct mm_stamp *a, const struct mm_stamp *b)
@@ -168,13 +177,6 @@ static bool wrote_to(const struct target_task *task)
 		if (task->threads.v[i].poked)
 			return true;
 	return false;
-}
-
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
 }
 
 /* The tables that were written to of @mm since room->from. False: nobody knows. */
@@ -200,7 +202,7 @@ static bool tables_of(const struct dump_log *l, uint64_t mm, struct track_told *
 		*slot = table;
 	}
 	if (ret->n)
-		qsort(ret->v, ret->n, sizeof(*ret->v), compare);
+		qsort(ret->v, ret->n, sizeof(*ret->v), bpf_record_compare);
 	for (size_t i = 0; i < ret->n; i++)
 		if (!kept || ret->v[kept - 1] != ret->v[i])
 			ret->v[kept++] = ret->v[i];
@@ -234,14 +236,15 @@ void dump_log_look(struct dump_ctx *d)
 	l->tasks = l->told ? t->tasks.n : 0;
 	for (size_t i = 0; i < l->tasks; i++) {
 		const struct target_task *task = &t->tasks.v[i];
-		const struct mm_stamp *mark;
+		const struct fault_mark *mark;
 		struct mm_stamp now;
 
-		if (task->zombie || wrote_to(task) || mm_stamp_read(&l->mm, task->pid, &now))
+		if (task->zombie || !has_mark(l->log.room, task->pid) || wrote_to(task) ||
+		    mm_stamp_read(&l->mm, task->pid, &now))
 			continue;
 		mark = mark_find(l->log.room, now.mm);
-		if (!mark || !same_stamp(mark, &now) || !tables_of(l, now.mm, &l->told[i]) ||
-		    !is_whole(l))
+		if (!mark || !same_stamp(&mark->stamp, &now) ||
+		    !tables_of(l, now.mm, &l->told[i]) || !is_whole(l))
 			continue;
 		dump_session_told(d, task->pid, &l->told[i]);
 		d->stats.spaces_told++;
@@ -263,7 +266,8 @@ static uint64_t mapped_pages(const Ckpt__Mm *mm)
 static void settle_one(struct dump_ctx *d, int pid)
 {
 	struct dump_log *l = d->log;
-	struct mm_stamp now, *next;
+	struct fault_mark *next;
+	struct mm_stamp now;
 
 	if (l->next.n + 1 >= FAULT_MARKS || mm_stamp_read(&l->mm, pid, &now))
 		return;
@@ -275,7 +279,7 @@ static void settle_one(struct dump_ctx *d, int pid)
 	}
 	next = vec_push(&l->next);
 	if (next)
-		*next = now;
+		*next = (struct fault_mark) { .stamp = now, .pid = pid };
 }
 
 void dump_log_settle(struct dump_ctx *d)
@@ -315,17 +319,17 @@ void dump_log_commit(struct dump_ctx *d, struct keeper_tasks *files)
 								   : l->mm.stamp_fd,
 					    .start_time = FILE_FIRST + i };
 	}
-	for (size_t i = 0; i < FAULT_MARKS && r->marks[i].mm; i++) {
+	for (size_t i = 0; i < FAULT_MARKS && r->marks[i].stamp.mm; i++) {
 		bool stays = false;
 
 		for (size_t k = 0; k < l->next.n; k++)
-			stays |= l->next.v[k].mm == r->marks[i].mm;
+			stays |= l->next.v[k].stamp.mm == r->marks[i].stamp.mm;
 		if (!stays)
-			fault_log_remove(&l->log, r->marks[i].mm);
+			fault_log_remove(&l->log, r->marks[i].stamp.mm);
 	}
 	for (size_t i = 0; i < l->next.n; i++)
 		r->marks[i] = l->next.v[i];
-	r->marks[l->next.n] = (struct mm_stamp) { 0 };
+	r->marks[l->next.n] = (struct fault_mark) { 0 };
 	r->from = l->from;
 	r->until = l->until;
 	r->misses = l->misses;

@@ -31,11 +31,10 @@
 /* ---- the programs --------------------------------------------------------------------------- */
 
 /* What they have below r10. */
-#define AT_MM (-8)       /* which is logged */
-#define AT_TASK (-16)    /* that runs */
-#define AT_TASK_MM (-24) /* its own */
-#define AT_FAULTING (-40)
-#define AT_VALUE (-48)
+#define AT_MM (-8)    /* which is logged */
+#define AT_TASK (-16) /* that runs */
+#define AT_FAULTING (-32)
+#define AT_VALUE (-40)
 
 #define ROOM(member) ((int)offsetof(struct fault_room, member))
 #define ENTRY(member) (ROOM(entry) + (int)offsetof(struct fault_entry, member))
@@ -85,11 +84,11 @@ static void put_leave_if_set(struct bpf_program *p, int reg)
 	bpf_put_leave(p);
 }
 
-/* r8: the task; r9, and at @at: its address space. */
-static void put_task(struct bpf_program *p, const struct setting *s, int at)
+/* r8: the task; r9: its address space. */
+static void put_task(struct bpf_program *p, const struct setting *s)
 {
 	BPF_PUT(p, CALL(BPF_FUNC_get_current_task_btf), COPY(8, 0), STORE(10, 0, AT_TASK),
-		LOAD(9, 0, s->mm), STORE(10, 9, at));
+		LOAD(9, 0, s->mm));
 }
 
 /* r0: what map @map_fd has for the number at @at. */
@@ -137,7 +136,8 @@ static void put_fault(struct bpf_program *p, const struct setting *s, int on)
 		BPF_PUT(p, IF_AT_LEAST(7, 0, 2));
 		bpf_put_leave(p);
 	}
-	put_task(p, s, AT_MM);
+	put_task(p, s);
+	BPF_PUT(p, STORE(10, 9, AT_MM));
 	put_logged(p, s, 9);
 	BPF_PUT(p, SET(9, 0));
 	put_entry(p, s);
@@ -182,7 +182,7 @@ static void put_note(struct bpf_program *p, const struct setting *s,
 {
 	struct bpf_program other = { 0 };
 
-	put_task(p, s, AT_TASK_MM);
+	put_task(p, s);
 	BPF_PUT(&other, FETCH(AT_VALUE, 8, 9, s->exe), LOAD(9, 10, AT_VALUE),
 		FETCH(AT_VALUE, 8, 9, s->inode), LOAD(9, 10, AT_VALUE));
 	bpf_put_room(&other, 1, s->room_fd);
@@ -254,7 +254,7 @@ static void put_program(struct bpf_program *p, const struct setting *s, int on)
 		break;
 	case ON_UNLOCK: /* { address space, … } */
 		put_event(p, s);
-		put_task(p, s, AT_TASK_MM);
+		put_task(p, s);
 		bpf_put_map(p, 1, s->faulting_fd);
 		BPF_PUT(p, COPY(2, 10), ADD(2, AT_TASK), CALL(BPF_FUNC_map_delete_elem));
 		break;

@@ -33,6 +33,12 @@
 #define FAULT_MARKS 256u
 #define FAULT_FEW 4u
 
+/* An address space, as it was when its program ran on. */
+struct fault_mark {
+	struct mm_stamp stamp;
+	int64_t pid;
+};
+
 /* What programs and whoever looks share; memory of the kernel's. */
 struct fault_room {
 	uint64_t n;   /* entries ever made */
@@ -43,7 +49,7 @@ struct fault_room {
 	/* The user's: a stop, when so many entries had been made at its beginning and end, so often
 	 * a program was missed, and these were the address spaces, up to the first without one. */
 	uint64_t from, until, misses;
-	struct mm_stamp marks[FAULT_MARKS];
+	struct fault_mark marks[FAULT_MARKS];
 	/* The last ones. */
 	struct fault_entry {
 		uint64_t number; /* from 1 on; written last */
