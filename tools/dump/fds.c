@@ -241,21 +241,52 @@ static const Ckpt__FdTable *table_of(const struct dump_ctx *d, int at)
 	return id ? d->tables.v[id - 1] : NULL;
 }
 
-/* The kernel's records of the descriptors of a process, read when the first is wanted. */
-struct table_views {
-	bool read;
-	struct file_views files;
-};
-
-static const struct file_view *table_view(const struct dump_ctx *d, struct table_views *t, int pid,
-					  int fd)
+/* The numbers that are open, as /proc lists them. */
+static int list_fds(int pid, struct proc_pids *ret, struct ckpt_err *err)
 {
-	if (d->iters.files.prog_fd < 0)
-		return NULL;
-	if (!t->read && file_iter_read(&d->iters.files, pid, &t->files))
-		t->files.n = 0;
-	t->read = true;
-	return file_view_find(&t->files, fd);
+	auto_dir DIR *dir = NULL;
+	struct dirent *e;
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot read %s", path);
+	while ((e = readdir(dir))) {
+		int *fd;
+
+		if (!isdigit((unsigned char)e->d_name[0]))
+			continue;
+		fd = vec_push(ret);
+		if (!fd)
+			return oom(err);
+		*fd = atoi(e->d_name);
+	}
+	if (ret->n)
+		qsort(ret->v, ret->n, sizeof(int), fd_cmp);
+	return 0;
+}
+
+/* The same from the kernel's records, if those are all: since Linux 6.2 the directory's size says
+ * how many there are. */
+static bool seen_fds(int pid, const struct file_views *views, struct proc_pids *ret)
+{
+	struct stat st;
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	if (!views->n || stat(path, &st) || (uint64_t)st.st_size != views->n)
+		return false;
+	for (size_t i = 0; i < views->n; i++) {
+		int *fd = vec_push(ret);
+
+		if (!fd) {
+			vec_free(ret);
+			return false;
+		}
+		*fd = (int)views->v[i].fd;
+	}
+	return true;
 }
 
 int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *msg,
@@ -263,14 +294,11 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 {
 	const Ckpt__FdTable *of_parent = table_of(d, task->parent);
 	struct proc_pids fds = { 0 };
+	struct file_views views = { 0 };
 	Ckpt__FdTable *table = kind_msg_new(&ckpt__fd_table__descriptor);
 	Ckpt__FdTable **slot = vec_push(&d->tables);
 	auto_fd pidfd = pidfd_of(task->pid, err);
 	struct fds_ahead *ahead = NULL;
-	struct table_views views = { 0 };
-	auto_dir DIR *dir = NULL;
-	char path[64];
-	struct dirent *e;
 	int rc = 0;
 
 	if (pidfd < 0)
@@ -280,31 +308,17 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 	*slot = table;
 	table->id = (uint32_t)d->tables.n;
 	msg->fdtable = table->id;
-	(void)snprintf(path, sizeof(path), "/proc/%d/fd", task->pid);
-	dir = opendir(path);
-	if (!dir)
-		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot read %s", path);
-	while ((e = readdir(dir))) {
-		int *fd;
-
-		if (!isdigit((unsigned char)e->d_name[0]))
-			continue;
-		fd = vec_push(&fds);
-		if (!fd) {
-			vec_free(&fds);
-			return oom(err);
-		}
-		*fd = atoi(e->d_name);
-	}
+	if (d->iters.files.prog_fd >= 0 && file_iter_read(&d->iters.files, task->pid, &views))
+		views.n = 0;
+	if (!seen_fds(task->pid, &views, &fds))
+		rc = list_fds(task->pid, &fds, err);
 	d->descriptors += fds.n;
-	if (fds.n)
-		qsort(fds.v, fds.n, sizeof(int), fd_cmp);
 	/* What a parent has is asked of it; of the others most came by a fork. */
-	if (!of_parent && d->iters.files.prog_fd < 0)
+	if (!rc && !of_parent && d->iters.files.prog_fd < 0)
 		ahead = fds_ahead_begin(d, pidfd, task->pid, fds.v, fds.n);
 	for (size_t i = 0; !rc && i < fds.n; i++) {
 		Ckpt__Fd *f = kind_msg_new(&ckpt__fd__descriptor), **doubtful;
-		const struct file_view *view = table_view(d, &views, task->pid, fds.v[i]);
+		const struct file_view *view = file_view_find(&views, fds.v[i]);
 		struct fd_seen seen = FD_SEEN_NONE;
 		bool doubt = false;
 
@@ -327,7 +341,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 			*doubtful = f;
 	}
 	fds_ahead_end(ahead);
-	free(views.files.v);
+	free(views.v);
 	vec_free(&fds);
 	return rc;
 }
