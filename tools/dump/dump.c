@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/io.h"
+#include "base/standby.h"
 #include "base/vec.h"
 #include "dump/collect.h"
 #include "dump/logged.h"
@@ -89,6 +90,38 @@ static void fill_inventory(struct dump_ctx *d, struct utsname *un, char *boot_id
 	inv->stats = &d->stats;
 }
 
+/* A series asks again after so long: the system's defaults may be others by then. */
+#define SOCKOPTS_US 1000000u
+
+static void sockopts_begin(struct dump_ctx *d)
+{
+	struct dump_sockopts *kept = d->opts->series ? &d->opts->series->sockopts : NULL;
+	uint64_t now = io_now_us();
+
+	pthread_mutex_init(&d->sockopts_lock, NULL);
+	/* What was found out before is without the places, if those are known since now. */
+	if (kept && kept->placed == (d->iters.files.prog_fd >= 0) &&
+	    now - kept->since_us < SOCKOPTS_US) {
+		d->sockopts = *kept;
+		*kept = (struct dump_sockopts) { 0 };
+	} else {
+		d->sockopts.since_us = now;
+		d->sockopts.placed = d->iters.files.prog_fd >= 0;
+	}
+}
+
+static void sockopts_end(struct dump_ctx *d)
+{
+	struct dump_sockopts *kept = d->opts->series ? &d->opts->series->sockopts : &d->sockopts;
+
+	sockopts_forget(kept->all, kept->asked);
+	if (kept != &d->sockopts) {
+		sockopts_outlive(&d->sockopts.asked);
+		*kept = d->sockopts;
+	}
+	pthread_mutex_destroy(&d->sockopts_lock);
+}
+
 void dump_end(struct dump_ctx *d)
 {
 	/* It was not begun. */
@@ -122,8 +155,7 @@ void dump_end(struct dump_ctx *d)
 	dump_log_free(d);
 	dump_session_end(d);
 	dump_net_free(d);
-	sockopts_forget(d->sockopts.all, d->sockopts.asked);
-	pthread_mutex_destroy(&d->sockopts.lock);
+	sockopts_end(d);
 	ipc_free(&d->namespaces);
 	target_free(&d->target);
 	told_end(d);
@@ -293,7 +325,6 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	       struct ckpt_err *err)
 {
 	memset(d, 0, sizeof(*d));
-	pthread_mutex_init(&d->sockopts.lock, NULL);
 	d->opts = opts;
 	d->ui = ui;
 	raise_nofile();
@@ -308,6 +339,7 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	if (opts->series)
 		dump_iters_files(&d->iters, opts->series->connections, opts->series->descriptors,
 				 true);
+	sockopts_begin(d);
 	if (opts->series && opts->series->made) {
 		dump_iters_processes(&d->iters);
 		dump_iters_mm(&d->iters);
@@ -399,6 +431,25 @@ void dump_series_end(struct dump_series *s)
 	dump_iters_close(&s->iters);
 	dump_stage_free(&s->stage);
 	told_maps_free(&s->maps);
+	standby_free(s->standby);
+	sockopts_forget(s->sockopts.all, s->sockopts.asked);
+}
+
+/* Of fewer descriptors all is known before another thread has looked at anything. */
+#define STANDBY_DESCRIPTORS 24u
+
+/* Somebody looks at memory while this thread looks at descriptors. Not before there is a keeper,
+ * which is forked. */
+static void have_help(const struct dump_ctx *d)
+{
+	struct dump_series *s = d->opts->series;
+
+	if (!s || !s->made || d->opts->threads < 2 || s->descriptors < STANDBY_DESCRIPTORS)
+		return;
+	if (!s->standby)
+		s->standby = standby_new();
+	if (s->standby)
+		standby_alert(s->standby);
 }
 
 static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,
@@ -426,6 +477,8 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 	if (!rc)
 		dump_stage_begin(&d);
 	give_way(&d, false);
+	if (!rc)
+		have_help(&d);
 	if (!rc)
 		rc = target_freeze(&d.target, opts->pid, err);
 	if (rc) {
@@ -501,7 +554,7 @@ struct ckpt_ui *dump_ui(const struct dump_ctx *d)
 
 struct sockopt_defaults **dump_sockopt_defaults(struct dump_ctx *d, pthread_mutex_t **ret_lock)
 {
-	*ret_lock = &d->sockopts.lock;
+	*ret_lock = &d->sockopts_lock;
 	return &d->sockopts.all;
 }
 

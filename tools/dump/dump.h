@@ -113,6 +113,14 @@ struct dump_iters {
 			       .process_fd = -1,                                                   \
 			       .mm = MM_WATCH_NONE })
 
+/* What is known of the options of sockets, whoever has them. */
+struct dump_sockopts {
+	struct sockopt_defaults *all;
+	struct sockopts_asked *asked;
+	uint64_t since_us; /* no part of it is older */
+	bool placed;       /* with what was known of places */
+};
+
 struct dump_stage {
 	void *room; /* NULL: none */
 	uint64_t bytes;
@@ -148,6 +156,8 @@ struct dump_series {
 	struct dump_stage stage;
 	/* That it had in the last. */
 	size_t connections, descriptors;
+	struct standby *standby; /* looks at memory while all stand still; NULL: nobody does */
+	struct dump_sockopts sockopts;
 	struct dump_told_traits told[DUMP_TOLD_MAX];
 	size_t told_n; /* ever: the newest are there */
 	struct dump_told_maps_list maps;
@@ -234,15 +244,12 @@ struct dump_ctx {
 		size_t n, cap;
 	} masters;                /* numbers of pseudo-terminals whose master the tree holds */
 	struct unix_diags *diags; /* NULL until asked for */
-	struct {
-		struct sockopt_defaults *all;
-		pthread_mutex_t lock;
-		struct sockopts_asked *asked;
-	} sockopts;
-	size_t connections;    /* descriptors of TCP connections that were seen */
-	size_t descriptors;    /* all of them */
-	dev_t socket_dev;      /* st_dev of every socket; 0: none was seen so far */
-	struct fd_seen *ahead; /* the descriptor that is being made an object */
+	struct dump_sockopts sockopts;
+	pthread_mutex_t sockopts_lock; /* of sockopts.all */
+	size_t connections;            /* descriptors of TCP connections that were seen */
+	size_t descriptors;            /* all of them */
+	dev_t socket_dev;              /* st_dev of every socket; 0: none was seen so far */
+	struct fd_seen *ahead;         /* the descriptor that is being made an object */
 	struct {
 		struct dump_anon {
 			ino_t ino;

@@ -5,6 +5,7 @@
  * where they meet all are known. A socket of the tree has about sixty options, and each is a call.
  */
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -88,8 +89,9 @@ bool fd_see_record(struct dump_ctx *d, int pid, int fd, const struct file_view *
 		   struct fd_seen *ret)
 {
 	*ret = FD_SEEN_NONE;
+	/* Into a listener its kind looks. */
 	if (!view || !d->socket_dev || d->opts->tcp != CKPT_TCP_CLOSE || view->owner ||
-	    view->signal || !sockopts_known(d, view))
+	    view->signal || view->state == TCP_LISTEN || !sockopts_known(d, view))
 		return false;
 	ret->facts = (struct fd_facts) {
 		.pid = pid,

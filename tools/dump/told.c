@@ -158,8 +158,15 @@ static bool looks_told(struct dump_ctx *d, struct passage *p)
 
 	if (!d->opts->series || d->iters.process_fd < 0 || d->iters.threads.prog_fd < 0 ||
 	    p->confined || task_headless(task) ||
-	    thread_iter_read(&d->iters.threads, task->tgid, n, &p->views) ||
 	    proc_view_read(d->iters.process_fd, task->pid, &p->process))
+		return false;
+	/* Begun as soon as may be. Whether the threads let us stay outside comes out meanwhile, and
+	 * as a rule they do. */
+	if (proc_view_plain(&p->process)) {
+		maps_take(d, p);
+		p->ahead = mm_ahead_begin(d, p->task, &p->maps);
+	}
+	if (thread_iter_read(&d->iters.threads, task->tgid, n, &p->views))
 		return false;
 	p->viewed = true;
 	main = thread_view_find(&p->views, task->threads.v[0].tid);
@@ -179,10 +186,6 @@ static bool looks_told(struct dump_ctx *d, struct passage *p)
 void told_look(struct dump_ctx *d, struct passage *p)
 {
 	p->told = looks_told(d, p);
-	if (!p->told)
-		return;
-	maps_take(d, p);
-	p->ahead = mm_ahead_begin(d, p->task, &p->maps);
 }
 
 bool told_enough(struct passage *p)
@@ -190,7 +193,7 @@ bool told_enough(struct passage *p)
 	struct ckpt_err ignore = { 0 };
 
 	if (p->ahead && mm_ahead_looks(p->ahead, &p->maps)) {
-		if (!p->doubtful.n)
+		if (p->told && !p->doubtful.n)
 			return true;
 		/* It has begun epochs of the tracker: what it found is used. */
 		mm_ahead_wait(p->ahead);

@@ -19,7 +19,7 @@
  */
 #define SOCK_RECORD_WORDS 1024u
 /* So many of them are part of a file_view. */
-#define SOCK_WORDS_MAX 44u
+#define SOCK_WORDS_MAX 48u
 
 struct sock_words {
 	uint16_t n, at[SOCK_WORDS_MAX]; /* ascending */

@@ -247,11 +247,11 @@ _Static_assert(ARRAY_SIZE(table) <= SOCKOPTS_MAX, "bits of struct sockopt_places
 struct sockopt_defaults {
 	struct sockopt_defaults *next;
 	int family, type, protocol;
-	bool placed;                       /* of a connection: sockopt_placed() every one */
+	bool placed[2];                    /* of connections and listeners: every one is */
 	struct value v[ARRAY_SIZE(table)]; /* of length NO_OPTION: none such */
 };
 
-/* A connection that was asked for its options, and what the kernel's record of it held. */
+/* A connection or listener that was asked for its options, and what the kernel's record held. */
 struct sockopts_asked {
 	struct sockopts_asked *next;
 	struct file_view view;
@@ -275,6 +275,32 @@ void sockopts_forget(struct sockopt_defaults *all, struct sockopts_asked *asked)
 	}
 }
 
+/* The record has a pointer or a number for these: to the same there may be something else later. */
+static bool is_named(const Ckpt__SockOpt *o)
+{
+	return (o->level == SOL_SOCKET && o->name == SO_BINDTODEVICE) ||
+	       (o->level == IPPROTO_IP && o->name == IP_OPTIONS) ||
+	       (o->level == IPPROTO_TCP && o->name == TCP_CONGESTION);
+}
+
+void sockopts_outlive(struct sockopts_asked **asked)
+{
+	while (*asked) {
+		struct sockopts_asked *a = *asked;
+		bool named = false;
+
+		for (size_t i = 0; i < a->opts->n_opts; i++)
+			named |= is_named(a->opts->opts[i]);
+		if (!named) {
+			asked = &a->next;
+			continue;
+		}
+		*asked = a->next;
+		a->next = NULL;
+		sockopts_forget(NULL, a);
+	}
+}
+
 /* Can a socket of this family and protocol have option @i? */
 static bool is_asked(size_t i, int family, int protocol)
 {
@@ -295,17 +321,17 @@ bool sockopt_nth(size_t i, int family, int protocol, int *ret_level, int *ret_na
 	return true;
 }
 
-static bool all_placed(const struct sockopt_places *p, const struct sockopt_defaults *def)
+static bool all_placed(const struct sockopt_places *p, const struct sockopt_defaults *def,
+		       bool listens)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 		if (is_asked(i, def->family, def->protocol) && def->v[i].len != NO_OPTION &&
-		    !sockopt_of_connection(table[i].level, table[i].name) &&
-		    !sockopt_placed(p, def->family, i))
+		    (listens || !sockopt_of_connection(table[i].level, table[i].name)) &&
+		    !sockopt_placed(p, def->family, listens, i))
 			return false;
 	return true;
 }
 
-/* Asked once a dump: while the tree stands still the system's defaults are what they are. */
 static int defaults_make(struct sockopt_defaults **all, const struct sockopt_places *places,
 			 int family, int type, int protocol, const struct sockopt_defaults **ret,
 			 struct ckpt_err *err)
@@ -332,7 +358,8 @@ static int defaults_make(struct sockopt_defaults **all, const struct sockopt_pla
 		if (is_asked(i, family, protocol) &&
 		    !value_get(fresh, table[i].level, table[i].name, &def->v[i]))
 			def->v[i].len = NO_OPTION;
-	def->placed = all_placed(places, def);
+	def->placed[0] = all_placed(places, def, false);
+	def->placed[1] = all_placed(places, def, true);
 	*ret = *all = def;
 	return 0;
 }
@@ -357,19 +384,24 @@ int sockopts_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 	return *ret ? 0 : sockopts_read(d, f, ret, err);
 }
 
-/* ---- connections that have the same ---------------------------------------------------------- */
+/* ---- sockets that have the same -------------------------------------------------------------- */
 
-/* Connections that differ in their options are few; with more, the rest is asked. */
+/* Sockets that differ in their options are few; with more, the rest is asked. */
 #define ASKED_MAX 32u
 
-/* Of a connection some are not asked (sockopt_of_connection): nobody looked for their place. */
+/* One that is neither may become either. */
 static bool has_view(const struct file_view *view)
 {
-	return view && view->state != TCP_LISTEN && view->state != TCP_CLOSE;
+	return view && view->state != TCP_CLOSE;
 }
 
-/* The options of a connection that has the same; NULL: it must be asked itself. *ret_n: how many
- * were asked so far. */
+static bool listens(const struct file_view *view)
+{
+	return view->state == TCP_LISTEN;
+}
+
+/* The options of a socket that has the same; NULL: it must be asked itself. *ret_n: how many were
+ * asked so far. */
 static const Ckpt__SockOpts *asked_alike(struct dump_ctx *d, const struct file_view *view,
 					 size_t *ret_n)
 {
@@ -393,7 +425,7 @@ bool sockopts_known(struct dump_ctx *d, const struct file_view *view)
 	return asked_alike(d, view, &asked) &&
 	       !defaults_find(d, (int)view->family, (int)view->type, (int)view->protocol, &def,
 			      &ignore) &&
-	       def->placed;
+	       def->placed[listens(view)];
 }
 
 size_t sockopts_sets(const struct sockopts_asked *asked)
@@ -474,6 +506,7 @@ int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 	const struct sockopt_defaults *def = NULL;
 	const Ckpt__SockOpts *like;
 	size_t asked, at = 0;
+	bool connected;
 
 	if (!m)
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
@@ -484,7 +517,9 @@ int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 	if (defaults_find(d, family, type, protocol, &def, err))
 		return err->code;
 	like = asked_alike(d, f->view, &asked);
-	for (size_t i = 0; i < ARRAY_SIZE(table) && !(like && at == like->n_opts && def->placed);
+	connected = has_view(f->view) && !listens(f->view);
+	for (size_t i = 0;
+	     i < ARRAY_SIZE(table) && !(like && at == like->n_opts && def->placed[!connected]);
 	     i++) {
 		bool had = like && is_next(like, at, i);
 		struct value v;
@@ -493,12 +528,12 @@ int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 		/* What a new socket has not, none has. */
 		if (!is_asked(i, family, protocol) || def->v[i].len == NO_OPTION)
 			continue;
-		if (like && sockopt_placed(places, family, i)) {
+		if (like && sockopt_placed(places, family, !connected, i)) {
 			if (had && repeat(like->opts[at - 1], m))
 				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
 			continue;
 		}
-		if (has_view(f->view) && sockopt_of_connection(table[i].level, table[i].name))
+		if (connected && sockopt_of_connection(table[i].level, table[i].name))
 			continue;
 		if (!value_get(fd, table[i].level, table[i].name, &v))
 			continue;

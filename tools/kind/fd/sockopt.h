@@ -28,6 +28,8 @@ bool sockopt_nth(size_t i, int family, int protocol, int *ret_level, int *ret_na
 bool sockopt_of_connection(int level, int name);
 /* What dump_sockopt_defaults() and dump_sockopts_asked() gathered. */
 void sockopts_forget(struct sockopt_defaults *all, struct sockopts_asked *asked);
+/* Leave what also holds when they are compared at another time. */
+void sockopts_outlive(struct sockopts_asked **asked);
 /* How many sets of options the connections of a dump have, as far as they were told apart. */
 size_t sockopts_sets(const struct sockopts_asked *asked);
 int sockopts_restore(int fd, const Ckpt__SockOpts *opts, enum sockopt_when when,

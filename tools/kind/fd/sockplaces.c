@@ -214,53 +214,78 @@ static int probe_check(struct probe *p)
 	return rc || !changed ? rc : -EOPNOTSUPP;
 }
 
-static int family_places(struct probe *p, size_t at, struct sockopt_places *ret)
+/* @marked: of connections, and what listeners have besides. */
+static int family_places(struct probe *p, size_t at, union probe_words marked[2],
+			 struct sockopt_places *ret)
 {
 	int rc, level, name;
 
 	p->family = families[at];
+	p->marked = &marked[0];
 	rc = probe_renew(p);
 	if (!rc)
 		rc = probe_check(p);
 	if (!rc)
 		rc = extras_place(p);
 	for (size_t i = 0; !rc && i < SOCKOPTS_MAX; i++) {
-		bool placed;
+		uint8_t bit = (uint8_t)(1u << i % 8);
+		bool placed = false, changes;
 
-		if (!sockopt_nth(i, families[at], IPPROTO_TCP, &level, &name) ||
-		    sockopt_of_connection(level, name))
+		if (!sockopt_nth(i, families[at], IPPROTO_TCP, &level, &name))
 			continue;
+		changes = sockopt_of_connection(level, name);
+		p->marked = &marked[changes];
 		rc = probe_renew(p);
 		if (!rc)
 			rc = option_place(p, level, name, &placed);
-		if (!rc && placed)
-			ret->known[at][i / 8] |= (uint8_t)(1u << i % 8);
+		if (rc || !placed)
+			continue;
+		ret->of[at][1].known[i / 8] |= bit;
+		if (!changes)
+			ret->of[at][0].known[i / 8] |= bit;
 	}
 	return rc;
 }
 
 /* What was marked of either family, ascending. */
-static int add_words(const union probe_words marked[2], struct sockopt_places *ret)
+static int add_words(union probe_words (*marked)[2], struct sockopt_places *ret)
 {
 	struct sock_words *w = &ret->words;
 
 	for (uint16_t i = 0; i < SOCK_RECORD_WORDS; i++) {
-		if (!(marked[0].word[i] | marked[1].word[i]))
+		uint64_t any = 0;
+
+		for (size_t at = 0; at < ARRAY_SIZE(families); at++)
+			any |= marked[at][0].word[i] | marked[at][1].word[i];
+		if (!any)
 			continue;
 		if (w->n == SOCK_WORDS_MAX)
 			return -E2BIG;
-		for (size_t at = 0; at < ARRAY_SIZE(families); at++)
-			ret->mask[at][w->n] = marked[at].word[i];
+		for (size_t at = 0; at < ARRAY_SIZE(families); at++) {
+			ret->of[at][0].mask[w->n] = marked[at][0].word[i];
+			ret->of[at][1].mask[w->n] = marked[at][0].word[i] | marked[at][1].word[i];
+		}
 		w->at[w->n++] = i;
 	}
 	return 0;
+}
+
+/* There is no room for what listeners have besides. */
+static int connections_alone(union probe_words (*marked)[2], struct sockopt_places *ret)
+{
+	ret->words.n = 0;
+	for (size_t at = 0; at < ARRAY_SIZE(families); at++) {
+		memset(&marked[at][1], 0, sizeof(marked[at][1]));
+		memcpy(ret->of[at][1].known, ret->of[at][0].known, sizeof(ret->of[at][1].known));
+	}
+	return add_words(marked, ret);
 }
 
 int sockopt_places_find(struct sockopt_places *ret, struct btf *types)
 {
 	auto_fd fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 	struct probe *p = calloc(1, sizeof(*p));
-	union probe_words *marked = calloc(ARRAY_SIZE(families), sizeof(*marked));
+	union probe_words(*marked)[2] = calloc(ARRAY_SIZE(families), sizeof(*marked));
 	int rc;
 
 	*ret = (struct sockopt_places) { 0 };
@@ -274,14 +299,13 @@ int sockopt_places_find(struct sockopt_places *ret, struct btf *types)
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(besides); i++)
 		p->besides[i] = sock_record_offset(&p->record, "sock", besides[i]);
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(families); i++) {
-		p->marked = &marked[i];
-		rc = family_places(p, i, ret);
+		rc = family_places(p, i, marked[i], ret);
 		/* Where there is no IPv6 nobody has such. */
 		if (rc == -EAFNOSUPPORT)
 			rc = 0;
 	}
-	if (!rc)
-		rc = add_words(marked, ret);
+	if (!rc && add_words(marked, ret))
+		rc = connections_alone(marked, ret);
 	sock_record_close(&p->record);
 	free(p);
 	free(marked);
@@ -302,21 +326,23 @@ bool sockopts_alike(const struct sockopt_places *p, const struct file_view *a,
 		    const struct file_view *b)
 {
 	int at = family_at(a->family);
+	const struct sockopt_place *of;
 	uint64_t differ = 0, known = 0;
 
 	if (at < 0 || a->family != b->family || a->type != b->type || a->protocol != b->protocol ||
 	    a->state != b->state)
 		return false;
+	of = &p->of[at][a->state == TCP_LISTEN];
 	for (uint16_t i = 0; i < p->words.n; i++) {
-		differ |= (a->words[i] ^ b->words[i]) & p->mask[at][i];
-		known |= p->mask[at][i];
+		differ |= (a->words[i] ^ b->words[i]) & of->mask[i];
+		known |= of->mask[i];
 	}
 	return known && !differ;
 }
 
-bool sockopt_placed(const struct sockopt_places *p, int family, size_t i)
+bool sockopt_placed(const struct sockopt_places *p, int family, bool listens, size_t i)
 {
 	int at = family_at((uint64_t)family);
 
-	return at >= 0 && p->words.n && p->known[at][i / 8] >> i % 8 & 1;
+	return at >= 0 && p->words.n && p->of[at][listens].known[i / 8] >> i % 8 & 1;
 }
