@@ -81,13 +81,51 @@ int image_open_chain(struct image *img, struct ckpt_err *err)
 	return rc;
 }
 
-char *image_relative_path(const char *from, const char *to)
+/* Where directories are: those of a chain are beside each other, as a rule. */
+struct places {
+	const char *seen_from;
+	char *from;        /* realpath(3) of it, when it was wanted */
+	char *parent, *is; /* where one of them is, as it was named, and realpath(3) of that */
+};
+
+static void places_free(struct places *p)
 {
-	auto_free char *a = realpath(from, NULL);
-	auto_free char *b = realpath(to, NULL);
+	free(p->from);
+	free(p->parent);
+	free(p->is);
+}
+
+/* realpath(3). */
+static char *place_of(struct places *p, const char *path)
+{
+	const char *name = strrchr(path, '/');
+	char link[1], *ret;
+
+	/* What is no link, the last part of it, is beside the others. */
+	if (!name || !name[1] || !strcmp(name, "/.") || !strcmp(name, "/..") ||
+	    readlink(path, link, sizeof(link)) >= 0 || errno != EINVAL)
+		return realpath(path, NULL);
+	if (!p->parent || strncmp(p->parent, path, (size_t)(name - path)) != 0 ||
+	    p->parent[name - path]) {
+		free(p->parent);
+		free(p->is);
+		p->parent = strndup(path, (size_t)(name - path));
+		p->is = p->parent ? realpath(p->parent[0] ? p->parent : "/", NULL) : NULL;
+	}
+	return p->is && asprintf(&ret, "%s%s", p->is[1] ? p->is : "", name) >= 0 ? ret : NULL;
+}
+
+/* The path of directory @to as seen from p->seen_from; NULL with errno set. */
+static char *relative_path(struct places *p, const char *to)
+{
+	auto_free char *b = place_of(p, to);
 	size_t same = 0, ups = 0, len;
+	const char *a;
 	char *ret;
 
+	if (!p->from)
+		p->from = realpath(p->seen_from, NULL);
+	a = p->from;
 	if (!a || !b)
 		return NULL;
 	/* The part that is common, up to a slash. */
@@ -99,8 +137,8 @@ char *image_relative_path(const char *from, const char *to)
 		if (a[i] != b[i] || !a[i])
 			break;
 	}
-	for (const char *p = a + same; *p; p++)
-		ups += *p == '/' && p[1];
+	for (const char *up = a + same; *up; up++)
+		ups += *up == '/' && up[1];
 	len = ups * 3 + strlen(b + same) + 2;
 	ret = calloc(len, 1);
 	if (!ret)
@@ -277,6 +315,7 @@ int chain_put(struct image_writer *w, const struct image *parent, struct run_lis
 	auto_free Ckpt__Ancestor *a = calloc(parent->sources.n, sizeof(*a));
 	auto_free Ckpt__Ancestor **p = calloc(parent->sources.n, sizeof(Ckpt__Ancestor *));
 	auto_free uint32_t *number = calloc(parent->sources.n + 1, sizeof(*number));
+	struct places places = { .seen_from = w->path };
 	int rc = 0;
 
 	if (!a || !p || !number)
@@ -294,7 +333,7 @@ int chain_put(struct image_writer *w, const struct image *parent, struct run_lis
 		number[i + 1] = (uint32_t)chain.n_ancestors + 1;
 		ckpt__ancestor__init(&a[i]);
 		a[i].content_id = (ProtobufCBinaryData) { sizeof(s->id), s->id };
-		a[i].path = image_relative_path(w->path, s->path);
+		a[i].path = relative_path(&places, s->path);
 		a[i].pages_bytes = s->pages.bytes;
 		if (!a[i].path)
 			rc = ckpt_fail_errno(err, E_PARENT, -errno, "cannot name %s", s->path);
@@ -319,5 +358,6 @@ int chain_put(struct image_writer *w, const struct image *parent, struct run_lis
 		rc = image_put(w, CKPT_REC_CHAIN, &chain.base, err);
 	for (size_t i = 0; i < chain.n_ancestors; i++)
 		free(p[i]->path);
+	places_free(&places);
 	return rc;
 }

@@ -10,9 +10,6 @@
 #include "image/reader.h"
 #include "image/writer.h"
 
-/* The path of directory @to as seen from directory @from; NULL with errno set. */
-char *image_relative_path(const char *from, const char *to);
-
 struct run_list {
 	struct ckpt_page_run *v;
 	size_t n, cap;
