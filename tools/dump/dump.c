@@ -143,6 +143,7 @@ void dump_end(struct dump_ctx *d)
 	vec_free(&d->tasks);
 	vec_free(&d->mms);
 	vec_free(&d->tables);
+	free(d->files.v);
 	vec_free(&d->pages);
 	vec_free(&d->segs);
 	dump_drop_snapshots(d);

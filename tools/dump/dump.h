@@ -189,6 +189,13 @@ struct dump_ctx {
 	} objects;              /* id = index + 1 */
 	struct fd_index *index; /* descriptions by file, then by kcmp order */
 	struct {
+		struct dump_file {
+			uint64_t file; /* of its record; 0: a free place */
+			uint32_t object;
+		} * v;
+		size_t n, cap; /* a power of two */
+	} files;               /* the same by the kernel's records, where there are such */
+	struct {
 		uint32_t *v;
 		size_t n, cap, most;
 	} together;  /* ids of objects of one kind that wait for its dump_together */

@@ -182,6 +182,48 @@ static uint32_t inherited(const struct dump_ctx *d, const Ckpt__FdTable *of_pare
 	return 0;
 }
 
+/* ---- descriptions by their records --------------------------------------------------------- */
+
+static struct dump_file *file_place(struct dump_file *v, size_t cap, uint64_t file)
+{
+	/* The kernel's addresses: their lowest bits say nothing. */
+	size_t at = (size_t)((file >> 6) * 0x9e3779b97f4a7c15u >> 20) & (cap - 1);
+
+	while (v[at].file && v[at].file != file)
+		at = (at + 1) & (cap - 1);
+	return &v[at];
+}
+
+/* The object of the description that @view is of, if it was met before: it is open, for whoever has
+ * it stands still. 0: it was not. */
+static uint32_t object_of_file(const struct dump_ctx *d, const struct file_view *view)
+{
+	return view && d->files.n ? file_place(d->files.v, d->files.cap, view->file)->object : 0;
+}
+
+/* Who has no place for it is compared by kcmp(2). */
+static void file_add(struct dump_ctx *d, const struct file_view *view, uint32_t object)
+{
+	if (!view || !view->file)
+		return;
+	if (d->files.n * 2 >= d->files.cap) {
+		size_t cap = d->files.cap ? d->files.cap * 2 : 256;
+		struct dump_file *v = calloc(cap, sizeof(*v));
+
+		if (!v)
+			return;
+		for (size_t i = 0; i < d->files.cap; i++)
+			if (d->files.v[i].file)
+				*file_place(v, cap, d->files.v[i].file) = d->files.v[i];
+		free(d->files.v);
+		d->files.v = v;
+		d->files.cap = cap;
+	}
+	d->files.n++;
+	*file_place(d->files.v, d->files.cap, view->file) =
+		(struct dump_file) { view->file, object };
+}
+
 /* What belongs to the number, of a descriptor whose object is known. */
 static int inherited_fd(int pidfd, int pid, int fd, const struct file_view *view, Ckpt__Fd *msg,
 			bool *ret_doubt, struct ckpt_err *err)
@@ -327,7 +369,9 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 			break;
 		}
 		f->fd = (uint32_t)fds.v[i];
-		f->object = inherited(d, of_parent, task->pid, fds.v[i]);
+		f->object = object_of_file(d, view);
+		if (!f->object)
+			f->object = inherited(d, of_parent, task->pid, fds.v[i]);
 		if (f->object)
 			rc = inherited_fd(pidfd, task->pid, fds.v[i], view, f, &doubt, err);
 		else if (fds_ahead_take(ahead, i, &seen))
@@ -335,6 +379,8 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		else
 			rc = see_object_fd(d, pidfd, task->pid, fds.v[i], view, f, &doubt, err);
 		fd_seen_free(&seen);
+		if (!rc && !object_of_file(d, view))
+			file_add(d, view, f->object);
 		if (doubt && !(doubtful = vec_push(ret_doubtful)))
 			rc = oom(err);
 		else if (doubt)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -26,7 +27,7 @@ struct layout {
 	uint32_t func;
 	int op, inode, flags, pos, priv; /* of struct file */
 	int owner, signal;               /* who is told of I/O, and by what: both 0 for nobody */
-	int ino, locks, super;           /* of struct inode */
+	int ino, mode, locks, super;     /* of struct inode */
 	int dev;                         /* of struct super_block */
 	int files, fdt, cloexec;         /* from the task to the bits of close-on-exec */
 	int sk;                          /* of struct socket */
@@ -84,6 +85,7 @@ static int layout_find(struct layout *ret, struct btf *b)
 		.pos = btf_offset(b, file, "f_pos"),
 		.priv = btf_offset(b, file, "private_data"),
 		.ino = btf_offset(b, inode, "i_ino"),
+		.mode = btf_offset(b, inode, "i_mode"),
 		.locks = btf_offset(b, inode, "i_flctx"),
 		.super = btf_offset(b, inode, "i_sb"),
 		.dev = btf_offset(b, btf_struct(b, "super_block"), "s_dev"),
@@ -102,12 +104,13 @@ static int layout_find(struct layout *ret, struct btf *b)
 	owner_find(ret, b, file);
 	/* The common part comes first, in every kernel that has one. */
 	return !ret->func || within || ret->op < 0 || ret->inode < 0 || ret->flags < 0 ||
-			       ret->pos < 0 || ret->priv < 0 || ret->ino < 0 || ret->locks < 0 ||
-			       ret->super < 0 || ret->dev < 0 || ret->owner < 0 || ret->files < 0 ||
-			       ret->fdt < 0 || ret->cloexec < 0 || ret->sk < 0 || ret->family < 0 ||
-			       ret->type < 0 || ret->protocol < 0 || ret->state < 0 ||
-			       !ret->sock4_bytes || ret->sock_bytes <= ret->sock4_bytes ||
-			       !ret->socket_bytes || record_words(ret) > SOCK_RECORD_WORDS
+			       ret->pos < 0 || ret->priv < 0 || ret->ino < 0 || ret->mode < 0 ||
+			       ret->locks < 0 || ret->super < 0 || ret->dev < 0 || ret->owner < 0 ||
+			       ret->files < 0 || ret->fdt < 0 || ret->cloexec < 0 || ret->sk < 0 ||
+			       ret->family < 0 || ret->type < 0 || ret->protocol < 0 ||
+			       ret->state < 0 || !ret->sock4_bytes ||
+			       ret->sock_bytes <= ret->sock4_bytes || !ret->socket_bytes ||
+			       record_words(ret) > SOCK_RECORD_WORDS
 		       ? -EOPNOTSUPP
 		       : 0;
 }
@@ -143,6 +146,20 @@ static void put_words(struct bpf_program *p, const struct sock_words *w)
 		BPF_PUT(p, STORE_IMM(10, 0, VIEW(words) + (int)i * 8));
 }
 
+/* Of what is no socket nothing is read as if it were one. r9: the type of its inode. */
+static void put_unless_socket(struct bpf_program *p)
+{
+	size_t at = p->n;
+
+	BPF_PUT(p, IF_EQUAL(9, S_IFSOCK, 0));
+	for (int i = VIEW(family); i < 0; i += 8)
+		BPF_PUT(p, STORE_IMM(10, 0, i));
+	bpf_put_write(p, sizeof(struct file_view));
+	bpf_put_leave(p);
+	if (!p->failed)
+		p->v[at].off = (int16_t)(p->n - at - 1);
+}
+
 static int view_program(const struct layout *l, const struct sock_words *w)
 {
 	auto_fd room = bpf_room(SOCK_RECORD_WORDS * 8);
@@ -156,14 +173,16 @@ static int view_program(const struct layout *l, const struct sock_words *w)
 	bpf_put_leave(&p);
 	BPF_PUT(&p, FETCH(WORK, 8, 8, l->files), LOAD(8, 10, WORK), FETCH(WORK, 8, 8, l->fdt),
 		LOAD(8, 10, WORK), FETCH(WORK, 8, 8, l->cloexec), LOAD(8, 10, WORK),
-		LOAD32(9, 6, ARG_FD), STORE(10, 9, VIEW(fd)), SHIFT_RIGHT(9, 6), SHIFT_LEFT(9, 3),
-		ADD_REG(9, 8), FETCH(VIEW(cloexec), 8, 9, 0));
+		LOAD32(9, 6, ARG_FD), STORE(10, 9, VIEW(fd)), STORE(10, 7, VIEW(file)),
+		SHIFT_RIGHT(9, 6), SHIFT_LEFT(9, 3), ADD_REG(9, 8), FETCH(VIEW(cloexec), 8, 9, 0));
 	BPF_PUT(&p, FETCH(VIEW(flags), 4, 7, l->flags), FETCH(VIEW(pos), 8, 7, l->pos),
 		FETCH(VIEW(op), 8, 7, l->op), FETCH(VIEW(owner), 8, 7, l->owner),
 		FETCH(VIEW(signal), 4, 7, l->signal), FETCH(WORK, 8, 7, l->inode),
 		LOAD(8, 10, WORK), FETCH(VIEW(ino), 8, 8, l->ino),
-		FETCH(VIEW(locks), 8, 8, l->locks), FETCH(WORK, 8, 8, l->super), LOAD(8, 10, WORK),
+		FETCH(VIEW(locks), 8, 8, l->locks), FETCH(WORK, 2, 8, l->mode), LOAD16(9, 10, WORK),
+		AND(9, S_IFMT), FETCH(WORK, 8, 8, l->super), LOAD(8, 10, WORK),
 		FETCH(VIEW(sdev), 4, 8, l->dev));
+	put_unless_socket(&p);
 	put_socket(&p, l, WORK);
 	bpf_put_room(&p, 7, room);
 	put_record(&p, l);

@@ -19,7 +19,7 @@
  */
 #define SOCK_RECORD_WORDS 1024u
 /* So many of them are part of a file_view. */
-#define SOCK_WORDS_MAX 48u
+#define SOCK_WORDS_MAX 47u
 
 struct sock_words {
 	uint16_t n, at[SOCK_WORDS_MAX]; /* ascending */
@@ -27,6 +27,7 @@ struct sock_words {
 
 struct file_view {
 	uint64_t fd;
+	uint64_t file;    /* its description: as long as it is open, no other has this */
 	uint64_t flags;   /* F_GETFL */
 	uint64_t pos;     /* of the description; its kind knows whether that means anything */
 	uint64_t op;      /* the kernel's functions for it: equal for files of one kind */
@@ -36,7 +37,7 @@ struct file_view {
 	uint64_t cloexec; /* bit fd % 64: file_view_cloexec() */
 	uint64_t owner;   /* both 0: nobody is told of I/O (F_SETOWN, F_SETSIG) */
 	uint64_t signal;
-	/* Of a socket; of others they mean nothing. */
+	/* Of a socket; zeros of others. */
 	uint64_t family, type, protocol;
 	uint64_t state; /* TCP_* */
 	uint64_t words[SOCK_WORDS_MAX];
