@@ -20,7 +20,6 @@
 #include "dump/mm_ahead.h"
 #include "dump/watch.h"
 #include "kern/arch.h"
-#include "kern/timens.h"
 #include "kern/vdso.h"
 #include "kind/fd/sockopt.h"
 #include "kind/ipc.h"
@@ -52,19 +51,17 @@ static int put_records(struct dump_ctx *d, struct ckpt_err *err)
 static int fill_clocks(struct dump_ctx *d, struct ckpt_err *err)
 {
 	Ckpt__Inventory *inv = &d->inv;
-	struct timens_offsets own, its;
-	int rc = timens_read(getpid(), &own, err);
+	struct timens_offsets its;
+	int rc = timens_read(d->target.tasks.v[0].pid, &its, err);
 
-	if (!rc)
-		rc = timens_read(d->target.tasks.v[0].pid, &its, err);
 	if (rc)
 		return rc;
 	inv->monotonic_offset_ns = its.monotonic_ns;
 	inv->boottime_offset_ns = its.boottime_ns;
 	inv->monotonic_ns =
-		dump_clock_ns(CLOCK_MONOTONIC) + (uint64_t)(its.monotonic_ns - own.monotonic_ns);
+		dump_clock_ns(CLOCK_MONOTONIC) + (uint64_t)(its.monotonic_ns - d->own.monotonic_ns);
 	inv->boottime_ns =
-		dump_clock_ns(CLOCK_BOOTTIME) + (uint64_t)(its.boottime_ns - own.boottime_ns);
+		dump_clock_ns(CLOCK_BOOTTIME) + (uint64_t)(its.boottime_ns - d->own.boottime_ns);
 	return 0;
 }
 
@@ -336,6 +333,8 @@ int dump_begin(struct dump_ctx *d, const struct ckpt_dump_opts *opts, struct ckp
 	d->iters = opts->series ? opts->series->iters : DUMP_ITERS_NONE;
 	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &d->boot_id) < 0)
 		return ckpt_fail(err, E_KERNEL, -ENOENT, "cannot read the boot id");
+	if (timens_read(getpid(), &d->own, err))
+		return err->code;
 	find_iter(d);
 	if (opts->series)
 		dump_iters_files(&d->iters, opts->series->connections, opts->series->descriptors,

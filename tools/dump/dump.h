@@ -12,6 +12,7 @@
 #include "kern/mmwatch.h"
 #include "kern/snapshot.h"
 #include "kern/taskiter.h"
+#include "kern/timens.h"
 #include "kind/fd/sockplaces.h"
 #include "kind/kind.h"
 #include "model/births.h"
@@ -271,8 +272,9 @@ struct dump_ctx {
 	Ckpt__Inventory inv;
 	Ckpt__Stats stats;
 	Ckpt__Namespaces namespaces;
-	char proc_options[256]; /* of namespaces */
-	struct utsname un;      /* inv points into these two */
+	char proc_options[256];    /* of namespaces */
+	struct timens_offsets own; /* ckpt's */
+	struct utsname un;         /* inv points into these two */
 	char *boot_id;
 };
 

@@ -32,14 +32,17 @@ static int64_t offset_of(const char *text, const char *clock)
 int timens_read(int pid, struct timens_offsets *ret, struct ckpt_err *err)
 {
 	auto_free char *text = NULL;
+	struct ckpt_err why = { 0 };
 	char path[48];
 
 	*ret = (struct timens_offsets) { 0 };
-	(void)snprintf(path, sizeof(path), "/proc/%d/timens_offsets", pid);
-	if (access(path, F_OK) && errno == ENOENT && !access("/proc/self/stat", F_OK))
-		return 0;
-	if (proc_read(pid, "timens_offsets", &text, NULL, err))
+	if (proc_read(pid, "timens_offsets", &text, NULL, &why)) {
+		(void)snprintf(path, sizeof(path), "/proc/%d/timens_offsets", pid);
+		if (access(path, F_OK) && errno == ENOENT && !access("/proc/self/stat", F_OK))
+			return 0;
+		*err = why;
 		return err->code;
+	}
 	ret->monotonic_ns = offset_of(text, "monotonic");
 	ret->boottime_ns = offset_of(text, "boottime");
 	return 0;
