@@ -448,8 +448,9 @@ static void have_help(const struct dump_ctx *d)
 		return;
 	if (!s->standby)
 		s->standby = standby_new();
-	if (s->standby)
+	if (s->standby && s->helped)
 		standby_alert(s->standby);
+	s->helped = false;
 }
 
 static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt__Stats *ret_stats,

@@ -158,6 +158,7 @@ struct dump_series {
 	/* That it had in the last. */
 	size_t connections, descriptors;
 	struct standby *standby; /* looks at memory while all stand still; NULL: nobody does */
+	bool helped;             /* it had something to do in the last */
 	struct dump_sockopts sockopts;
 	struct dump_told_traits told[DUMP_TOLD_MAX];
 	size_t told_n; /* ever: the newest are there */

@@ -64,6 +64,7 @@ struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task, ch
 		free(a);
 		return NULL;
 	}
+	s->helped = true;
 	*maps = NULL;
 	a->next = d->mm_aheads;
 	d->mm_aheads = a;
