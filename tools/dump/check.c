@@ -563,7 +563,7 @@ static void check_tree(struct checker *c, int pid, int ppid, const struct clean_
 		check_task(c, pid, live, &of_live, of_parent, &clean, &status);
 	if (live == pid)
 		vpid = see(c, pid, live, ppid, &st, status);
-	if (!proc_children(pid, &kids, &gone)) {
+	if (!proc_children(pid, NULL, &kids, &gone)) {
 		for (size_t i = 0; i < kids.n; i++)
 			check_tree(c, kids.v[i], vpid, &clean);
 		vec_free(&kids);

@@ -170,7 +170,7 @@ static void family_add(struct family *f, int pid, int ppid)
 	}
 	live = st.state == 'Z' || st.state == 'X' ? proc_live(pid) : pid;
 	vpid = dump_family_see(f, pid, live, ppid, &st, NULL);
-	if (!vpid || !live || proc_children(pid, &kids, &gone))
+	if (!vpid || !live || proc_children(pid, NULL, &kids, &gone))
 		return;
 	for (size_t i = 0; i < kids.n; i++)
 		family_add(f, kids.v[i], vpid);

@@ -79,7 +79,7 @@ static void tree_walk(struct dump_ctx *d, int pid, void (*fn)(struct dump_ctx *d
 	live = proc_live(pid);
 	if (live)
 		fn(d, live);
-	if (proc_children(pid, &kids, &gone))
+	if (proc_children(pid, NULL, &kids, &gone))
 		return;
 	for (size_t i = 0; i < kids.n; i++)
 		tree_walk(d, kids.v[i], fn);

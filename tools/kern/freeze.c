@@ -178,7 +178,7 @@ static int fail_seize(struct ckpt_err *err, int pid, int tid, int rc)
 	return ckpt_fail_errno(err, E_PERM, rc, "cannot attach to task %d", pid);
 }
 
-/* Seize one thread and ask it to stop; it is waited for later. -ESRCH: it ended. */
+/* Seize one thread, which goes on. -ESRCH: it ended. */
 static int thread_seize(int tid)
 {
 	auto_free char *status = NULL;
@@ -188,7 +188,7 @@ static int thread_seize(int tid)
 	int rc;
 
 	if (!ptrace(PTRACE_SEIZE, tid, 0, THREAD_OPTIONS))
-		return ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : 0;
+		return 0;
 	rc = -errno;
 	if (rc != -EPERM)
 		return rc;
@@ -196,7 +196,7 @@ static int thread_seize(int tid)
 	if (proc_read(tid, "status", &status, NULL, &ignore))
 		return -ESRCH;
 	if (proc_field_num(status, "TracerPid", 0, 10, &tracer) && (int)tracer == getpid())
-		return ptrace(PTRACE_INTERRUPT, tid, 0, 0) ? -errno : 0;
+		return 0;
 	state = proc_field(status, "State");
 	return state && (*state == 'Z' || *state == 'X') ? -ESRCH : rc;
 }
@@ -245,14 +245,26 @@ static int thread_settle(struct target_thread *th)
 	}
 }
 
+/* Whoever was seized stands still, and they are all that there are: nobody makes another one. */
+static bool task_at_rest(const struct target_task *task)
+{
+	for (size_t i = 0; i < task->threads.n; i++)
+		if (!task->threads.v[i].seized || !task->threads.v[i].settled)
+			return false;
+	return task->threads.n && proc_thread_count(task->tgid) == task->threads.n;
+}
+
 static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckpt_err *err)
 {
 	struct proc_pids tids = { 0 };
 	struct target_task *task = &t->tasks.v[at];
 	size_t first = task->threads.n, hit = first;
 	bool any = false;
-	int rc = proc_threads(task->tgid, &tids, err);
+	int rc = 0;
 
+	if (task_at_rest(task))
+		return 0;
+	rc = proc_threads(task->tgid, &tids, err);
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < tids.n; i++) {
@@ -277,6 +289,11 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 		*ret_new = true;
 	}
 	vec_free(&tids);
+	/* From here on it does not do what it did. One that has ended meanwhile hears nothing. */
+	if (!t->frozen_at_us)
+		t->frozen_at_us = io_now_us();
+	for (size_t i = first; i < task->threads.n; i++)
+		(void)ptrace(PTRACE_INTERRUPT, task->threads.v[i].tid, 0, 0);
 	for (size_t i = first; i < task->threads.n; i++) {
 		rc = thread_settle(&task->threads.v[i]);
 		if (rc == -ESRCH) {
@@ -353,9 +370,22 @@ static void task_compact(struct target_task *task)
 static int task_add_children(struct target *t, size_t at, bool known, bool *ret_ended,
 			     struct ckpt_err *err)
 {
-	struct proc_pids kids = { 0 };
+	const struct target_task *task = &t->tasks.v[at];
+	struct proc_pids kids = { 0 }, threads = { 0 };
 	size_t hit = at;
-	int rc = proc_children(t->tasks.v[at].tgid, &kids, err);
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < task->threads.n; i++) {
+		int *tid = task->threads.v[i].seized ? vec_push(&threads) : NULL;
+
+		if (tid)
+			*tid = task->threads.v[i].tid;
+		else if (task->threads.v[i].seized)
+			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	}
+	if (!rc)
+		rc = proc_children(task->tgid, &threads, &kids, err);
+	vec_free(&threads);
 
 	for (size_t k = 0; !rc && k < kids.n; k++) {
 		struct ckpt_err gone = { 0 };
@@ -547,7 +577,7 @@ int target_freeze(struct target *t, int pid, struct ckpt_err *err)
 	/* Our short sleeps are to be short. */
 	(void)prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
 	rc = task_add(t, pid, -1, err);
-	t->frozen_at_us = io_now_us();
+	t->frozen_at_us = 0;
 	if (!rc && t->tasks.v[0].zombie)
 		rc = ckpt_fail(err, E_TARGET_GONE, -ESRCH, "task %d has just ended", pid);
 	if (!rc)
@@ -569,6 +599,8 @@ int target_freeze(struct target *t, int pid, struct ckpt_err *err)
 				rc = proc_inner_pid(task->pid, th->tid, &th->vtid, NULL, err);
 		}
 	}
+	if (!t->frozen_at_us)
+		t->frozen_at_us = io_now_us();
 	if (rc)
 		target_thaw(t, TARGET_RUN);
 	return rc;

@@ -558,25 +558,36 @@ static unsigned long proc_links(const char *path)
 	return stat(path, &st) || st.st_nlink < 3 ? 0 : st.st_nlink - 2;
 }
 
-int proc_children(int pid, struct proc_pids *ret, struct ckpt_err *err)
+size_t proc_thread_count(int pid)
 {
-	struct proc_pids threads = { 0 }, list = { 0 };
 	char path[64];
-	unsigned long n;
-	int rc = 0;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	n = proc_links(path);
+	return proc_links(path);
+}
+
+int proc_children(int pid, const struct proc_pids *threads, struct proc_pids *ret,
+		  struct ckpt_err *err)
+{
+	struct proc_pids list = { 0 }, looked_up = { 0 };
+	size_t n = threads ? threads->n : proc_thread_count(pid);
+	int rc = 0;
+
 	/* Every thread has a list of its own: there may be fewer processes on this machine. */
-	if (n == 1)
-		rc = children_of_thread(pid, pid, &list, err);
-	else if (n > MANY_THREADS && n > proc_links("/proc"))
+	if (n > MANY_THREADS && n > proc_links("/proc")) {
 		rc = children_by_parent(pid, &list, err);
-	else
-		rc = proc_threads(pid, &threads, err);
-	for (size_t i = 0; !rc && i < threads.n; i++)
-		rc = children_of_thread(pid, threads.v[i], &list, err);
-	vec_free(&threads);
+		n = 0;
+	} else if (n == 1) {
+		rc = children_of_thread(pid, threads ? threads->v[0] : pid, &list, err);
+		n = 0;
+	} else if (!threads) {
+		rc = proc_threads(pid, &looked_up, err);
+		threads = &looked_up;
+		n = looked_up.n;
+	}
+	for (size_t i = 0; !rc && i < n; i++)
+		rc = children_of_thread(pid, threads->v[i], &list, err);
+	vec_free(&looked_up);
 	if (rc) {
 		vec_free(&list);
 		return rc;

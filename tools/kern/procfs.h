@@ -117,7 +117,11 @@ struct proc_pids {
 /* @pid, or, when the first thread of that process has ended while others go on, the lowest of them;
  * 0: no thread of it is left. */
 int proc_live(int pid);
-int proc_children(int pid, struct proc_pids *ret, struct ckpt_err *err) __must_check;
+/* Of @threads, all that it has; NULL: they are looked up. */
+int proc_children(int pid, const struct proc_pids *threads, struct proc_pids *ret,
+		  struct ckpt_err *err) __must_check;
+/* Also those that have ended and were not waited for; 0: it is gone. */
+size_t proc_thread_count(int pid);
 int proc_threads(int pid, struct proc_pids *ret, struct ckpt_err *err) __must_check;
 
 #endif

@@ -162,7 +162,7 @@ static int offer_task(Ckpt__MigOffer *o, struct shared_seen *seen, int pid, stru
 	if (!rc)
 		rc = offer_memory(o, seen, pid, err);
 	if (!rc)
-		rc = proc_children(pid, &kids, err);
+		rc = proc_children(pid, NULL, &kids, err);
 	for (size_t i = 0; !rc && i < kids.n; i++) {
 		struct ckpt_err gone = { 0 };
 		struct proc_stat st;

@@ -74,7 +74,7 @@ static pid_t outer_pid(pid_t init, int inner)
 	struct proc_pids kids;
 	pid_t ret = 0;
 
-	if (proc_children(init, &kids, &ignore))
+	if (proc_children(init, NULL, &kids, &ignore))
 		return 0;
 	for (size_t i = 0; i < kids.n; i++) {
 		int v = 0;

@@ -216,7 +216,7 @@ static void kill_released(struct restore_ctx *r)
 	struct proc_pids kids;
 
 	guard_end(&r->guard);
-	while (!proc_children(getpid(), &kids, &ignore) && kids.n) {
+	while (!proc_children(getpid(), NULL, &kids, &ignore) && kids.n) {
 		for (size_t i = 0; i < kids.n; i++)
 			(void)kill(kids.v[i], SIGKILL);
 		for (size_t i = 0; i < kids.n; i++)
