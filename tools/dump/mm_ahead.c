@@ -14,8 +14,6 @@ struct mm_ahead {
 	struct tracker *tracker;
 	struct standby_job job;
 	bool ours; /* it was not begun */
-	sem_t looked;
-	bool untouched;
 	char *maps;
 	struct mm_walk walk;
 	int rc;
@@ -25,27 +23,30 @@ struct mm_ahead {
 static void look(void *arg)
 {
 	struct mm_ahead *a = arg;
-	struct ckpt_err ignore = { 0 };
 
-	a->untouched = (a->maps || !proc_read(a->task->pid, "maps", &a->maps, NULL, &ignore)) &&
-		       inject_untouched(a->task, a->maps);
-	(void)sem_post(&a->looked);
-	if (!a->untouched)
-		return;
-	a->rc = walk_begin(a->d, a->task, a->maps, &a->walk, &a->err);
-	if (!a->rc)
-		a->rc = walk_pages(a->d, a->task, a->tracker, false, &a->walk, &a->err);
+	a->rc = walk_pages(a->d, a->task, a->tracker, false, &a->walk, &a->err);
 	if (!a->rc && !a->walk.pages.keeper)
 		a->walk.staged = dump_stage_ahead(a->d, a->task, &a->walk.segs);
+}
+
+/* What it needs: the mappings of a process in which a killed ckpt left nothing. */
+static bool prepare(struct mm_ahead *a)
+{
+	struct dump_tracking *tr = a->d->tracking;
+	struct ckpt_err ignore = { 0 };
+	bool fresh = false;
+
+	return !tr->tracker(tr, a->task, false, &a->tracker, &fresh, &ignore) && a->tracker &&
+	       !fresh && (a->maps || !proc_read(a->task->pid, "maps", &a->maps, NULL, &ignore)) &&
+	       inject_untouched(a->task, a->maps) &&
+	       !walk_begin(a->d, a->task, a->maps, &a->walk, &ignore);
 }
 
 struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task, char **maps)
 {
 	struct dump_series *s = d->opts->series;
 	struct dump_tracking *tr = d->tracking;
-	struct ckpt_err ignore = { 0 };
 	struct mm_ahead *a;
-	bool fresh = false;
 
 	/* To make a tracker is to enter the process. */
 	if (!s || !s->standby || !tr || !tr->known || !tr->known(tr, task->pid))
@@ -55,17 +56,15 @@ struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task, ch
 		return NULL;
 	a->d = d;
 	a->task = task;
-	a->maps = *maps;
+	a->maps = take_ptr(*maps);
 	a->job = (struct standby_job) { .run = look, .arg = a };
-	(void)sem_init(&a->looked, 0, 0);
-	if (tr->tracker(tr, task, false, &a->tracker, &fresh, &ignore) || !a->tracker || fresh ||
-	    !standby_post(s->standby, &a->job)) {
-		(void)sem_destroy(&a->looked);
+	if (!prepare(a) || !standby_post(s->standby, &a->job)) {
+		*maps = a->maps;
+		walk_free(&a->walk);
 		free(a);
 		return NULL;
 	}
 	s->helped = true;
-	*maps = NULL;
 	a->next = d->mm_aheads;
 	d->mm_aheads = a;
 	return a;
@@ -79,14 +78,12 @@ static bool has_begun(struct mm_ahead *a)
 	return !a->ours;
 }
 
-bool mm_ahead_looks(struct mm_ahead *a, char **ret_maps)
+bool mm_ahead_begun(struct mm_ahead *a, char **ret_maps)
 {
-	if (!has_begun(a)) {
-		*ret_maps = take_ptr(a->maps);
-		return false;
-	}
-	standby_await(&a->looked);
-	return a->untouched;
+	if (has_begun(a))
+		return true;
+	*ret_maps = take_ptr(a->maps);
+	return false;
 }
 
 void mm_ahead_wait(struct mm_ahead *a)
@@ -125,7 +122,6 @@ void mm_ahead_free(struct dump_ctx *d)
 		mm_ahead_wait(a);
 		walk_free(&a->walk);
 		free(a->maps);
-		(void)sem_destroy(&a->looked);
 		free(a);
 	}
 }
