@@ -11,11 +11,16 @@ from sandbox import BUILD, Failure, Skip, check, main, read
 STEPS = int(os.environ.get("T_STEPS", 34))
 
 
-def body(box):
-    target = box.start(os.path.join(BUILD, "tests/flow/turns"))
+# A processor that another program keeps for itself is not there in time for who is to look ahead.
+TRIES = 4
+
+
+def one(box, turn):
+    """A series of every step: (which left the program alone, which were looked at ahead, the log)."""
+    target = box.start(os.path.join(BUILD, "tests/flow/turns"), subdir=str(turn))
     box.wait(lambda: os.path.exists(target.file("step0")), "the program")
     tracker = ("--tracker", os.environ["T_TRACKER"]) if "T_TRACKER" in os.environ else ()
-    series = HeldSeries(box, target, os.path.join(box.dir, "series"), *tracker)
+    series = HeldSeries(box, target, os.path.join(box.dir, f"series{turn}"), *tracker)
     images, left_alone, ahead = [], [], []
     for step in range(STEPS):
         before = read(series.log).count("meanwhile")
@@ -39,8 +44,16 @@ def body(box):
     if not any(left_alone):
         raise Skip("a kernel with BPF iterators of processes")
     check(not all(left_alone), f"nothing was asked ever: {log}")
-    # The processors of a guest take turns.
-    if tracker or os.cpu_count() < 2:
+    return left_alone, ahead, log
+
+
+def body(box):
+    for turn in range(TRIES):
+        left_alone, ahead, log = one(box, turn)
+        # The processors of a guest take turns.
+        if "T_TRACKER" in os.environ or os.cpu_count() < 2 or any(ahead):
+            break
+    if "T_TRACKER" in os.environ or os.cpu_count() < 2:
         return
     check(any(ahead), f"nobody looked ahead: {log}")
     # And one of a machine may be busy.

@@ -26,7 +26,7 @@ struct standby {
 	cpu_set_t allowed;
 };
 
-static void await(sem_t *said)
+void standby_await(sem_t *said)
 {
 	uint64_t until = io_now_us() + AWAKE_US;
 
@@ -150,6 +150,6 @@ bool standby_retract(struct standby *s, struct standby_job *job)
 void standby_wait(struct standby_job *job)
 {
 	if (!job->over)
-		await(&job->done);
+		standby_await(&job->done);
 	job->over = true;
 }

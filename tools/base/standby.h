@@ -32,5 +32,7 @@ bool standby_post(struct standby *s, struct standby_job *job);
 bool standby_retract(struct standby *s, struct standby_job *job);
 /* Wait for a job that was not retracted. */
 void standby_wait(struct standby_job *job);
+/* Wait for what such a job says before its end. */
+void standby_await(sem_t *said);
 
 #endif

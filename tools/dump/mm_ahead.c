@@ -14,38 +14,51 @@ struct mm_ahead {
 	struct tracker *tracker;
 	struct standby_job job;
 	bool ours; /* it was not begun */
+	sem_t looked;
+	bool prepared; /* of a single process, before it was posted */
 	char *maps;
 	struct mm_walk walk;
 	int rc;
 	struct ckpt_err err;
 };
 
+/* What it needs: the mappings of a process in which a killed ckpt left nothing. */
+static bool prepare(struct mm_ahead *a)
+{
+	struct ckpt_err ignore = { 0 };
+
+	return (a->maps || !proc_read(a->task->pid, "maps", &a->maps, NULL, &ignore)) &&
+	       inject_untouched(a->task, a->maps) &&
+	       !walk_begin(a->d, a->task, a->maps, &a->walk, &ignore);
+}
+
 static void look(void *arg)
 {
 	struct mm_ahead *a = arg;
 
+	a->prepared = a->prepared || prepare(a);
+	(void)sem_post(&a->looked);
+	if (!a->prepared)
+		return;
 	a->rc = walk_pages(a->d, a->task, a->tracker, false, &a->walk, &a->err);
 	if (!a->rc && !a->walk.pages.keeper)
 		a->walk.staged = dump_stage_ahead(a->d, a->task, &a->walk.segs);
 }
 
-/* What it needs: the mappings of a process in which a killed ckpt left nothing. */
-static bool prepare(struct mm_ahead *a)
+static void ahead_free(struct mm_ahead *a)
 {
-	struct dump_tracking *tr = a->d->tracking;
-	struct ckpt_err ignore = { 0 };
-	bool fresh = false;
-
-	return !tr->tracker(tr, a->task, false, &a->tracker, &fresh, &ignore) && a->tracker &&
-	       !fresh && (a->maps || !proc_read(a->task->pid, "maps", &a->maps, NULL, &ignore)) &&
-	       inject_untouched(a->task, a->maps) &&
-	       !walk_begin(a->d, a->task, a->maps, &a->walk, &ignore);
+	walk_free(&a->walk);
+	free(a->maps);
+	(void)sem_destroy(&a->looked);
+	free(a);
 }
 
 struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task, char **maps)
 {
 	struct dump_series *s = d->opts->series;
 	struct dump_tracking *tr = d->tracking;
+	struct ckpt_err ignore = { 0 };
+	bool fresh = false, fails;
 	struct mm_ahead *a;
 
 	/* To make a tracker is to enter the process. */
@@ -58,10 +71,17 @@ struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task, ch
 	a->task = task;
 	a->maps = take_ptr(*maps);
 	a->job = (struct standby_job) { .run = look, .arg = a };
-	if (!prepare(a) || !standby_post(s->standby, &a->job)) {
-		*maps = a->maps;
-		walk_free(&a->walk);
-		free(a);
+	(void)sem_init(&a->looked, 0, 0);
+	fails = tr->tracker(tr, task, false, &a->tracker, &fresh, &ignore) || !a->tracker || fresh;
+	/* Of one process the pages take longer than all else, and it may be a while until the other
+	 * thread has a processor; of several that is busy with the last. */
+	if (!fails && d->target.tasks.n == 1) {
+		a->prepared = prepare(a);
+		fails = !a->prepared;
+	}
+	if (fails || !standby_post(s->standby, &a->job)) {
+		*maps = take_ptr(a->maps);
+		ahead_free(a);
 		return NULL;
 	}
 	s->helped = true;
@@ -78,12 +98,14 @@ static bool has_begun(struct mm_ahead *a)
 	return !a->ours;
 }
 
-bool mm_ahead_begun(struct mm_ahead *a, char **ret_maps)
+bool mm_ahead_looks(struct mm_ahead *a, char **ret_maps)
 {
-	if (has_begun(a))
-		return true;
-	*ret_maps = take_ptr(a->maps);
-	return false;
+	if (!has_begun(a)) {
+		*ret_maps = take_ptr(a->maps);
+		return false;
+	}
+	standby_await(&a->looked);
+	return a->prepared;
 }
 
 void mm_ahead_wait(struct mm_ahead *a)
@@ -120,8 +142,6 @@ void mm_ahead_free(struct dump_ctx *d)
 
 		d->mm_aheads = a->next;
 		mm_ahead_wait(a);
-		walk_free(&a->walk);
-		free(a->maps);
-		free(a);
+		ahead_free(a);
 	}
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The pages of a process that need not be entered, looked at (and, when few, copied) by a second
- * thread of ckpt while the one that makes the dump has to do with its descriptors and threads. For
- * trackers that know the process already: what is found is written by no one in between, for all
- * stand still.
+ * The mappings and pages of a process that need not be entered, looked at (and, when few, copied)
+ * by a second thread of ckpt while the one that makes the dump has to do with its descriptors and
+ * threads. For trackers that know the process already: what is found is written by no one in
+ * between, for all stand still.
  */
 #ifndef CKPT_DUMP_MM_AHEAD_H
 #define CKPT_DUMP_MM_AHEAD_H
@@ -16,11 +16,13 @@ struct mm_ahead;
  * fine for the others, when it is not worth it, there is no thread to be had, or a killed ckpt left
  * something in the process; then *maps is the caller's again. It is d's: see mm_ahead_settle(). */
 struct mm_ahead *mm_ahead_begin(struct dump_ctx *d, struct target_task *task, char **maps);
-/* If it was not begun it will not be, and *ret_maps is what it was given. */
-bool mm_ahead_begun(struct mm_ahead *a, char **ret_maps);
+/* Did it find a process in which a killed ckpt left nothing? Otherwise it looks no further, and
+ * nothing of it is of use; if it had not begun, *ret_maps is what it was given. Waits for that, but
+ * not for its beginning. */
+bool mm_ahead_looks(struct mm_ahead *a, char **ret_maps);
 /* Wait for its end. */
 void mm_ahead_wait(struct mm_ahead *a);
-/* Wait for what it found, after mm_ahead_begun() said yes; walk_free() is the caller's. Its text
+/* Wait for what it found, after mm_ahead_looks() said yes; walk_free() is the caller's. Its text
  * of maps takes the place of *maps. *ret_walked: also the pages, otherwise the mappings alone (its
  * address space is another than the tracker's).
  */

@@ -192,7 +192,7 @@ bool told_enough(struct passage *p)
 {
 	struct ckpt_err ignore = { 0 };
 
-	if (p->ahead && mm_ahead_begun(p->ahead, &p->maps)) {
+	if (p->ahead && mm_ahead_looks(p->ahead, &p->maps)) {
 		if (p->told && !p->doubtful.n)
 			return true;
 		/* It has begun epochs of the tracker: what it found is used. */
