@@ -709,13 +709,15 @@ static bool fold_behind(struct series *s)
 }
 
 /* One that took too long is followed by the next at once, so that there are as many as was asked
- * for; of a delay that is longer than an interval nothing is made up for. */
+ * for; of a delay that is longer than an interval, and than this, nothing is made up for. */
+#define BEHIND_US 50000u
+
 static uint64_t due_after(uint64_t due, uint64_t interval_us)
 {
-	uint64_t now = io_now_us();
+	uint64_t now = io_now_us(), most = interval_us > BEHIND_US ? interval_us : BEHIND_US;
 
 	due += interval_us;
-	return due + interval_us < now ? now : due;
+	return due + most < now ? now : due;
 }
 
 int ckpt_dump_every(const struct every_opts *o, struct ckpt_ui *ui, unsigned int *ret_made,
