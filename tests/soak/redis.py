@@ -212,7 +212,8 @@ class Soak:
             p = self.box.spawn(node.low([self.box.ckpt, "dump", "-t", PID, "-D", self.series, "--every", "100ms", "--keep", "3",
                                          "--tcp", "close"]), f, f, env=node.env())
         p.returncode = 0
-        self.box.wait(lambda: read(out).count("saved process") >= 2, f"checkpoints: {read(out)}", 60)
+        # The first ones load what the others read the kernel's records with.
+        self.box.wait(lambda: read(out).count("saved process") >= 6, f"checkpoints: {read(out)}", 60)
         grow = [Growth("dump --every", children(p.pid)[0], 16 << 10)]
         grow += [Growth("its keeper", k, 4 << 10) for k in self.keepers(node)]
         floor = None
