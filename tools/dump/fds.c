@@ -361,6 +361,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 	for (size_t i = 0; !rc && i < fds.n; i++) {
 		Ckpt__Fd *f = kind_msg_new(&ckpt__fd__descriptor), **doubtful;
 		const struct file_view *view = file_view_find(&views, fds.v[i]);
+		uint32_t met = object_of_file(d, view);
 		struct fd_seen seen = FD_SEEN_NONE;
 		bool doubt = false;
 
@@ -369,9 +370,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 			break;
 		}
 		f->fd = (uint32_t)fds.v[i];
-		f->object = object_of_file(d, view);
-		if (!f->object)
-			f->object = inherited(d, of_parent, task->pid, fds.v[i]);
+		f->object = met ? met : inherited(d, of_parent, task->pid, fds.v[i]);
 		if (f->object)
 			rc = inherited_fd(pidfd, task->pid, fds.v[i], view, f, &doubt, err);
 		else if (fds_ahead_take(ahead, i, &seen))
@@ -379,7 +378,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		else
 			rc = see_object_fd(d, pidfd, task->pid, fds.v[i], view, f, &doubt, err);
 		fd_seen_free(&seen);
-		if (!rc && !object_of_file(d, view))
+		if (!rc && !met)
 			file_add(d, view, f->object);
 		if (doubt && !(doubtful = vec_push(ret_doubtful)))
 			rc = oom(err);
