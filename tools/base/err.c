@@ -55,6 +55,11 @@ int ckpt_fail_errno(struct ckpt_err *err, enum ckpt_err_id id, int code, const c
 	return rc;
 }
 
+int ckpt_oom(struct ckpt_err *err)
+{
+	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+}
+
 int ckpt_ctx(struct ckpt_err *err, const char *fmt, ...)
 {
 	char inner[sizeof(err->where)];

@@ -75,6 +75,8 @@ int ckpt_fail(struct ckpt_err *err, enum ckpt_err_id id, int code, const char *f
 /* The same with ": strerror(-code)" behind the text. */
 int ckpt_fail_errno(struct ckpt_err *err, enum ckpt_err_id id, int code, const char *fmt, ...)
 	__printf(4, 5);
+/* Memory is wanting. Returns -ENOMEM. */
+int ckpt_oom(struct ckpt_err *err);
 /* Put where it happened in front: ckpt_ctx(err, "task %d", pid). Returns err->code. */
 int ckpt_ctx(struct ckpt_err *err, const char *fmt, ...) __printf(2, 3);
 /* It is the first of @n causes that stop @what (a noun), all of which @command shows: the remedy

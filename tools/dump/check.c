@@ -588,7 +588,7 @@ static void check_vm(struct checker *c)
 	uint64_t deadline = io_now_us() + VFORK_US;
 	struct ckpt_err e = { 0 };
 	int rc = first ? sharing_find(c->live.v, c->live.n, KCMP_VM, &c->kins, first, &e)
-		       : ckpt_fail(&e, E_NOMEM, -ENOMEM, "out of memory");
+		       : ckpt_oom(&e);
 
 	if (rc)
 		report(c, &e);

@@ -31,7 +31,7 @@ static int collect_sharing(struct dump_ctx *d, struct ckpt_err *err)
 	int rc;
 
 	if (!pids || !at || !first)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < all; i++) {
 		v[i].files_of = v[i].fs_of = i;
 		if (v[i].zombie)
@@ -166,7 +166,7 @@ static int passage_begin(struct dump_ctx *d, struct passage *p, size_t at, struc
 	int rc;
 
 	if (!msg || !slot)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	*slot = msg;
 	rc = passage_stat(p, task, err);
 	if (rc)

@@ -93,7 +93,7 @@ static int crowd_begin(struct dump_ctx *d, struct crowd *c, struct passage *p, s
 	*c = (struct crowd) { .task = p->task, .stat = &p->stat, .msg = p->msg, .lanes = 1 };
 	c->tids = calloc(n, sizeof(*c->tids));
 	if (!c->tids)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < n; i++)
 		c->tids[i] = p->task->threads.v[i].tid;
 	c->lane[0].in = &p->in;

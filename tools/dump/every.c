@@ -140,7 +140,7 @@ static int list_dir(struct series *s, struct ckpt_err *err)
 			continue;
 		m = number & IS_BASE ? vec_push(&s->bases) : vec_push(&s->members);
 		if (!m)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		m->number = number;
 	}
 	if (s->members.n)
@@ -182,7 +182,7 @@ static int read_needs(const struct series *s, const char *name, struct member *m
 		if (n)
 			*n = number_of(base ? base + 1 : img.sources.v[i].path);
 		else
-			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			rc = ckpt_oom(err);
 	}
 	image_free(&img);
 	return rc;
@@ -491,7 +491,7 @@ static int fold_under(struct series *s, struct member *last, struct folded *ret,
 
 	name_of(last->number, name);
 	name_of(s->fold_of | IS_BASE, base);
-	rc = slot ? path_of(s, name, path, err) : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	rc = slot ? path_of(s, name, path, err) : ckpt_oom(err);
 	if (!rc)
 		rc = path_of(s, FOLD_DIR, fold, err);
 	if (!rc) {
@@ -582,14 +582,14 @@ static int series_add(struct series *s, uint32_t number, bool full, struct ckpt_
 	char name[NAME_BYTES];
 
 	if (!slot)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	name_of(number, name);
 	parent = s->members.n > 1 ? slot - 1 : NULL;
 	for (size_t i = 0; !full && parent && i <= parent->needs.n; i++) {
 		uint32_t *n = vec_push(&m.needs);
 
 		if (!n)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		*n = i < parent->needs.n ? parent->needs.v[i] : parent->number;
 	}
 	m.bytes = bytes_of(s, name);

@@ -76,8 +76,7 @@ int dump_family(struct dump_ctx *d, struct ckpt_err *err)
 {
 	auto_free struct outer_ids *ids = calloc(d->tasks.n + 1, sizeof(*ids));
 	struct births b;
-	int rc = ids ? births_init(&b, d->tasks.n, err)
-		     : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	int rc = ids ? births_init(&b, d->tasks.n, err) : ckpt_oom(err);
 
 	if (rc)
 		return rc;
@@ -186,7 +185,7 @@ static int family_sharing(const struct family *f, const struct task_kins *kins, 
 	int rc;
 
 	if (!pids || !first)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	/* What has ended shares nothing: the kernel compares it with nobody. */
 	for (size_t i = 0; i < n; i++)
 		pids[i] = f->ids.v[i].live;

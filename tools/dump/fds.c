@@ -20,11 +20,6 @@
 #include "kind/fd/sockopt.h"
 #include "kind/fd/tcprepair.h"
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 static void read_socket(struct fd_facts *f)
 {
 	auto_fd own = f->local < 0 ? fd_take(f->pid, f->fd) : -1;
@@ -262,7 +257,7 @@ int dump_object_fd(struct dump_ctx *d, int pid, int fd, uint32_t *ret_id, struct
 	int rc = pidfd;
 
 	if (!msg)
-		return oom(err);
+		return ckpt_oom(err);
 	if (pidfd >= 0)
 		rc = see_object_fd(d, pidfd, pid, fd, NULL, msg, &doubt, err);
 	*ret_id = msg->object;
@@ -301,7 +296,7 @@ static int list_fds(int pid, struct proc_pids *ret, struct ckpt_err *err)
 			continue;
 		fd = vec_push(ret);
 		if (!fd)
-			return oom(err);
+			return ckpt_oom(err);
 		*fd = atoi(e->d_name);
 	}
 	if (ret->n)
@@ -346,7 +341,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 	if (pidfd < 0)
 		return pidfd;
 	if (!table || !slot)
-		return oom(err);
+		return ckpt_oom(err);
 	*slot = table;
 	table->id = (uint32_t)d->tables.n;
 	msg->fdtable = table->id;
@@ -366,7 +361,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		bool doubt = false;
 
 		if (!f || kind_push(&table->n_fds, &table->fds, f)) {
-			rc = oom(err);
+			rc = ckpt_oom(err);
 			break;
 		}
 		f->fd = (uint32_t)fds.v[i];
@@ -381,7 +376,7 @@ int dump_collect_fds(struct dump_ctx *d, struct target_task *task, Ckpt__Task *m
 		if (!rc && !met)
 			file_add(d, view, f->object);
 		if (doubt && !(doubtful = vec_push(ret_doubtful)))
-			rc = oom(err);
+			rc = ckpt_oom(err);
 		else if (doubt)
 			*doubtful = f;
 	}

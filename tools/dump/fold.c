@@ -77,7 +77,7 @@ int fold_begin(struct fold **ret, const char *from, const char *to, enum pack_ho
 	int rc;
 
 	if (!f)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	f->img.dir_fd = -1;
 	f->pack = pack;
 	f->from = strdup(from);

@@ -13,11 +13,6 @@
 #include "dump/watch.h"
 #include "model/vmaflags.h"
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 #define COPY_BYTES_PER_US 4096u /* 4 GB/s: faster than any machine copies into a file */
 
 static int collect_vma(struct dump_ctx *d, struct target_task *task, const struct proc_vma *v,
@@ -35,7 +30,7 @@ static int collect_vma(struct dump_ctx *d, struct target_task *task, const struc
 		return rc;
 	vma = kind_msg_new(&ckpt__vma__descriptor);
 	if (!vma || kind_push(&mm->n_vmas, &mm->vmas, vma) || !(vma->kind = strdup(kind->name)))
-		return oom(err);
+		return ckpt_oom(err);
 	vma->start = v->start;
 	vma->end = v->end;
 	vma->prot = v->prot;
@@ -49,11 +44,11 @@ static int collect_vma(struct dump_ctx *d, struct target_task *task, const struc
 	if (v->path && !strncmp(v->path, "[anon:", 6)) {
 		vma->name = strndup(v->path + 6, strlen(v->path + 6) - 1);
 		if (!vma->name)
-			return oom(err);
+			return ckpt_oom(err);
 	}
 	rc = kind->dump ? kind->dump(d, task, v, vma, err) : 0;
 	if (!rc && dump_watch_map(d, task, v))
-		rc = oom(err);
+		rc = ckpt_oom(err);
 	return rc;
 }
 
@@ -114,7 +109,7 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, char **maps,
 	int rc;
 
 	if (!mm || !slot)
-		return oom(err);
+		return ckpt_oom(err);
 	*slot = mm;
 	mm->id = (uint32_t)d->mms.n;
 	msg->mm = mm->id;
@@ -134,7 +129,7 @@ int dump_collect_mm(struct dump_ctx *d, struct target_task *task, char **maps,
 	else if (!rc)
 		rc = walk_tracked(d, task, &walk, err);
 	if (!rc && add_walk(d, mm->id, &walk))
-		rc = oom(err);
+		rc = ckpt_oom(err);
 	walk_free(&walk);
 	return rc;
 }
@@ -207,11 +202,11 @@ static int put_runs(struct dump_ctx *d, const struct dump_pages *p, const struct
 int dump_put_pagemaps(struct dump_ctx *d, struct ckpt_err *err)
 {
 	struct run_list *lists = calloc(d->pages.n + 1, sizeof(*lists));
-	int rc = lists ? 0 : oom(err);
+	int rc = lists ? 0 : ckpt_oom(err);
 
 	for (size_t i = 0; !rc && i < d->pages.n; i++)
 		if (list_runs(d, &d->pages.v[i], &lists[i]))
-			rc = oom(err);
+			rc = ckpt_oom(err);
 	if (!rc && (d->parent || d->pre))
 		rc = dump_resolve_parent(d, lists, err);
 	for (size_t i = 0; !rc && i < d->pages.n; i++)
@@ -240,7 +235,7 @@ static int write_part(struct dump_ctx *d, bool later, struct ckpt_err *err)
 		if (s)
 			*s = d->segs.v[i];
 		else if (d->segs.v[i].later == later)
-			return oom(err);
+			return ckpt_oom(err);
 	}
 	d->copied[later].base = d->writer.pages_bytes;
 	/* A single file takes one writer at a time, and the program runs again: it has more use for

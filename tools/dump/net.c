@@ -76,7 +76,7 @@ static int conns_collect(struct dump_ctx *d, struct ckpt_err *err)
 			continue;
 		slot = vec_push(&d->net->conns);
 		if (!slot)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		*slot = c;
 	}
 	return 0;
@@ -133,7 +133,7 @@ int dump_net_lock(struct dump_ctx *d, struct ckpt_err *err)
 		return 0;
 	d->net = calloc(1, sizeof(*d->net));
 	if (!d->net)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	d->net->lock.fd = -1;
 	rc = sockdiag_tcp_read(STATES, &d->net->diags, err);
 	if (!rc)
@@ -166,7 +166,7 @@ int dump_net_conn(struct dump_ctx *d, int fd, struct ckpt_err *err)
 		return 0;
 	slot = vec_push(&d->net->fds);
 	if (!slot)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	slot->reuse = 0;
 	(void)getsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &slot->reuse, &len);
 	slot->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);

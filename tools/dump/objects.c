@@ -35,11 +35,6 @@ struct fd_index {
 	struct fd_bucket bucket[BUCKETS];
 };
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 static uint32_t hash(uint64_t a, uint64_t b)
 {
 	uint64_t h = (a * 0x9e3779b97f4a7c15ull) ^ b;
@@ -121,7 +116,7 @@ static int name_add(struct dump_ctx *d, const char *name, uint32_t id, struct ck
 	if (!n || !(n->name = strdup(name)) || !tsearch(n, &d->names, name_cmp)) {
 		if (n)
 			name_free(n);
-		return oom(err);
+		return ckpt_oom(err);
 	}
 	n->id = id;
 	return 0;
@@ -132,11 +127,11 @@ static int object_new(struct dump_ctx *d, struct dump_object **ret, struct ckpt_
 	struct dump_object *o = vec_push(&d->objects);
 
 	if (!o)
-		return oom(err);
+		return ckpt_oom(err);
 	o->local = -1;
 	o->msg = kind_msg_new(&ckpt__object__descriptor);
 	if (!o->msg)
-		return oom(err);
+		return ckpt_oom(err);
 	o->msg->id = (uint32_t)d->objects.n;
 	*ret = o;
 	return 0;
@@ -148,7 +143,7 @@ int dump_object_set(Ckpt__Object *obj, const char *kind, const ProtobufCMessage 
 	Ckpt__State *st = kind_state_new(kind, msg);
 
 	if (!st)
-		return oom(err);
+		return ckpt_oom(err);
 	if (obj->state)
 		protobuf_c_message_free_unpacked(&obj->state->base, NULL);
 	obj->state = st;
@@ -234,7 +229,7 @@ static int together_add(struct dump_ctx *d, uint32_t id, struct ckpt_err *err)
 		return rc;
 	slot = vec_push(&d->together);
 	if (!slot)
-		return oom(err);
+		return ckpt_oom(err);
 	*slot = id;
 	return 0;
 }
@@ -255,7 +250,7 @@ static int object_dump(struct dump_ctx *d, const struct fd_kind *kind, const str
 	at = d->objects.n - 1;
 	kmsg = kind_msg_new(kind->desc);
 	if (!kmsg)
-		return oom(err);
+		return ckpt_oom(err);
 	o->kind = kind;
 	o->kmsg = kmsg;
 	o->pid = f->pid;
@@ -293,7 +288,7 @@ int dump_object_of(struct dump_ctx *d, const struct fd_facts *f, char **link, ch
 
 	*ret_owns = false;
 	if (!d->index && !(d->index = calloc(1, sizeof(*d->index))))
-		return oom(err);
+		return ckpt_oom(err);
 	b = bucket_of(d, &f->st);
 	if (bucket_search(d, b, f->pid, f->fd, &at)) {
 		*ret_id = b->v[at];
@@ -305,7 +300,7 @@ int dump_object_of(struct dump_ctx *d, const struct fd_facts *f, char **link, ch
 				 f->fd, f->link);
 	/* In the index before its kind runs, for objects that reach themselves. */
 	if (bucket_insert(b, at, (uint32_t)d->objects.n + 1))
-		return oom(err);
+		return ckpt_oom(err);
 	*ret_owns = true;
 	return object_dump(d, kind, f, link, fdinfo, ret_id, err);
 }
@@ -372,7 +367,7 @@ int dump_keep_fd(struct dump_ctx *d, int fd, struct ckpt_err *err)
 
 	if (!slot) {
 		(void)close(fd);
-		return oom(err);
+		return ckpt_oom(err);
 	}
 	*slot = fd;
 	return 0;
@@ -414,10 +409,10 @@ static int object_file(struct dump_ctx *d, const char *path, struct fd_facts *f,
 	int rc;
 
 	if (!link || !fdinfo)
-		return oom(err);
+		return ckpt_oom(err);
 	if (asprintf(&name, "file %x %llx %llx %s", f->flags, (unsigned long long)f->st.st_dev,
 		     (unsigned long long)f->st.st_ino, path) < 0)
-		return oom(err);
+		return ckpt_oom(err);
 	*ret_id = name_find(d, name);
 	if (*ret_id)
 		return 0;
@@ -468,7 +463,7 @@ int dump_object_mapped(struct dump_ctx *d, int pid, const struct proc_vma *v, ui
 	/* A file is mapped many times: its name in smaps spares looking each time. */
 	if (asprintf(&name, "mapped %x %x:%x %llx %s", (unsigned int)flags, v->dev_major,
 		     v->dev_minor, (unsigned long long)v->ino, v->path) < 0)
-		return oom(err);
+		return ckpt_oom(err);
 	*ret_id = name_find(d, name);
 	if (*ret_id)
 		return 0;

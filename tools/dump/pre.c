@@ -12,11 +12,6 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 struct pre_task *pre_task_find(struct dump_pre *p, int pid)
 {
 	for (size_t i = 0; i < p->tasks.n; i++)
@@ -278,7 +273,7 @@ int pre_copy(struct dump_pre *p, uint64_t *ret_pages, struct ckpt_err *err)
 		struct pre_task *t = p->tasks.v[i];
 
 		if (t->quiet.n && have_put(&t->have, &t->quiet))
-			return oom(err);
+			return ckpt_oom(err);
 		t->quiet.n = 0;
 	}
 	if (!p->segs.n)
@@ -302,11 +297,11 @@ int pre_copy(struct dump_pre *p, uint64_t *ret_pages, struct ckpt_err *err)
 					.kind = z ? CKPT_RUN_ZERO : CKPT_RUN_DATA
 				};
 
-				rc = run_list_add(&fresh, &r) ? oom(err) : 0;
+				rc = run_list_add(&fresh, &r) ? ckpt_oom(err) : 0;
 			}
 		}
 		if (!rc && have_put(&p->owner.v[i]->have, &fresh))
-			rc = oom(err);
+			rc = ckpt_oom(err);
 		vec_free(&fresh);
 	}
 	free(zero);
@@ -347,7 +342,7 @@ static int live_begin(struct dump_ctx *d, struct ckpt_err *err)
 {
 	uint64_t at = io_now_us();
 	struct dump_pre *p = pre_new(d);
-	int rc = p ? pre_rounds_live(p, err) : oom(err);
+	int rc = p ? pre_rounds_live(p, err) : ckpt_oom(err);
 
 	if (!rc && !d->stats.pre_rounds) {
 		dump_pre_end(d);
@@ -369,7 +364,7 @@ int dump_pre_begin(struct dump_ctx *d, struct ckpt_err *err)
 		return pre_live_may(d) ? live_begin(d, err) : 0;
 	p = pre_new(d);
 	if (!p)
-		return oom(err);
+		return ckpt_oom(err);
 	d->pre_armed = true;
 	p->ops = d->tracking ? NULL : track_choose(d->opts->tracker, false, err);
 	if (!d->tracking && !p->ops)

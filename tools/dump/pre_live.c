@@ -22,11 +22,6 @@
 #define LIVE_WAIT 15u       /* increments without, at most, when it was of no use */
 #define LIVE_LOOK_US 1000u  /* between two looks whether it still writes */
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 /* Anonymous mappings that a tracker looks after, which are adjacent: where they end, or 0. */
 static size_t live_group(const struct proc_vmas *vmas, size_t i)
 {
@@ -211,7 +206,7 @@ int pre_rounds_live(struct dump_pre *p, struct ckpt_err *err)
 		if (l.pages > last / 2 || !live_pays(p, &l))
 			break;
 		rc = p->session->each(p->session, true, live_collect, &l) || pre_shared_segments(p)
-			     ? oom(err)
+			     ? ckpt_oom(err)
 			     : 0;
 		if (!rc)
 			rc = pre_copy(p, &copied, err);

@@ -12,11 +12,6 @@
 #include "dump/pre.h"
 #include "dump/watch.h"
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 /* What the session knows of the memory that @v shows, if the trackers tell of it as long as nobody
  * does what they cannot tell of (watch.h); NULL otherwise. */
 struct notes_object *pre_watched_object(const struct dump_pre *p, const struct proc_vma *v)
@@ -76,7 +71,7 @@ static int map_list(const struct dump_pre *p, struct watch_maps *maps, struct ck
 			const struct proc_vma *v = &vmas.v[k];
 
 			if (watch_may(v) && watch_maps_add(maps, task->pid, i, v))
-				rc = oom(err);
+				rc = ckpt_oom(err);
 		}
 		proc_vmas_free(&vmas);
 	}
@@ -135,7 +130,7 @@ int pre_shared_stopped(struct dump_pre *p, const struct target *t, struct ckpt_e
 	/* What a first checkpoint is to watch. */
 	if (!rc && !n->objects.n &&
 	    (watch_find(&d->iters.mm, &maps, n) || (n->objects.n && notes_make_hashes(n))))
-		rc = oom(err);
+		rc = ckpt_oom(err);
 	for (size_t i = 0; !rc && i < n->objects.n; i++) {
 		struct notes_object *o = &n->objects.v[i];
 		struct pre_task *of = dump_watch_quiet(d, o) ? object_of(p, &maps, o) : NULL;

@@ -14,11 +14,6 @@
 
 #define FEW_PAGES 1024u /* so few that another round gains nothing */
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 static int collect_one(struct dump_pre *p, struct tracker *t, int pid)
 {
 	struct ckpt_err gone = { 0 };
@@ -73,7 +68,7 @@ static int collect_task(struct dump_pre *p, struct target_task *task, struct ckp
 	int rc;
 
 	if (!fd)
-		return oom(err);
+		return ckpt_oom(err);
 	*fd = p->mem_fd = dup(task->mem_fd);
 	if (p->mem_fd < 0)
 		return ckpt_fail_errno(err, E_LIMIT, -errno, "cannot keep a descriptor");
@@ -122,7 +117,7 @@ int pre_rounds_stopped(struct dump_pre *p, struct ckpt_err *err)
 	for (unsigned int i = 0; !rc && i < PRE_MAX_ROUNDS; i++) {
 		rc = collect_stopped(p, err);
 		if (!rc && pre_shared_segments(p))
-			rc = oom(err);
+			rc = ckpt_oom(err);
 		if (!rc)
 			rc = pre_copy(p, &pages, err);
 		pre_round_clear(p);

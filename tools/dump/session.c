@@ -100,7 +100,7 @@ static int tracker_make(struct dump_session *s, struct target_task *task, struct
 	if (!slot || !t) {
 		free(t);
 		s->trackers.n -= slot != NULL;
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	}
 	*slot = *ret = t;
 	*t = TRACKER_NONE;
@@ -368,7 +368,7 @@ int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err)
 		return 0;
 	s = calloc(1, sizeof(*s));
 	if (!s)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	s->sock = -1;
 	s->parent.dir_fd = -1;
 	d->session = s;
@@ -384,7 +384,7 @@ int dump_session_begin(struct dump_ctx *d, struct ckpt_err *err)
 		d->inv.n_required = 1;
 	}
 	if (dump_log_begin(d, s->ops, &s->known) || dump_watch_begin(d, &s->known))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	if (s->tracking.increment && s->ops->live)
 		(void)session_each(&s->tracking, false, look_at_kernel, NULL);
 	d->stats.tracker = (char *)s->ops->name;
@@ -409,7 +409,7 @@ int dump_session_give(struct dump_ctx *d, const struct tracker *t, struct ckpt_e
 	struct keeper_task *g = vec_push(&s->given);
 
 	if (!g)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	*g = task;
 	return keeper_give(s->sock, &one, err);
 }
@@ -500,7 +500,7 @@ static int attach_all(struct target *t, const struct track_ops *ops, int sock, s
 	struct tracker *v = calloc(t->tasks.n + 1, sizeof(*v));
 	struct keeper_tasks tasks = { 0 };
 	size_t n = 0;
-	int rc = v ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	int rc = v ? 0 : ckpt_oom(err);
 
 	for (size_t i = 0; !rc && i < t->tasks.n; i++) {
 		struct keeper_task *k;
@@ -657,7 +657,7 @@ static int resolve_one(struct dump_ctx *d, const struct dump_pages *p, struct ru
 	}
 	if (rc) {
 		vec_free(&out);
-		return rc == -ENOMEM ? ckpt_fail(err, E_NOMEM, rc, "out of memory") : rc;
+		return rc == -ENOMEM ? ckpt_oom(err) : rc;
 	}
 	vec_free(l);
 	*l = out;
@@ -736,13 +736,13 @@ static int share_again(struct dump_ctx *d, size_t at, struct run_list *lists, st
 		if (shares)
 			rc = share_with(&lists[at], &lists[i], d->pages.v[i].mm);
 	}
-	return rc ? ckpt_fail(err, E_NOMEM, rc, "out of memory") : 0;
+	return rc ? ckpt_oom(err) : 0;
 }
 
 int dump_resolve_parent(struct dump_ctx *d, struct run_list *lists, struct ckpt_err *err)
 {
 	struct run_list **all = calloc(d->pages.n + 1, sizeof(struct run_list *));
-	int rc = all ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	int rc = all ? 0 : ckpt_oom(err);
 
 	for (size_t i = 0; !rc && i < d->pages.n; i++) {
 		all[i] = &lists[i];

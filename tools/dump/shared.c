@@ -44,7 +44,7 @@ static int add_contents(struct dump_ctx *d, struct dump_pages *p, struct ckpt_er
 		data &= ~(off_t)(CKPT_PAGE - 1);
 		seg = vec_push(&d->segs);
 		if (!seg)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		seg->fd = p->fd;
 		seg->addr = (uint64_t)data;
 		seg->is_file = true;
@@ -73,7 +73,7 @@ int dump_object_pages(struct dump_ctx *d, Ckpt__Object *obj, int local, uint64_t
 	p = vec_push(&d->pages);
 	if (!p) {
 		(void)close(fd);
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	}
 	p->object = obj->id;
 	p->fd = fd;
@@ -120,11 +120,6 @@ struct compare {
 	/* For every segment, one byte a page: it is as it was. NULL: all are new. */
 	unsigned char **same;
 };
-
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
 
 /* What the page at @addr held. */
 static const unsigned char *hash_was(const struct compare *c, const struct known *k, uint64_t addr)
@@ -220,7 +215,7 @@ static int prepare(struct compare *c, struct dump_pages *p, struct ckpt_err *err
 		return 0;
 	known = vec_push(&c->known);
 	if (!known)
-		return oom(err);
+		return ckpt_oom(err);
 	*known = (struct known) { p, number };
 	p->parent_object = number ? number : p->known_as->object;
 	for (size_t i = p->first_seg; i < p->first_seg + p->nsegs; i++) {
@@ -228,12 +223,12 @@ static int prepare(struct compare *c, struct dump_pages *p, struct ckpt_err *err
 
 		c->same[i] = calloc(n, 1);
 		if (!c->same[i])
-			return oom(err);
+			return ckpt_oom(err);
 		for (uint32_t at = 0; at < n; at += CHUNK_PAGES) {
 			struct chunk *k = vec_push(&c->chunks);
 
 			if (!k)
-				return oom(err);
+				return ckpt_oom(err);
 			*k = (struct chunk) { i, at, n - at < CHUNK_PAGES ? n - at : CHUNK_PAGES,
 					      c->known.n - 1 };
 		}
@@ -350,7 +345,7 @@ static int find_written(struct dump_ctx *d, struct ckpt_err *err)
 		if (rc == -ESTALE)
 			rc = uncertain(d, p, err);
 		else if (rc)
-			rc = oom(err);
+			rc = ckpt_oom(err);
 		else
 			ui_note(d->ui, 2, "object %u: trackers tell what was written", p->object);
 	}
@@ -369,7 +364,7 @@ static int compare_objects(struct compare *c, struct ckpt_err *err)
 		rc = compare_all(c, err);
 	if (!rc)
 		rc = ckpt_fault_fail("track.compared", E_MEMORY, err);
-	return !rc && c->chunks.n && cut_all(c) ? oom(err) : rc;
+	return !rc && c->chunks.n && cut_all(c) ? ckpt_oom(err) : rc;
 }
 
 int dump_compare_objects(struct dump_ctx *d, struct ckpt_err *err)
@@ -389,12 +384,12 @@ int dump_compare_objects(struct dump_ctx *d, struct ckpt_err *err)
 		d->writer.hash_seed = d->tracking->seed;
 	rc = find_written(d, err);
 	if (!rc && d->tracking->arm && dump_watch_room(d))
-		rc = oom(err);
+		rc = ckpt_oom(err);
 	if (rc)
 		return rc;
 	segs = d->segs.n;
 	c.same = calloc(segs + 1, sizeof(*c.same));
-	rc = c.same ? compare_objects(&c, err) : oom(err);
+	rc = c.same ? compare_objects(&c, err) : ckpt_oom(err);
 	compare_free(&c, segs);
 	return rc ? rc : dump_watch_arm(d, err);
 }

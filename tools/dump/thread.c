@@ -34,7 +34,7 @@ static int thread_core(struct thread_work *w, struct ckpt_err *err)
 	w->msg->sigmask = th->sigmask;
 	w->msg->regs.data = malloc(sizeof(regs));
 	if (!w->msg->regs.data)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	memcpy(w->msg->regs.data, &regs, sizeof(regs));
 	w->msg->regs.len = sizeof(regs);
 	rc = arch_get_xsave(th->tid, &xsave, &len);
@@ -81,13 +81,13 @@ static int thread_answer(struct dump_ctx *d, const struct inject *in, struct thr
 
 	*ret = NULL;
 	if (!m)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	rc = k->dump(d, &w->facts, in ? &in->arena : NULL, w->slot,
 		     w->priv ? w->priv[kind] : nothing, m, err);
 	if (rc < 0)
 		(void)ckpt_ctx(err, "thread %d: %s", w->facts.thread->tid, k->name);
 	if (!rc && !(*ret = kind_state_new(k->name, m)))
-		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		rc = ckpt_oom(err);
 	protobuf_c_message_free_unpacked(m, NULL);
 	return rc < 0 ? rc : 0;
 }
@@ -99,7 +99,7 @@ static int thread_repeat(const struct thread_work *w, const char *kind, Ckpt__St
 	const Ckpt__State *said = kind_state_find(w->like->state, w->like->n_state, kind);
 
 	*ret = said ? kind_state_copy(said) : NULL;
-	return *ret || !said ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return *ret || !said ? 0 : ckpt_oom(err);
 }
 
 int thread_answers(struct dump_ctx *d, const struct inject *in, struct thread_work *w,
@@ -120,7 +120,7 @@ int thread_answers(struct dump_ctx *d, const struct inject *in, struct thread_wo
 		if (st &&
 		    (k->scope == SCOPE_TASK ? kind_push(&task->n_state, &task->state, st)
 					    : kind_push(&w->msg->n_state, &w->msg->state, st)))
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 	}
 	return 0;
 }
@@ -142,7 +142,7 @@ static int thread_begin(struct thread_work *w, struct target_task *task,
 	w->facts.main = at == 0;
 	w->msg = kind_msg_new(&ckpt__thread__descriptor);
 	if (!w->msg || kind_push(&msg->n_threads, &msg->threads, w->msg))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	return thread_core(w, err);
 }
 
@@ -153,7 +153,7 @@ int thread_prepare(struct dump_ctx *d, struct thread_work *w, struct target_task
 
 	w->priv = calloc(kind_count() + 1, sizeof(*w->priv));
 	if (!w->priv)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	w->facts = (struct task_facts) { .status = w->status };
 	rc = thread_begin(w, task, stat, at, msg, err);
 	return rc ? rc : thread_ask(d, w, err);
@@ -188,7 +188,7 @@ int thread_ended(struct dump_ctx *d, struct target_task *task, const struct proc
 	w.facts.status = w.status = status;
 	w.msg = kind_msg_new(&ckpt__thread__descriptor);
 	if (!w.msg || kind_push(&msg->n_threads, &msg->threads, w.msg))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	w.msg->tid = task->vpid;
 	w.msg->ended = true;
 	w.msg->exit_status = stat->exit_code;

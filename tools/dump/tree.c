@@ -188,7 +188,7 @@ int dump_unix_diags(struct dump_ctx *d, const struct unix_diags **ret, struct ck
 		struct unix_diags *all = calloc(1, sizeof(*all));
 
 		if (!all)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		rc = sockdiag_unix_read(all, err);
 		if (rc) {
 			free(all);

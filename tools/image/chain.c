@@ -35,7 +35,7 @@ static int open_ancestor(struct image *img, const Ckpt__Ancestor *a, struct ckpt
 	int rc;
 
 	if (!s)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	if (a->content_id.len != sizeof(s->id) || !a->path || !a->path[0])
 		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG,
 				 "the checkpoint in %s is damaged: a nameless ancestor", img->path);
@@ -45,7 +45,7 @@ static int open_ancestor(struct image *img, const Ckpt__Ancestor *a, struct ckpt
 	else if (asprintf(&s->path, "%s/%s", img->path, a->path) < 0)
 		s->path = NULL;
 	if (!s->path)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	rc = image_read_inventory(&other, s->path, &why);
 	if (rc && why.id == E_IMAGE_MISSING)
 		rc = missing(img, s->path, err, "is not there");
@@ -69,7 +69,7 @@ int image_open_chain(struct image *img, struct ckpt_err *err)
 	int rc = 0;
 
 	if (!own || !(own->path = strdup(img->path)))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	own->pages = img->pages;
 	if (img->inv->content_id.len == sizeof(own->id))
 		memcpy(own->id, img->inv->content_id.data, sizeof(own->id));
@@ -319,7 +319,7 @@ int chain_put(struct image_writer *w, const struct image *parent, struct run_lis
 	int rc = 0;
 
 	if (!a || !p || !number)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	/* Only those that still hold a page, numbered anew. */
 	for (size_t i = 0; i < nlists; i++)
 		for (size_t k = 0; k < lists[i]->n; k++)

@@ -23,7 +23,7 @@ static int check_open(const struct image *img, size_t source, struct page_check 
 		c->sums = calloc(c->n + 1, sizeof(*c->sums));
 		c->fine = calloc(c->n + 1, sizeof(*c->fine));
 		if (!c->sums || !c->fine)
-			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			rc = ckpt_oom(err);
 		else if (c->n)
 			memcpy(c->sums, from->sums.v, c->n * sizeof(*c->sums));
 	}
@@ -34,7 +34,7 @@ static int check_open(const struct image *img, size_t source, struct page_check 
 int page_checks_open(const struct image *img, struct page_check **ret, struct ckpt_err *err)
 {
 	struct page_check *c = calloc(img->sources.n, sizeof(*c));
-	int rc = c ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	int rc = c ? 0 : ckpt_oom(err);
 
 	for (size_t i = 0; !rc && i < img->sources.n; i++)
 		rc = check_open(img, i, &c[i], err);

@@ -190,7 +190,7 @@ int image_diff_mm(const struct image *a, uint32_t amm, const struct image *b, ui
 	free(w.a.buf);
 	free(w.b.buf);
 	if (rc == -ENOMEM)
-		return ckpt_fail(err, E_NOMEM, rc, "out of memory");
+		return ckpt_oom(err);
 	return rc ? ckpt_fail_errno(err, E_IMAGE_CORRUPT, rc, "cannot read the pages of %s or %s",
 				    a->path, b->path)
 		  : 0;

@@ -10,11 +10,6 @@
 #include "image/check.h"
 #include "image/writer.h"
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 /* The segments of a run: one for each file of the page file that it goes through. */
 static int list_run(const struct image *img, struct page_check *checks,
 		    const struct ckpt_page_run *r, struct page_segs *ret)
@@ -74,13 +69,13 @@ static int put_maps(struct image_writer *w, const struct image *img, const struc
 			if (run.kind == CKPT_RUN_DATA) {
 				run.off = segs->v[seg].off;
 				rc = moves && page_moves_add(moves, r[k].off, run.off, run.npages)
-					     ? oom(err)
+					     ? ckpt_oom(err)
 					     : 0;
 				for (uint32_t n = 0; n < run.npages; seg++)
 					n += segs->v[seg].npages;
 			}
 			if (!rc)
-				rc = run_list_add(&l, &run) ? oom(err) : 0;
+				rc = run_list_add(&l, &run) ? ckpt_oom(err) : 0;
 		}
 		m.mm = was->mm;
 		m.object = was->object;
@@ -105,7 +100,7 @@ static int write_pages(struct image_writer *w, const struct image *img, struct p
 
 	if (rc)
 		return rc;
-	rc = list_segs(img, checks, segs) ? oom(err) : 0;
+	rc = list_segs(img, checks, segs) ? ckpt_oom(err) : 0;
 	if (!rc)
 		rc = image_pages_write(w, segs, threads, &zero, ret_pages, err);
 	free(zero);
@@ -146,7 +141,7 @@ int image_merge(struct image *img, const char *path, const struct image_merge_ho
 
 	memset(ret, 0, sizeof(*ret));
 	if (!required)
-		return oom(err);
+		return ckpt_oom(err);
 	inv.parent_id = (ProtobufCBinaryData) { 0 };
 	inv.parent_path = (char *)protobuf_c_empty_string;
 	inv.required = required;

@@ -328,11 +328,11 @@ int image_pages_write(struct image_writer *w, struct page_segs *segs, int thread
 		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory for %zu page runs", segs->n);
 	for (uint64_t i = 0; i < c.blocks; i++)
 		if (!vec_push(&w->sums))
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 	c.sums = w->sums.v + (w->sums.n - c.blocks);
 	for (uint64_t i = 0; w->how != PACK_HOW_NONE && i < c.blocks; i++)
 		if (!vec_push(&w->packed))
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 	if (w->how != PACK_HOW_NONE)
 		c.packed = w->packed.v + (w->packed.n - c.blocks);
 	c.seg_of_block = first;

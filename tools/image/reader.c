@@ -68,7 +68,7 @@ static int read_inventory(struct image *img, struct ckpt_err *err)
 		return corrupt(img, err, "the inventory has an impossible size");
 	buf = malloc((size_t)st.st_size + 8);
 	if (!buf)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	memset(buf, 0, (size_t)st.st_size + 8);
 	rc = io_pread_full(fd, buf, (size_t)st.st_size, 0);
 	if (rc)
@@ -136,7 +136,7 @@ static int take_record(struct image *img, const struct ckpt_frame *f, const unsi
 			continue;
 		slot = vec_push(list);
 		if (!slot)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		*slot = protobuf_c_message_unpack(types[i].desc, NULL, f->len, payload);
 		if (!*slot) {
 			list->n--;
@@ -154,7 +154,7 @@ static int take_record(struct image *img, const struct ckpt_frame *f, const unsi
 			uint64_t *s = vec_push(&img->sums);
 
 			if (!s)
-				rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+				rc = ckpt_oom(err);
 			else
 				memcpy(s, m->sums.data + i * 8, 8);
 		}
@@ -421,7 +421,7 @@ static int index_maps(struct image *img, struct ckpt_err *err)
 	img->owner_first = calloc(owners + 2, sizeof(*img->owner_first));
 	if (!next || !img->by_owner || !img->owner_first) {
 		free(next);
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	}
 	for (size_t i = 0; i < img->maps.n; i++)
 		img->owner_first[owner_of(img, img->maps.v[i]) + 1]++;
@@ -457,7 +457,7 @@ int image_read_inventory(struct image *img, const char *path, struct ckpt_err *e
 	img->dir_fd = -1;
 	img->path = strdup(path);
 	if (!img->path)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	img->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (img->dir_fd < 0) {
 		int rc = ckpt_fail_errno(err, E_IMAGE_MISSING, -errno,
@@ -584,7 +584,7 @@ static int index_tasks(struct image *img, struct ckpt_err *err)
 	img->child = calloc(n + 1, sizeof(uint32_t));
 	img->child_at = calloc(n + 2, sizeof(uint32_t));
 	if (!img->by_pid || !img->child || !img->child_at)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < n; i++)
 		img->by_pid[i] = (uint32_t)i;
 	qsort_r(img->by_pid, n, sizeof(uint32_t), pid_cmp, img);
@@ -630,7 +630,7 @@ static int verify_own(struct image *img, struct ckpt_ui *ui, struct ckpt_err *er
 	auto_free unsigned char *buf = malloc(2 * (size_t)CKPT_PAGE_SUM_BYTES);
 
 	if (!buf)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < img->sums.n; i++) {
 		uint64_t off = (uint64_t)i * CKPT_PAGE_SUM_BYTES;
 		uint64_t len = img->pages.bytes - off;
@@ -698,7 +698,7 @@ static int unpack_source(struct image *img, size_t source, int threads, struct c
 	int fd;
 
 	if (!want)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	fd = pack_unpack(s->pages.fd[0], &s->pages.pack, want, s->pages.bytes, img->dir_fd, threads,
 			 img->cancel, &bad);
 	if (fd == -EBADMSG)

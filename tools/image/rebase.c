@@ -13,11 +13,6 @@
 #include "base/vec.h"
 #include "image/chain.h"
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 static int put_list(struct image_writer *w, enum ckpt_record type, void *list_ptr,
 		    struct ckpt_err *err)
 {
@@ -195,13 +190,13 @@ static int put_index(struct image_writer *w, const struct rebase *b,
 	auto_free struct run_list **p = calloc(img->maps.n + 1, sizeof(struct run_list *));
 	/* What chain_put() takes for the parent: the base itself, and behind it its chain. */
 	struct image parent = { .sources = { sources, img->sources.n, img->sources.n } };
-	int rc = sources && lists && p ? 0 : oom(err);
+	int rc = sources && lists && p ? 0 : ckpt_oom(err);
 
 	for (size_t i = 0; !rc && i < img->sources.n; i++)
 		sources[i] = i ? img->sources.v[i] : *base;
 	for (size_t i = 0; !rc && i < img->maps.n; i++) {
 		p[i] = &lists[i];
-		rc = rebase_map(b, img->maps.v[i], p[i]) ? oom(err) : 0;
+		rc = rebase_map(b, img->maps.v[i], p[i]) ? ckpt_oom(err) : 0;
 	}
 	if (!rc)
 		rc = chain_put(w, &parent, p, img->maps.n, err);
@@ -240,7 +235,7 @@ int image_rebase(struct image *img, const struct image *was, const struct image_
 	int rc;
 
 	image_writer_init(&w);
-	rc = rebase_init(&b, was) || inventory_of(img, &inv) ? oom(err) : 0;
+	rc = rebase_init(&b, was) || inventory_of(img, &inv) ? ckpt_oom(err) : 0;
 	if (!rc)
 		rc = image_create(&w, path, ui, err);
 	if (!rc)

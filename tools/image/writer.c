@@ -68,7 +68,7 @@ static int writer_init(struct image_writer *w, const char *path, struct ckpt_ui 
 	w->sum_state = XXH3_createState();
 	w->buf = malloc(w->cap = FLUSH_AT);
 	if (!w->path || !w->sum_state || !w->buf)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	XXH3_128bits_reset(w->sum_state);
 	memcpy(w->buf, CKPT_IMAGE_MAGIC, CKPT_IMAGE_MAGIC_LEN);
 	w->len = CKPT_IMAGE_MAGIC_LEN;
@@ -165,7 +165,7 @@ static struct ckpt_frame *frame_room(struct image_writer *w, size_t len, struct 
 			unsigned char *p = realloc(w->buf, need);
 
 			if (!p) {
-				(void)ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+				(void)ckpt_oom(err);
 				return NULL;
 			}
 			w->buf = p;
@@ -226,7 +226,7 @@ static int write_inventory(struct image_writer *w, Ckpt__Inventory *inv, struct 
 	int rc;
 
 	if (!buf)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	memcpy(buf, CKPT_IMAGE_MAGIC, CKPT_IMAGE_MAGIC_LEN);
 	ckpt__inventory__pack(inv, buf + CKPT_IMAGE_MAGIC_LEN + sizeof(f));
 	f.xxh3 = image_frame_sum(&f, buf + CKPT_IMAGE_MAGIC_LEN + sizeof(f));
@@ -281,7 +281,7 @@ int image_take_pages(struct image_writer *w, int dir_fd, const struct page_file 
 		uint64_t *sum = vec_push(&w->sums);
 
 		if (!sum)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		*sum = sums[i];
 	}
 	w->taken = true;
@@ -330,7 +330,7 @@ static int put_inventory(struct image_writer *w, Ckpt__Inventory *inv, struct ck
 	if (!feature)
 		return write_inventory(w, inv, err);
 	if (!required)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < n; i++)
 		required[i] = was[i];
 	required[n] = (char *)feature;

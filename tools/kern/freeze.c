@@ -282,7 +282,7 @@ static int task_seize_new(struct target *t, size_t at, bool *ret_new, struct ckp
 		th = vec_push(&task->threads);
 		if (!th) {
 			vec_free(&tids);
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		}
 		th->tid = tids.v[i];
 		th->seized = true;
@@ -338,7 +338,7 @@ static int task_add(struct target *t, int pid, int parent, struct ckpt_err *err)
 		live = proc_live(pid);
 	task = vec_push(&t->tasks);
 	if (!task)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	task->pid = live ? live : pid;
 	task->tgid = pid;
 	task->ppid = st.ppid;
@@ -381,7 +381,7 @@ static int task_add_children(struct target *t, size_t at, bool known, bool *ret_
 		if (tid)
 			*tid = task->threads.v[i].tid;
 		else if (task->threads.v[i].seized)
-			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			rc = ckpt_oom(err);
 	}
 	if (!rc)
 		rc = proc_children(task->tgid, &threads, &kids, err);
@@ -513,7 +513,7 @@ static int tree_parents(struct target *t, struct ckpt_err *err)
 	size_t total = t->tasks.n, n = 0;
 
 	if (!known)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < total; i++)
 		known[i] = (struct pid_at) { t->tasks.v[i].tgid, i };
 	qsort(known, total, sizeof(*known), pid_at_compare);

@@ -40,7 +40,7 @@ static int find_vdso_tail(struct target_task *task, const char *maps, uint64_t *
 				 "task %d has no vDSO mapping to enter it by", task->pid);
 	img = malloc(end - start);
 	if (!img)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	rc = io_pread_full(task->mem_fd, img, end - start, start);
 	if (rc)
 		return ckpt_fail_errno(err, E_INJECT, rc, "task %d: cannot read its vDSO",
@@ -367,7 +367,7 @@ static int enter(struct inject *in, struct target_task *task, uint64_t size, voi
 	in->saved = malloc(in->tramp_len);
 	if (!in->saved) {
 		inject_free(in);
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	}
 	memcpy(in->saved, bytes + (in->tramp - tail), in->tramp_len);
 	rc = write_tramp(in);

@@ -90,7 +90,7 @@ int proc_readlink(int pid, const char *name, char **ret, struct ckpt_err *err)
 		return fail_proc(err, pid, name, -errno);
 	buf[n] = 0;
 	*ret = strdup(buf);
-	return *ret ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return *ret ? 0 : ckpt_oom(err);
 }
 
 size_t proc_name_len(const char *name)
@@ -476,7 +476,7 @@ static int pid_push(struct proc_pids *l, int pid, struct ckpt_err *err)
 	int *slot = vec_push(l);
 
 	if (!slot)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	*slot = pid;
 	return 0;
 }

@@ -81,7 +81,7 @@ int sharing_find(const int *pids, size_t n, int type, const struct task_kins *ki
 	size_t m = 0;
 
 	if (!at)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	if (n && kins && kins->n && find_by_kins(pids, n, type, kins, ret_first))
 		return 0;
 	for (size_t i = 0; i < n; i++) {

@@ -127,7 +127,7 @@ int sockdiag_unix_read(struct unix_diags *ret, struct ckpt_err *err)
 
 	memset(ret, 0, sizeof(*ret));
 	if (!buf)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	if (fd < 0 || send(fd, &req, sizeof(req), 0) < 0)
 		rc = -errno;
 	while (!rc) {
@@ -242,7 +242,7 @@ static int inet_read(int protocol, uint32_t states, struct tcp_diags *ret, struc
 
 	memset(ret, 0, sizeof(*ret));
 	if (!buf)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	rc = fd < 0 ? -errno : inet_family_read(fd, AF_INET, protocol, states, buf, ret);
 	if (!rc)
 		rc = inet_family_read(fd, AF_INET6, protocol, states, buf, ret);

@@ -32,11 +32,6 @@ union semun {
 	unsigned short *array;
 };
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 /* Call @one for each line of /proc/sysvipc/@name. */
 static int for_each(const char *name, int (*one)(int id, void *arg, struct ckpt_err *err),
 		    void *arg, struct ckpt_err *err)
@@ -140,14 +135,14 @@ static int dump_sem(int id, void *arg, struct ckpt_err *err)
 	struct semid_ds ds;
 
 	if (!m || kind_push(&ns->n_sems, &ns->sems, m))
-		return oom(err);
+		return ckpt_oom(err);
 	if (semctl(id, 0, IPC_STAT, (union semun) { .buf = &ds }))
 		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot look at the semaphores %d",
 				       id);
 	values = calloc(ds.sem_nsems + 1, sizeof(*values));
 	m->values = calloc(ds.sem_nsems + 1, sizeof(*m->values));
 	if (!values || !m->values || perm_dump(&m->perm, id, &ds.sem_perm))
-		return oom(err);
+		return ckpt_oom(err);
 	if (semctl(id, 0, GETALL, (union semun) { .array = values }))
 		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot read the semaphores %d", id);
 	m->n_values = ds.sem_nsems;
@@ -170,7 +165,7 @@ static int restore_sem(const Ckpt__SysvSem *m, struct ckpt_err *err)
 	int id;
 
 	if (!values)
-		return oom(err);
+		return ckpt_oom(err);
 	if (!m->perm || !m->n_values || m->n_values > INT_MAX)
 		return ckpt_fail(err, E_IMAGE_CORRUPT, -EBADMSG, "a broken set of semaphores");
 	for (size_t i = 0; i < m->n_values; i++)
@@ -205,11 +200,11 @@ static int dump_message(Ckpt__SysvMsg *m, int id, long at, struct message *buf, 
 				       "cannot look at a message of the queue %d", id);
 	one = kind_msg_new(&ckpt__sysv_message__descriptor);
 	if (!one || kind_push(&m->n_messages, &m->messages, one))
-		return oom(err);
+		return ckpt_oom(err);
 	one->type = buf->type;
 	one->text.data = malloc((size_t)n + 1);
 	if (!one->text.data)
-		return oom(err);
+		return ckpt_oom(err);
 	memcpy(one->text.data, buf->text, (size_t)n);
 	one->text.len = (size_t)n;
 	return 0;
@@ -224,14 +219,14 @@ static int dump_queue(int id, void *arg, struct ckpt_err *err)
 	int rc = 0;
 
 	if (!m || kind_push(&ns->n_queues, &ns->queues, m))
-		return oom(err);
+		return ckpt_oom(err);
 	if (msgctl(id, IPC_STAT, &ds))
 		return ckpt_fail_errno(err, E_FREEZE, -errno, "cannot look at the message queue %d",
 				       id);
 	m->limit = ds.msg_qbytes;
 	buf = malloc(sizeof(*buf) + ds.__msg_cbytes + 1);
 	if (!buf || perm_dump(&m->perm, id, &ds.msg_perm))
-		return oom(err);
+		return ckpt_oom(err);
 	for (size_t i = 0; !rc && i < ds.msg_qnum; i++)
 		rc = dump_message(m, id, (long)i, buf, ds.__msg_cbytes, err);
 	return rc;

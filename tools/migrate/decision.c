@@ -152,7 +152,7 @@ int decision_add(struct decision *d, int pid, bool stopped, struct ckpt_err *err
 		return err->code;
 	p = vec_push(&d->pids);
 	if (!p)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	*p = (struct decision_pid) { pid, st.start_time, stopped };
 	return 0;
 }
@@ -179,14 +179,14 @@ int decision_write(const struct decision *d, struct ckpt_err *err)
 		return dir;
 	f = open_memstream(&text, &len);
 	if (!f)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	(void)fprintf(f, "run_sent %d\nto %s\nkey %s\ninsecure %d\n", d->run_sent, d->to, d->key,
 		      d->insecure);
 	(void)fprintf(f, "lock %s\nhook %u %s\n", d->lock, d->hook_timeout_ms, d->hook);
 	put_addrs(f, d);
 	put_pids(f, d);
 	if (fclose(f))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	(void)snprintf(name, sizeof(name), "source-%s", d->id);
 	rc = put_whole(dir, name, text, NULL);
 	if (rc == -EEXIST)
@@ -275,7 +275,7 @@ int decision_list(char ***ret, size_t *ret_n, struct ckpt_err *err)
 			continue;
 		slot = vec_push(&list);
 		if (!slot || !(*slot = strdup(e->d_name + 7)))
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 	}
 	*ret = list.v;
 	*ret_n = list.n;
@@ -328,11 +328,11 @@ int held_write(const char *id, const struct decision *pids, int *ret_fd, struct 
 		return dir;
 	f = open_memstream(&text, &len);
 	if (!f)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	put_addrs(f, pids);
 	put_pids(f, pids);
 	if (fclose(f))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	(void)snprintf(name, sizeof(name), "held-%s", id);
 	rc = put_whole(dir, name, text, ret_fd);
 	return rc ? ckpt_fail_errno(err, E_PERM, rc, "cannot record %s", name) : 0;

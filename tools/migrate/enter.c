@@ -123,7 +123,7 @@ int peer_let_run(struct peer *p, struct ckpt_err *err)
 		if (a)
 			*a = p->addrs[i];
 		else
-			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			rc = ckpt_oom(err);
 	}
 	if (!rc)
 		rc = held_write(p->id, &who, &p->held_fd, err);

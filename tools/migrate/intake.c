@@ -48,7 +48,7 @@ int peer_lost(struct peer *p, uint32_t pid, uint64_t addr, uint32_t npages, stru
 	}
 	run = kind_msg_new(&ckpt__mig_run__descriptor);
 	if (!run || kind_push(&p->lost.n_lost, &p->lost.lost, run))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	run->pid = pid;
 	run->addr = addr;
 	run->npages = npages;
@@ -293,7 +293,7 @@ static int follow_tree(struct peer *p, struct ckpt_err *err)
 	int rc = births_init(&b, tree->n_tasks, err);
 
 	if (!rc && (!wish || !heir_of))
-		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		rc = ckpt_oom(err);
 	for (size_t i = 0; !rc && i < b.n; i++) {
 		const Ckpt__MigTask *t = tree->tasks[i];
 

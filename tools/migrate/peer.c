@@ -95,7 +95,7 @@ static int answer_offer(struct peer *p, const Ckpt__MigOffer *offer, struct ckpt
 	p->same_ipc = ipc && *ipc && !strcmp(ipc, offer->ipc);
 	rc = preflight_check(offer, p->opts->hook != NULL, p->opts->keep_image, &a, err);
 	if (!rc && offer_prepare(p, offer, &a))
-		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		rc = ckpt_oom(err);
 	if (rc)
 		return rc;
 	n = a.n_blockers;
@@ -145,7 +145,7 @@ static int serve_offer(struct peer *p, struct receive_result *ret, struct ckpt_e
 	p->raw = malloc(MIG_PAGES_MAX * CKPT_PAGE);
 	p->base = malloc(MIG_PAGES_MAX * CKPT_PAGE);
 	if (!rc && (!p->raw || !p->base))
-		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		rc = ckpt_oom(err);
 	p->restore_opts = (struct ckpt_restore_opts) {
 		.dir = p->path,
 		.detach = true,

@@ -29,11 +29,6 @@ static uint64_t mtime_ns(const struct stat *st)
 
 /* ---- the source ------------------------------------------------------------------------- */
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 static int add_pid(Ckpt__MigOffer *o, int pid)
 {
 	if (!(o->n_pids & (o->n_pids - 1))) {
@@ -73,7 +68,7 @@ static int add_file(Ckpt__MigOffer *o, int pid, const struct proc_vma *v, struct
 		return 0;
 	f = kind_msg_new(&ckpt__mig_file__descriptor);
 	if (!f || kind_push(&o->n_files, &o->files, f))
-		return oom(err);
+		return ckpt_oom(err);
 	rc = proc_map_link(pid, v, &f->path, err);
 	if (rc)
 		return rc;
@@ -108,7 +103,7 @@ static int add_shared(Ckpt__MigOffer *o, struct shared_seen *seen, int pid,
 		if (seen->v[i].dev == st.st_dev && seen->v[i].ino == st.st_ino)
 			return 0;
 	if (!vec_push(seen))
-		return oom(err);
+		return ckpt_oom(err);
 	seen->v[seen->n - 1].dev = st.st_dev;
 	seen->v[seen->n - 1].ino = st.st_ino;
 	o->memory_bytes += (uint64_t)st.st_blocks * 512;
@@ -153,7 +148,7 @@ static int offer_task(Ckpt__MigOffer *o, struct shared_seen *seen, int pid, stru
 
 		rc = proc_inner_pid(pid, tids.v[i], &inner, NULL, err);
 		if (!rc && add_pid(o, inner))
-			rc = oom(err);
+			rc = ckpt_oom(err);
 		if (rc && err->id == E_TARGET_GONE && tids.v[i] != pid) { /* a thread ended */
 			ckpt_err_clear(err);
 			rc = 0;
@@ -187,13 +182,13 @@ Ckpt__MigOffer *preflight_offer(const struct migrate_opts *opts, const uint8_t *
 	Ckpt__MigOffer *o = kind_msg_new(&ckpt__mig_offer__descriptor);
 	struct shared_seen seen = { 0 };
 	struct proc_stat st;
-	int rc = o ? proc_stat_read(pid, &st, err) : oom(err);
+	int rc = o ? proc_stat_read(pid, &st, err) : ckpt_oom(err);
 
 	if (!rc) {
 		o->id.data = malloc(MIG_ID_BYTES);
 		o->name = strdup(st.comm);
 		o->ipc = preflight_ns_name("ipc");
-		rc = o->id.data && o->name && o->ipc ? 0 : oom(err);
+		rc = o->id.data && o->name && o->ipc ? 0 : ckpt_oom(err);
 	}
 	if (!rc) {
 		memcpy(o->id.data, id, MIG_ID_BYTES);
@@ -348,7 +343,7 @@ int preflight_check(const Ckpt__MigOffer *o, bool hooked, const char *keep_image
 		rc = check_file(ret, o->files[i]);
 	if (!rc)
 		rc = preflight_check_network(o, hooked, ret);
-	return rc ? oom(err) : 0;
+	return rc ? ckpt_oom(err) : 0;
 }
 
 void preflight_answer_free(Ckpt__MigAnswer *a)

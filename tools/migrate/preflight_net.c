@@ -75,7 +75,7 @@ static int offer_udp(struct dump_ctx *d, Ckpt__MigOffer *o, struct ckpt_err *err
 	for (size_t i = 0; !rc && i < all.n && o->n_ports < PORTS_MAX; i++)
 		if (all.v[i].lport && all.v[i].ino && dump_tree_anon(d, all.v[i].ino) &&
 		    add_port(o, &all.v[i], true))
-			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			rc = ckpt_oom(err);
 	vec_free(&all);
 	return rc;
 }
@@ -97,7 +97,7 @@ static int offer_ports(const struct migrate_opts *opts, Ckpt__MigOffer *o,
 		    (t->state != TCP_LISTEN && opts->tcp != CKPT_TCP_KEEP))
 			continue;
 		if (add_port(o, t, false))
-			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			rc = ckpt_oom(err);
 		if (rc || t->state == TCP_LISTEN || !on_loopback(t) || has_both_ends(&d, &all, t))
 			continue;
 		(void)ckpt_fail(&why, E_TCP, -EOPNOTSUPP,
@@ -154,14 +154,14 @@ int preflight_network(const struct migrate_opts *opts, Ckpt__MigOffer *o,
 	o->addresses = calloc(opts->naddrs + 1, sizeof(char *));
 	o->network = preflight_ns_name("net");
 	if (!o->addresses || !o->network)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < opts->naddrs; i++) {
 		struct ckpt_err why = { 0 };
 
 		netaddr_print(&opts->addrs[i], text);
 		o->addresses[i] = strdup(text);
 		if (!o->addresses[i])
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		o->n_addresses++;
 		if (check_address(&opts->addrs[i], &why))
 			found(arg, &why);

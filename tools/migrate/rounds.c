@@ -26,11 +26,6 @@
 #define STUCK_ROUNDS 3u  /* without progress: it does not converge */
 #define LATE_ROUNDS 3u   /* more, for the sake of processes that came late */
 
-static int oom(struct ckpt_err *err)
-{
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
-}
-
 /* For the final dump: what it does not get from here it saves whole. */
 static int rounds_tracker(struct dump_tracking *tr, struct target_task *task, bool again,
 			  struct tracker **ret, bool *ret_fresh, struct ckpt_err *err)
@@ -242,7 +237,7 @@ static int round_once(struct rounds *r, uint32_t number, struct migrate_event *e
 	if (rc)
 		return rc;
 	if (heirs_settle(r, number < s->opts->max_rounds))
-		return oom(err);
+		return ckpt_oom(err);
 	cache_plan(r, number);
 	rc = send_places(r);
 	if (!rc)
@@ -390,7 +385,7 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 		return 0; /* all of it is sent while the program stands still */
 	r = calloc(1, sizeof(*r));
 	if (!r)
-		return oom(err);
+		return ckpt_oom(err);
 	s->rounds = r;
 	r->s = s;
 	r->ops = ops;
@@ -414,7 +409,7 @@ int rounds_run(struct source *s, struct ckpt_err *err)
 	r->xor = malloc((size_t)MIG_PAGES_MAX * CKPT_PAGE);
 	r->cache = delta_open(s->opts->delta_cache);
 	r->xor_pays = true;
-	rc = r->buf && r->xor ? 0 : oom(err);
+	rc = r->buf && r->xor ? 0 : ckpt_oom(err);
 	if (!rc)
 		rc = loop(r, err);
 	throttle_stop(r->throttle);

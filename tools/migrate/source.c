@@ -277,7 +277,7 @@ static int decision_begin(struct source *s, struct ckpt_err *err)
 		struct netaddr *a = vec_push(&d->addrs);
 
 		if (!a)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		*a = s->opts->addrs[i];
 		a->dev[0] = 0;
 		if (netaddr_find(a, true, a->dev))
@@ -369,8 +369,7 @@ static int freeze_for_good(struct source *s, struct ckpt_err *err)
 	if (rc)
 		return rc;
 	d->tracking = rounds_tracking(s);
-	rc = dump_watch_lend(d) ? ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory")
-				: dump_frozen(d, err);
+	rc = dump_watch_lend(d) ? ckpt_oom(err) : dump_frozen(d, err);
 	if (rc) {
 		dump_net_unlock(d);
 		target_thaw(&d->target, TARGET_RUN);
@@ -474,7 +473,7 @@ int ckpt_migrate(const struct migrate_opts *opts, struct ckpt_ui *ui, struct mig
 	};
 	s.packed = malloc((size_t)LZ4_compressBound(MIG_PAGES_MAX * CKPT_PAGE) + sizeof(uint64_t));
 	if (!s.packed || getrandom(s.id, sizeof(s.id), 0) != sizeof(s.id))
-		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		rc = ckpt_oom(err);
 	else
 		rc = prepare(&s, err);
 	if (!rc && !opts->check_only)

@@ -413,7 +413,7 @@ int store_warm_runs(const struct store *s, uint32_t pid, struct mm_runs *ret, st
 	for (size_t i = 0; !rc && i < n; i++)
 		rc = warm_runs_of(all[i], ret);
 	free(all);
-	return rc ? ckpt_fail(err, E_NOMEM, rc, "out of memory") : 0;
+	return rc ? ckpt_oom(err) : 0;
 }
 
 int store_put_final(struct store *s, uint64_t off, uint32_t npages, const void *data,

@@ -290,7 +290,7 @@ int link_key_check(const char *key, struct ckpt_err *err)
 	if (rc)
 		return rc;
 	t = calloc(1, sizeof(*t));
-	rc = t ? tls_setup(t, key, true, err) : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	rc = t ? tls_setup(t, key, true, err) : ckpt_oom(err);
 	tls_free(t);
 	return rc;
 }
@@ -337,7 +337,7 @@ int link_tls(struct link *l, const char *key, bool server, struct ckpt_err *err)
 	if (rc)
 		return rc;
 	t = calloc(1, sizeof(*t));
-	rc = t ? tls_setup(t, key, server, err) : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	rc = t ? tls_setup(t, key, server, err) : ckpt_oom(err);
 
 	if (!rc && !SSL_set_fd(t->ssl, l->rfd))
 		rc = fail_tls(err, "cannot set up TLS");
@@ -353,7 +353,7 @@ int link_tls(struct link *l, const char *key, bool server, struct ckpt_err *err)
 	if (!rc && !peer_known(t))
 		rc = ckpt_fail(err, E_PEER, -EPERM, "%s does not hold the key", l->peer);
 	if (!rc && !tls_gather(t))
-		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		rc = ckpt_oom(err);
 	if (rc) {
 		tls_free(t);
 		return rc;
@@ -380,7 +380,7 @@ static int create_secret(const char *path, FILE **ret, struct ckpt_err *err)
 	*ret = fdopen(fd, "w");
 	if (!*ret) {
 		(void)close(fd);
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	}
 	return 0;
 }

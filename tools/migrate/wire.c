@@ -141,7 +141,7 @@ static int recv_one(struct link *l, struct wire_buf *b, enum mig_type *ret_type,
 		void *p = realloc(b->data, (size_t)f.len + 1);
 
 		if (!p)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		b->data = p;
 		b->cap = (size_t)f.len + 1;
 	}

@@ -185,7 +185,7 @@ static struct round_task *task_new(struct rounds *r, struct target_task *task, s
 
 	if (!slot) {
 		free(t);
-		(void)ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		(void)ckpt_oom(err);
 		return NULL;
 	}
 	*slot = t;

@@ -21,7 +21,7 @@ int births_init(struct births *b, size_t n, struct ckpt_err *err)
 	if (!b->v || !b->order || !b->kids || !b->kids_at || !b->by_pid || !b->born ||
 	    !b->born_at) {
 		births_free(b);
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	}
 	b->n = n;
 	return 0;
@@ -150,7 +150,7 @@ static int add_standin(struct births *b, int pid, bool session, size_t host, int
 		vec_grow((void **)&b->standins, &b->nstandins, &b->standins_cap, sizeof(*g));
 
 	if (!g)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	*g = (struct birth_standin) {
 		.pid = pid, .session = session, .host = host, .exit_signal = exit_signal
 	};
@@ -370,7 +370,7 @@ static int find_shares(struct births *b, unsigned int what, struct ckpt_err *err
 	size_t *top = malloc((b->n + 1) * sizeof(*top));
 
 	if (!carrier || !depth || !top)
-		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		rc = ckpt_oom(err);
 	for (size_t k = 1; !rc && k < b->n; k++)
 		depth[b->order[k]] = depth[b->v[b->order[k]].by] + 1;
 	for (size_t i = 0; !rc && i <= b->n; i++)

@@ -64,7 +64,7 @@ static int births_sharing(struct restore_ctx *r, struct ckpt_err *err)
 	auto_free size_t *first = calloc(img->tables.n + 1, sizeof(*first));
 
 	if (!first)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	births_index(&r->births);
 	for (size_t i = 0; i < img->tasks.n; i++) {
 		const Ckpt__Task *t = img->tasks.v[i];
@@ -120,7 +120,7 @@ int restore_births_slots(struct restore_ctx *r, struct ckpt_err *err)
 	r->share_files = calloc(b->n + 1, sizeof(*r->share_files));
 	r->share_fs = calloc(b->n + 1, sizeof(*r->share_fs));
 	if (!r->standins || !r->share_files || !r->share_fs)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	r->born = (uint32_t)b->n;
 	for (size_t i = 0; i < b->nstandins; i++) {
 		struct ckpt_slot *slot = arena_slot(&r->arena);

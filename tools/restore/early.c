@@ -71,7 +71,7 @@ int restore_early_make(struct restore_ctx *r, uint32_t number, const Ckpt__State
 	e = vec_push(&r->early);
 	if (!e) {
 		protobuf_c_message_free_unpacked(msg, NULL);
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	}
 	e->number = number;
 	e->kind = kind;

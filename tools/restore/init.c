@@ -200,7 +200,7 @@ int restore_as_init(struct restore_ctx *r, struct restore_result *ret, struct ck
 {
 	struct report *rep =
 		mmap(NULL, sizeof(*rep), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int rc = rep == MAP_FAILED ? ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory") : 0;
+	int rc = rep == MAP_FAILED ? ckpt_oom(err) : 0;
 
 	if (rc)
 		return rc;

@@ -30,7 +30,7 @@
 
 int mm_oom(struct ckpt_err *err)
 {
-	return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return ckpt_oom(err);
 }
 
 bool mm_special(const Ckpt__Vma *v)

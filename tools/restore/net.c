@@ -44,7 +44,7 @@ int restore_net_lock(struct restore_ctx *r, struct ckpt_err *err)
 			continue;
 		slot = vec_push(&l);
 		if (!slot) {
-			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			rc = ckpt_oom(err);
 			break;
 		}
 		*slot = c;

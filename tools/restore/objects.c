@@ -56,7 +56,7 @@ static int pages_read(const struct restore_ctx *r, void *buf, uint64_t len, uint
 int restore_object_pages(struct restore_ctx *r, uint32_t id, int fd, struct ckpt_err *err)
 {
 	unsigned char *buf = malloc(CKPT_PAGE_SUM_BYTES);
-	int rc = buf ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	int rc = buf ? 0 : ckpt_oom(err);
 	struct image_maps maps = image_maps_of_object(r->img, id);
 	struct stat st = { 0 };
 
@@ -160,7 +160,7 @@ static int find_homes(struct restore_ctx *r, struct ckpt_err *err)
 
 	r->object_homes = malloc((n + 1) * sizeof(int));
 	if (!owner || !times || !tables || !last || !r->object_homes)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	memset(r->object_homes, 0xff, (n + 1) * sizeof(int));
 	for (size_t t = 0; t < img->tables.n; t++)
 		for (size_t i = 0; i < img->tables.v[t]->n_fds; i++) {
@@ -285,7 +285,7 @@ static int open_sources(struct restore_ctx *r, struct ckpt_err *err)
 	r->sources.fds = calloc(n + 1, sizeof(*r->sources.fds));
 	r->sources.first = calloc(img->sources.n + 1, sizeof(*r->sources.first));
 	if (!r->sources.fds || !r->sources.first)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < img->sources.n; i++) {
 		const struct page_file *p = &img->sources.v[i].pages;
 
@@ -314,7 +314,7 @@ int restore_objects_open(struct restore_ctx *r, struct ckpt_err *err)
 	r->object_spares = malloc((n + 1) * sizeof(int));
 	r->object_msgs = calloc(n + 1, sizeof(void *));
 	if (!r->object_fds || !r->object_spares || !r->object_msgs)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < n; i++)
 		r->object_fds[i] = r->object_spares[i] = -1;
 	r->fd_base = max_fd(img) + 1;

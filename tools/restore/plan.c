@@ -309,7 +309,7 @@ static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
 {
 	r->first_slot = calloc(r->img->tasks.n, sizeof(*r->first_slot));
 	if (!r->first_slot)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < r->img->tasks.n; i++) {
 		Ckpt__Task *t = r->img->tasks.v[i];
 		size_t n = t->zombie ? 1 : t->n_threads;
@@ -320,7 +320,7 @@ static int make_slots(struct restore_ctx *r, struct ckpt_err *err)
 			struct task_slot *ts = vec_push(&r->slots);
 
 			if (!ts)
-				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+				return ckpt_oom(err);
 			ts->task = t;
 			ts->index = i;
 			ts->thread = t->zombie ? NULL : t->threads[k];
@@ -364,7 +364,7 @@ static int plan_slot(struct restore_ctx *r, const struct task_slot *ts, bool *se
 int restore_plan(struct restore_ctx *r, struct ckpt_err *err)
 {
 	bool *seen = calloc(r->img->objects.n + 1, sizeof(*seen));
-	int rc = seen ? make_slots(r, err) : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	int rc = seen ? make_slots(r, err) : ckpt_oom(err);
 
 	/* Their numbers are behind those of the image; restore_runs_read() has room for them. */
 	if (!rc && r->warm)

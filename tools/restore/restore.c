@@ -300,7 +300,7 @@ int restore_begin(struct restore_ctx *r, const struct ckpt_restore_opts *opts, s
 	r->ui = ui;
 	r->img = calloc(1, sizeof(*r->img));
 	if (!r->img)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	r->img->dir_fd = -1;
 	raise_nofile();
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -86,7 +86,7 @@ int restore_runs_read(struct restore_ctx *r, struct ckpt_err *err)
 	r->runs = calloc(n, sizeof(*r->runs));
 	r->mm_prot = calloc(n, sizeof(*r->mm_prot));
 	if (!r->runs || !r->mm_prot)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	/* Sharing points to earlier address spaces only: the reader checked it. */
 	for (uint32_t mm = 1; !rc && mm <= r->img->mms.n; mm++) {
 		struct image_maps maps = image_maps_of_mm(r->img, mm);
@@ -100,7 +100,7 @@ int restore_runs_read(struct restore_ctx *r, struct ckpt_err *err)
 	}
 	if (rc == -EBADMSG)
 		return ckpt_fail(err, E_IMAGE_CORRUPT, rc, "a shared page is in no address space");
-	return rc ? ckpt_fail(err, E_NOMEM, rc, "out of memory") : 0;
+	return rc ? ckpt_oom(err) : 0;
 }
 
 void restore_runs_free(struct restore_ctx *r)

@@ -95,7 +95,7 @@ static int kmod_attach_task(struct tracker *t, struct target_task *task, struct 
 		return rc;
 	}
 	t->state = pass_new(k);
-	return t->state ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return t->state ? 0 : ckpt_oom(err);
 }
 
 static int kmod_begin(struct tracker *t)
@@ -135,7 +135,7 @@ static int keep_runs(const struct kmod_result *result, const struct ckpt_run *ru
 		struct ckpt_run *r = vec_push(&p->runs);
 
 		if (!r)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		*r = runs[i];
 	}
 	return 0;

@@ -176,7 +176,7 @@ static struct keeper_msg *msg_new(enum keeper_op op, struct ckpt_err *err)
 	if (m)
 		m->op = op;
 	else
-		(void)ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		(void)ckpt_oom(err);
 	return m;
 }
 

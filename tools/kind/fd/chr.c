@@ -45,7 +45,7 @@ static int chr_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 	m->path = strdup(f->link);
 	m->major = major(f->st.st_rdev);
 	m->minor = minor(f->st.st_rdev);
-	return m->path ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return m->path ? 0 : ckpt_oom(err);
 }
 
 static int chr_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg, int *ret_fd,

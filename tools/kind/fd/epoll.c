@@ -150,13 +150,13 @@ static int epoll_dump_late(struct dump_ctx *d, const struct fd_facts *f, Ckpt__O
 		n++;
 	all = calloc(n + 1, sizeof(*all));
 	if (!all)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	n = 0;
 	for (const char *at = f->fdinfo; !rc && (at = strstr(at, "tfd:")); at += 4, n++) {
 		Ckpt__FdEpollWatch *w = kind_msg_new(&ckpt__fd_epoll_watch__descriptor);
 
 		if (!w || kind_push(&m->n_watches, &m->watches, w))
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		all[n].w = w;
 		all[n].order = n;
 		rc = watch_parse(f, at, &all[n], err);

@@ -29,7 +29,7 @@ static int external_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Obj
 	m->mode = f->st.st_mode & S_IFMT;
 	m->family = f->family > 0 ? (uint32_t)f->family : 0;
 	m->type = f->family > 0 ? (uint32_t)sockopt_get(f->local, SOL_SOCKET, SO_TYPE) : 0;
-	return m->name ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return m->name ? 0 : ckpt_oom(err);
 }
 
 /* An end whose other end is closed. */

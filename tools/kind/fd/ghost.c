@@ -66,7 +66,7 @@ static int ghost_fill(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object
 				       f->link);
 	m->path = strdup(f->link);
 	if (!m->path || attrs_dump(rd, m))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	m->path[proc_name_len(m->path)] = 0;
 	m->mode = f->st.st_mode & 07777;
 	m->uid = f->st.st_uid;
@@ -95,7 +95,7 @@ static int contents_dump(struct dump_ctx *d, const struct fd_facts *f, const cha
 		return 0;
 	m = kind_msg_new(&ckpt__ghost__descriptor);
 	if (!m)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	rc = ghost_fill(d, f, obj, kind, m, err);
 	ckpt__ghost__free_unpacked(m, NULL);
 	return rc;

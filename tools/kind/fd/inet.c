@@ -110,7 +110,7 @@ int inet_address_dump(int fd, int (*get)(int, struct sockaddr *, socklen_t *),
 		return 0;
 	ret->data = malloc(len);
 	if (!ret->data)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	memcpy(ret->data, &ss, len);
 	ret->len = len;
 	return 0;
@@ -123,7 +123,7 @@ static int unread_dump(int fd, size_t n, Ckpt__FdInet *m, struct ckpt_err *err)
 
 	m->unread.data = malloc(n);
 	if (!m->unread.data)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	if (recv(fd, m->unread.data, n, MSG_PEEK | MSG_DONTWAIT) != (ssize_t)n)
 		return ckpt_fail(err, E_TCP, -EOPNOTSUPP,
 				 "urgent data of a TCP connection cannot be saved");

@@ -127,7 +127,7 @@ static int watch_dump(const struct fd_facts *f, const char *line, Ckpt__FdInotif
 				 "watch %u: the file has no name (%s)", wd, link);
 	w->path.data = (uint8_t *)strdup(link);
 	w->path.len = (size_t)n;
-	return w->path.data ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return w->path.data ? 0 : ckpt_oom(err);
 }
 
 static int watch_cmp(const void *a, const void *b)
@@ -154,7 +154,7 @@ static int inotify_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Obje
 		Ckpt__FdInotifyWatch *w = kind_msg_new(&ckpt__fd_inotify_watch__descriptor);
 
 		if (!w || kind_push(&m->n_watches, &m->watches, w))
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		rc = watch_dump(f, at, w, err);
 		if (rc)
 			return rc;

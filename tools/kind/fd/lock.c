@@ -110,7 +110,7 @@ static int lock_push(size_t *n, Ckpt__FileLock ***v, const struct parsed *p, str
 	Ckpt__FileLock *l = kind_msg_new(&ckpt__file_lock__descriptor);
 
 	if (!l || kind_push(n, v, l))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	l->type = types[type_of(p)].type;
 	l->write = !strcmp(p->mode, "WRITE");
 	l->start = p->start;

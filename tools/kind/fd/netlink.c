@@ -69,7 +69,7 @@ static int groups_dump(int fd, Ckpt__FdNetlink *m, struct ckpt_err *err)
 		return ckpt_fail_errno(err, E_KERNEL, -errno, "cannot ask for netlink groups");
 	m->groups = calloc(GROUPS_MAX, sizeof(*m->groups));
 	if (!m->groups)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (uint32_t g = 0; g < GROUPS_MAX; g++)
 		if (bits[g / 32] >> (g % 32) & 1)
 			m->groups[m->n_groups++] = g + 1;
@@ -96,7 +96,7 @@ static int netlink_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Obje
 	}
 	m->options = calloc(ARRAY_SIZE(options), sizeof(*m->options));
 	if (!m->options)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		if (sockopt_get(f->local, SOL_NETLINK, options[i]) > 0)
 			m->options[m->n_options++] = (uint32_t)options[i];

@@ -97,7 +97,7 @@ static int nsfs_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object 
 	if (!is_own(d, f, type_of(f->link)))
 		(void)find_name(f, path, sizeof(path));
 	m->path = strdup(path);
-	return m->type && m->path ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return m->type && m->path ? 0 : ckpt_oom(err);
 }
 
 static int nsfs_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,

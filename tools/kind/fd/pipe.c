@@ -103,7 +103,7 @@ static int pipe_peek(int fd, int capacity, bool packets, Ckpt__PipeInode *m, str
 				 "only %zd of the %d bytes in the pipe can be copied", n, queued);
 	buf = malloc((size_t)queued);
 	if (!buf)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (left = queued; left > 0; left -= (int)n) {
 		n = read(rd, buf, (size_t)queued);
 		if (n <= 0)
@@ -111,7 +111,7 @@ static int pipe_peek(int fd, int capacity, bool packets, Ckpt__PipeInode *m, str
 					       "cannot read the data of the pipe");
 		/* A read ends at the end of a packet, which is a page at most, or of the data. */
 		if (chunk_push(m, buf, (size_t)n, n <= PIPE_BUF && (n < left || packets)))
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 	}
 	return 0;
 }
@@ -127,7 +127,7 @@ static int inode_fill(const struct fd_facts *f, Ckpt__PipeInode *m, struct ckpt_
 	if (!is_anon(f)) {
 		m->path = strdup(f->link);
 		if (!m->path)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		m->dev = f->st.st_dev;
 		m->ino = f->st.st_ino;
 		m->mode = f->st.st_mode & 07777;
@@ -163,7 +163,7 @@ static int pipe_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object 
 		return 0;
 	inode = kind_msg_new(&ckpt__pipe_inode__descriptor);
 	if (!inode)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	rc = inode_fill(f, inode, err);
 	if (!rc)
 		rc = dump_object_set(o, "pipe-inode", &inode->base, err);

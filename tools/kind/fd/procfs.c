@@ -66,7 +66,7 @@ static int procfs_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Objec
 	(void)obj;
 	m->in_tree = dump_vpid(d, atoi(f->link + 6)) != 0;
 	m->path = strdup(f->link);
-	return m->path ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return m->path ? 0 : ckpt_oom(err);
 }
 
 static int procfs_restore(struct restore_ctx *r, const Ckpt__Object *obj, const void *msg,

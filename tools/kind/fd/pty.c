@@ -141,7 +141,7 @@ static int pty_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 	m->pty = o->id;
 	p = pty_get(o, err);
 	if (!p)
-		return err->id ? err->code : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return err->id ? err->code : ckpt_oom(err);
 	p->index = (uint32_t)index;
 	*(m->master ? &p->has_master : &p->has_slave) = true;
 	rc = dump_object_set(o, "pty", &p->base, err);
@@ -163,7 +163,7 @@ static int settings_dump(struct dump_ctx *d, int fd, Ckpt__Pty *p, struct ckpt_e
 	free(p->termios.data);
 	free(p->winsize.data);
 	if (bytes_set(&p->termios, &t, sizeof(t)) || bytes_set(&p->winsize, &ws, sizeof(ws)))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	p->locked = !ioctl(fd, TIOCGPTLCK, &v) && v;
 	p->packet = !ioctl(fd, TIOCGPKT, &v) && v;
 	p->exclusive = !ioctl(fd, TIOCGEXCL, &v) && v;
@@ -188,9 +188,7 @@ static int own_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__FdPty *m
 	if (ioctl(f->local, TCGETS2, &t))
 		return ckpt_fail_errno(err, E_KERNEL, -errno,
 				       "cannot read the settings of the terminal");
-	return bytes_set(&m->termios, &t, sizeof(t))
-		       ? ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory")
-		       : 0;
+	return bytes_set(&m->termios, &t, sizeof(t)) ? ckpt_oom(err) : 0;
 }
 
 static int pty_dump_late(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,

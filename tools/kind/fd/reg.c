@@ -135,7 +135,7 @@ static int reg_handle(const struct fd_facts *f, Ckpt__FdReg *m, struct ckpt_err 
 	m->mount = strdup(*dir ? dir : "/");
 	m->handle.data = malloc(h->handle_bytes);
 	if (!m->mount || !m->handle.data)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	memcpy(m->handle.data, h->f_handle, h->handle_bytes);
 	m->handle.len = h->handle_bytes;
 	m->handle_type = h->handle_type;
@@ -156,7 +156,7 @@ static int reg_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *
 	m->mode = f->st.st_mode;
 	m->mapped = f->fd < 0 && S_ISREG(f->st.st_mode);
 	if (!m->path)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	if (has_name(f))
 		return m->mapped && dump_opts(d)->store_files ? ghost_store(d, f, &m->stored, err)
 							      : 0;

@@ -205,7 +205,7 @@ static int filter_dump(int fd, Ckpt__SockOpts *m, struct ckpt_err *err)
 	m->filter.len = len * sizeof(struct sock_filter);
 	m->filter.data = malloc(m->filter.len);
 	if (!m->filter.data)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, m->filter.data, &len))
 		return ckpt_fail_errno(err, E_KERNEL, -errno,
 				       "cannot read the filter of the socket");
@@ -350,7 +350,7 @@ static int defaults_make(struct sockopt_defaults **all, const struct sockopt_pla
 				       "cannot make a socket to compare with");
 	def = calloc(1, sizeof(*def));
 	if (!def)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	*def = (struct sockopt_defaults) {
 		.next = *all, .family = family, .type = type, .protocol = protocol
 	};
@@ -509,7 +509,7 @@ int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 	bool connected;
 
 	if (!m)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	*ret = m; /* freed with the message it belongs to, whatever happens below */
 	family = f->view ? (int)f->view->family : sockopt_get(fd, SOL_SOCKET, SO_DOMAIN);
 	type = f->view ? (int)f->view->type : sockopt_get(fd, SOL_SOCKET, SO_TYPE);
@@ -530,7 +530,7 @@ int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 			continue;
 		if (like && sockopt_placed(places, family, !connected, i)) {
 			if (had && repeat(like->opts[at - 1], m))
-				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+				return ckpt_oom(err);
 			continue;
 		}
 		if (connected && sockopt_of_connection(table[i].level, table[i].name))
@@ -542,7 +542,7 @@ int sockopts_read(struct dump_ctx *d, const struct fd_facts *f, Ckpt__SockOpts *
 		if (is_of_connection(fd, table[i].level, table[i].name, &state))
 			continue;
 		if (opt_push(m, table[i].level, table[i].name, &v))
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 	}
 	if (like)
 		return 0;

@@ -81,7 +81,7 @@ static int syn_sent_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__FdT
 		return ckpt_fail(err, E_TCP, -EAGAIN, "nobody knows where it connects to");
 	m->peer.data = malloc(len);
 	if (!m->peer.data)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	memcpy(m->peer.data, &ss, len);
 	m->peer.len = len;
 	return 0;
@@ -126,7 +126,7 @@ static int tcp_dump_together(const struct fd_dumped *v, size_t n, size_t *ret_at
 	int rc;
 
 	if (!c)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < n; i++) {
 		Ckpt__FdTcp *m = v[i].msg;
 

@@ -288,7 +288,7 @@ int tcp_capture_all(const struct tcp_conn *v, size_t n, size_t *ret_at, struct c
 	int rc;
 
 	if (!all.v)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < n; i++)
 		all.v[i] = (struct capture) {
 			.fd = v[i].fd,

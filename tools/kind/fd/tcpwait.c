@@ -92,7 +92,7 @@ static int capture(struct take *t, const struct waiting *s)
 		ckpt_err_clear(&t->err);
 	}
 	rc = reset_capture(s);
-	return rc ? ckpt_fail(&t->err, E_NOMEM, rc, "out of memory") : 0;
+	return rc ? ckpt_oom(&t->err) : 0;
 }
 
 /* The next one; 0 when there is none. */
@@ -201,8 +201,7 @@ static int copies(const struct take *t, Ckpt__FdInet *m, struct ckpt_err *err)
 			break;
 		m->waiting[m->n_waiting] = c;
 	}
-	return m->waiting && m->n_waiting == n ? 0
-					       : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return m->waiting && m->n_waiting == n ? 0 : ckpt_oom(err);
 }
 
 int tcp_wait_take(struct tcp_wait **w, int fd, Ckpt__FdInet *m, struct ckpt_err *err)
@@ -213,7 +212,7 @@ int tcp_wait_take(struct tcp_wait **w, int fd, Ckpt__FdInet *m, struct ckpt_err 
 	if (!*w) {
 		*w = calloc(1, sizeof(**w));
 		if (!*w)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		rc = heir_start(&(*w)->heir, inherit, *w);
 	}
 	t.w = *w;

@@ -137,7 +137,7 @@ static int bytes_set(ProtobufCBinaryData *ret, const void *data, size_t len, str
 {
 	ret->data = malloc(len + 1);
 	if (!ret->data)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	memcpy(ret->data, data, len);
 	ret->len = len;
 	return 0;
@@ -178,7 +178,7 @@ static int name_dump(int fd, Ckpt__FdUnix *m, struct ckpt_err *err)
 			? CKPT__FD_UNIX__BOUND__FILE
 			: CKPT__FD_UNIX__BOUND__GONE;
 	m->path = strdup(path);
-	return m->path ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return m->path ? 0 : ckpt_oom(err);
 }
 
 static int unix_dump(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Object *obj, void *msg,
@@ -278,7 +278,7 @@ static int unix_dump_late(struct dump_ctx *d, const struct fd_facts *f, Ckpt__Ob
 	if (diag->n_waiting) {
 		m->waiting = calloc(diag->n_waiting, sizeof(uint32_t));
 		if (!m->waiting)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		for (size_t i = 0; i < diag->n_waiting; i++) {
 			m->waiting[i] = object_of(d, f, diag->waiting[i]);
 			m->n_waiting++;
@@ -338,7 +338,7 @@ static int make_run(struct making *mk, int (*fn)(void *), struct ckpt_err *err)
 	int rc;
 
 	if (shared == MAP_FAILED)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	*shared = *mk;
 	rc = guard_run_as(mk->as ? mk->as->cred_pid : 0, fn, shared);
 	*mk = *shared;

@@ -235,13 +235,13 @@ static int chunk_dump(struct dump_ctx *d, struct chunk *c, Ckpt__FdUnix *m, stru
 	Ckpt__UnixChunk *k = kind_msg_new(&ckpt__unix_chunk__descriptor);
 
 	if (!k || kind_push(&m->n_queue, &m->queue, k))
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	k->data.data = (uint8_t *)take_ptr(c->data);
 	k->data.len = c->len;
 	if (c->from_len) {
 		k->from.data = malloc(c->from_len);
 		if (!k->from.data)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		memcpy(k->from.data, c->from, c->from_len);
 		k->from.len = c->from_len;
 	}
@@ -253,7 +253,7 @@ static int chunk_dump(struct dump_ctx *d, struct chunk *c, Ckpt__FdUnix *m, stru
 		return 0;
 	k->objects = calloc(c->n_fds, sizeof(uint32_t));
 	if (!k->objects)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	for (size_t i = 0; i < c->n_fds; i++) {
 		int rc = flying_object(d, &c->fds[i], &k->objects[i], err);
 
@@ -280,7 +280,7 @@ int unix_queue_dump(struct dump_ctx *d, int fd, int type, bool ends, Ckpt__FdUni
 	p.room = (size_t)queued + 4096;
 	p.buf = malloc(p.room);
 	if (!p.buf)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	rc = p.stream && !queued ? 0 : peek_plain(&p, queued);
 	if (rc > 0)
 		rc = guard_run(peek_all, &p);

@@ -54,12 +54,12 @@ static int cgroup_dump(struct dump_ctx *d, const struct task_facts *f, const str
 		c = kind_msg_new(&ckpt__cgroup_member__descriptor);
 		if (!c || kind_push(&m->n_members, &m->members, c)) {
 			free(c);
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		}
 		c->controllers = strdup(controllers);
 		c->path = strdup(path);
 		if (!c->controllers || !c->path)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 	}
 	return m->n_members ? 0 : 1;
 }

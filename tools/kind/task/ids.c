@@ -52,7 +52,7 @@ static int comm_dump(struct dump_ctx *d, const struct task_facts *f, const struc
 	}
 	m->name.len = strnlen(name, COMM_LEN);
 	m->name.data = (uint8_t *)strndup(name, COMM_LEN);
-	return m->name.data ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return m->name.data ? 0 : ckpt_oom(err);
 }
 
 static int comm_plan(struct restore_ctx *r, const Ckpt__Task *task, const Ckpt__Thread *thread,

@@ -66,7 +66,7 @@ static int limits_dump(struct dump_ctx *d, const struct task_facts *f, const str
 
 		if (!l || kind_push(&m->n_limits, &m->limits, l)) {
 			free(l);
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		}
 		l->resource = (uint32_t)i;
 		if (p)

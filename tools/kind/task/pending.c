@@ -50,7 +50,7 @@ static int queue_read(int tid, bool shared, struct queue *q, struct ckpt_err *er
 			siginfo_t *si = vec_push(q);
 
 			if (!si)
-				return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+				return ckpt_oom(err);
 			*si = some[i];
 		}
 		args.off += (uint64_t)n;
@@ -87,7 +87,7 @@ int pending_timer_ids(const struct task_facts *f, bool threads, int **ret_ids, s
 	for (size_t t = 0; threads && !rc && t < f->task->threads.n; t++)
 		rc = queue_read(f->task->threads.v[t].tid, false, &q, err);
 	if (!rc && !(ids = malloc((q.n + 1) * sizeof(*ids))))
-		rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		rc = ckpt_oom(err);
 	for (size_t i = 0; !rc && i < q.n; i++)
 		if (q.v[i].si_code == SI_TIMER)
 			ids[n++] = q.v[i].si_timerid;
@@ -114,7 +114,7 @@ static int pending_save(Ckpt__PendingSignals *m, const siginfo_t *si, struct ckp
 
 	b->data = malloc(SIGINFO_BYTES);
 	if (!b->data)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	memcpy(b->data, si, SIGINFO_BYTES);
 	b->len = SIGINFO_BYTES;
 	m->n_info++;
@@ -144,14 +144,14 @@ static int pending_dump(const struct task_facts *f, bool shared, void *msg, stru
 			continue;
 		si = vec_push(&q);
 		if (!si)
-			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			rc = ckpt_oom(err);
 		else
 			si->si_signo = sig;
 	}
 	if (!rc && q.n) {
 		m->info = calloc(q.n, sizeof(*m->info));
 		if (!m->info)
-			rc = ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			rc = ckpt_oom(err);
 	}
 	for (size_t i = 0; !rc && i < q.n; i++) {
 		bool timer = q.v[i].si_code == SI_TIMER;

@@ -90,7 +90,7 @@ static int sched_dump(struct dump_ctx *d, const struct task_facts *f, const stru
 			n--;
 		m->cpus.data = malloc((size_t)n);
 		if (!m->cpus.data)
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		memcpy(m->cpus.data, mask, (size_t)n);
 		m->cpus.len = (size_t)n;
 	}

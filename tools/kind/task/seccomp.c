@@ -65,12 +65,12 @@ static int filter_read(int tid, uint64_t at, Ckpt__ThreadSeccomp *m, struct ckpt
 	x = kind_msg_new(&ckpt__seccomp_filter__descriptor);
 	if (!x || kind_push(&m->n_filters, &m->filters, x)) {
 		free(x);
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	}
 	x->code.len = (size_t)n * sizeof(struct sock_filter);
 	x->code.data = malloc(x->code.len + 1);
 	if (!x->code.data)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	if (ptrace(PTRACE_SECCOMP_GET_FILTER, tid, at, x->code.data) != n ||
 	    ptrace(PTRACE_SECCOMP_GET_METADATA, tid, sizeof(meta), &meta) < 0)
 		return ckpt_fail_errno(err, E_UNSUPPORTED, -errno,

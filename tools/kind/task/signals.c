@@ -50,7 +50,7 @@ static int sigaction_dump(struct dump_ctx *d, const struct task_facts *f, const 
 			continue;
 		x = kind_msg_new(&ckpt__sig_action__descriptor);
 		if (!x || kind_push(&m->n_actions, &m->actions, x))
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		x->sig = sig;
 		x->handler = sa->handler;
 		x->flags = sa->flags;

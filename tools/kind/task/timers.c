@@ -88,7 +88,7 @@ static int itimer_dump(struct dump_ctx *d, const struct task_facts *f, const str
 		t = kind_msg_new(&ckpt__interval_timer__descriptor);
 		if (!t || kind_push(&m->n_timers, &m->timers, t)) {
 			free(t);
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		}
 		t->which = i;
 		t->value_us = usec(&v[i].it_value);
@@ -179,7 +179,7 @@ int timers_ids(const struct task_facts *f, int **ret_ids, size_t *ret_n, struct 
 		n++;
 	ids = malloc((n + 1) * sizeof(*ids));
 	if (!ids)
-		return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+		return ckpt_oom(err);
 	n = 0;
 	for (p = text; timer_next(&p, &t) > 0;)
 		ids[n++] = t.id;
@@ -283,7 +283,7 @@ static int timers_dump(struct dump_ctx *d, const struct task_facts *f, const str
 
 		if (!x || kind_push(&m->n_timers, &m->timers, x)) {
 			free(x);
-			return ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+			return ckpt_oom(err);
 		}
 		if (timer_next(&p, &t) <= 0)
 			return ckpt_fail(err, E_KERNEL, -EPROTO, "the list of timers has changed");

@@ -32,7 +32,7 @@ static int special_dump(struct dump_ctx *d, struct target_task *task, const stru
 	(void)d;
 	(void)task;
 	vma->name = strdup(v->path);
-	return vma->name ? 0 : ckpt_fail(err, E_NOMEM, -ENOMEM, "out of memory");
+	return vma->name ? 0 : ckpt_oom(err);
 }
 
 /* Code of the image's kernel at its place, each function of which calls the one of this kernel. */
