@@ -67,7 +67,12 @@ MISTAKES = (
     ("receive --listen 127.0.0.1:x --insecure", 2, "→ name an address of this node"),
     ("receive --listen 192.0.2.1:99 --insecure", 1, "→ name an address of this node"),
     ("receive --unix /no/such/sock", 1, "→ name another place"),
-    ("receive --unix /tmp/x --hook-timeout soon", 2, "--hook-timeout takes seconds"),
+    ("receive --unix /tmp/x --hook-timeout soon", 2, "--hook-timeout takes a time like 10s"),
+    ("migrate -t 7 --to unix:/x --max-downtime 1d", 2, "--max-downtime takes a time like 20ms"),
+    ("migrate -t 7 --to unix:/x --resolve-time -1", 2, "--resolve-time takes a time like 10s"),
+    *((f"dump -t 7 -D IMAGE --max-pause {t}", 2, f'--max-pause takes a time like 20ms, not "{t}"')
+      for t in ("soon", "0", "0.1us", "-1ms", "1d", "1msec", "0x1", "1e3", "inf", "nan", ".", "ms", "99999999h")),
+    *((f"dump -t 7 -D IMAGE --every {t}", 2, f'"{t}" is not a time') for t in ("0", "0.5ms", "999us")),
     ("migrate -t 7", 2, "--to"), ("migrate -t 7 --to 127.0.0.1", 2, "ckpt keygen"),
     ("migrate -t 7 --to 127.0.0.1:1 --key /no/such", 2, "→ make a pair: ckpt keygen -o DIR"),
     ("migrate -t 7 --to 127.0.0.1:1 --insecure", 1, "→ start the peer there: ckpt receive"),

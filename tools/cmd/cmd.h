@@ -54,6 +54,11 @@ int cmd_need_root(struct ckpt_err *err) __must_check;
 bool cmd_pid(const char *s, int *ret);
 /* Parse "4096", "64k", "1M", "2G" into bytes. */
 bool cmd_size(const char *s, uint64_t *ret);
+/* Parse "500us", "20ms", "1.5s", "10m", "1h" into microseconds; a number alone counts @alone_us
+ * each. False when @s is no time, or one of more than a year. */
+bool cmd_time(const char *s, uint64_t alone_us, uint64_t *ret_us);
+/* --hook-timeout: a day at most. */
+bool cmd_hook_timeout(const char *s, uint32_t *ret_ms);
 /* Append to a list of CKPT_EXTERNAL_MAX; false when it is full. */
 bool cmd_list(const char *s, const char **list, size_t *n);
 /* What a restore is told of its surroundings: "3:pipe:[4711]" or "closed:pipe:[4711]", and

@@ -302,6 +302,40 @@ bool cmd_pid(const char *s, int *ret)
 	return true;
 }
 
+#define YEAR_US (366 * 86400e6)
+
+bool cmd_time(const char *s, uint64_t alone_us, uint64_t *ret_us)
+{
+	const struct {
+		const char *unit;
+		uint64_t us;
+	} units[] = { { "", alone_us }, { "us", 1 },       { "ms", 1000 },
+		      { "s", 1000000 }, { "m", 60000000 }, { "h", 3600000000 } };
+	/* No sign, no space, no name of a number, no hexadecimal. */
+	size_t digits = strspn(s, "0123456789.");
+	char *end;
+	double n = strtod(s, &end);
+
+	if (!digits || end != s + digits)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++)
+		if (!strcmp(end, units[i].unit) && n * (double)units[i].us <= YEAR_US) {
+			*ret_us = (uint64_t)(n * (double)units[i].us + 0.5);
+			return true;
+		}
+	return false;
+}
+
+bool cmd_hook_timeout(const char *s, uint32_t *ret_ms)
+{
+	uint64_t us;
+
+	if (!cmd_time(s, 1000000, &us) || us < 1000 || us > 86400000000)
+		return false;
+	*ret_ms = (uint32_t)(us / 1000);
+	return true;
+}
+
 bool cmd_size(const char *s, uint64_t *ret)
 {
 	static const char units[] = "kMGT";

@@ -40,7 +40,7 @@ static const struct cmd_opt opts[] = {
 	{ OPT_COUNT, "count", "N", "with --every: end after so many" },
 	{ OPT_PRE, "pre", NULL, "copy memory ahead while the program runs" },
 	{ OPT_NO_PRE, "no-pre", NULL, "do not; increments do where it pays" },
-	{ OPT_MAX_PAUSE, "max-pause", "MS", "how long the program may stand still" },
+	{ OPT_MAX_PAUSE, "max-pause", "TIME", "how long the program may stand still (20ms)" },
 	{ OPT_LONG_PAUSE, "on-long-pause", "fail|go", "when that is not enough (default fail)" },
 	{ OPT_KILL, "kill", NULL, "end the program once the checkpoint is on disk" },
 	{ 's', "leave-stopped", NULL, "leave the program stopped (SIGSTOP)" },
@@ -54,27 +54,6 @@ static const struct cmd_opt opts[] = {
 	{ OPT_THREADS, "threads", "N", "threads that copy memory (default: processors)" },
 	{ 0 },
 };
-
-static bool parse_time(const char *s, uint64_t *ret_us)
-{
-	static const struct {
-		const char *unit;
-		uint64_t us;
-	} units[] = { { "ms", 1000 },
-		      { "s", 1000000 },
-		      { "", 1000000 },
-		      { "m", 60000000 },
-		      { "h", 3600000000 } };
-	char *end;
-	unsigned long n = strtoul(s, &end, 10);
-
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++)
-		if (end != s && s[0] != '-' && n && n < 1000000 && !strcmp(end, units[i].unit)) {
-			*ret_us = n * units[i].us;
-			return true;
-		}
-	return false;
-}
 
 struct made {
 	const struct cmd_common *c;
@@ -152,14 +131,15 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	const char *external[CKPT_EXTERNAL_MAX];
 	struct dump_ns ns = { 0 };
 	Ckpt__Stats st;
-	int key, rc, ms = 0;
+	int key, rc;
 
 	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
 		if (key == 't' && !cmd_pid(optarg, &o.pid))
 			return cmd_usage(cmd, "\"%s\" is not a process id", optarg);
 		if (key == 'D')
 			o.dir = optarg;
-		if (key == OPT_EVERY && !parse_time(optarg, &e.interval_us))
+		if (key == OPT_EVERY &&
+		    (!cmd_time(optarg, 1000000, &e.interval_us) || e.interval_us < 1000))
 			return cmd_usage(cmd, "\"%s\" is not a time: 500ms, 10s, 5m", optarg);
 		if (key == OPT_KEEP && !cmd_pid(optarg, (int *)&e.keep))
 			return cmd_usage(cmd, "\"%s\" is not a number of checkpoints", optarg);
@@ -177,8 +157,10 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.pre = true;
 		if (key == OPT_NO_PRE)
 			o.no_pre = true;
-		if (key == OPT_MAX_PAUSE && !cmd_pid(optarg, &ms))
-			return cmd_usage(cmd, "--max-pause takes milliseconds, not \"%s\"", optarg);
+		if (key == OPT_MAX_PAUSE &&
+		    (!cmd_time(optarg, 1000, &o.max_pause_us) || !o.max_pause_us))
+			return cmd_usage(cmd, "--max-pause takes a time like 20ms, not \"%s\"",
+					 optarg);
 		if (key == OPT_LONG_PAUSE && strcmp(optarg, "go") && strcmp(optarg, "fail"))
 			return cmd_usage(cmd, "--on-long-pause takes fail or go, not \"%s\"",
 					 optarg);
@@ -213,11 +195,10 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 		return cmd_usage(cmd, "name the process with --pid and the directory with --image");
 	if (o.tracker && !o.track && !o.parent && !e.interval_us && !o.pre)
 		return cmd_usage(cmd, "--tracker goes with --track, --parent, --every or --pre");
-	if (ms && o.end != TARGET_RUN)
+	if (o.max_pause_us && o.end != TARGET_RUN)
 		return cmd_usage(cmd, "--max-pause excludes --kill and --leave-stopped");
 	if (o.pre && o.no_pre)
 		return cmd_usage(cmd, "--pre and --no-pre exclude each other");
-	o.max_pause_us = (uint64_t)ms * 1000;
 	if (o.track && o.end == TARGET_KILL)
 		return cmd_usage(cmd, "--track and --kill exclude each other");
 	if (!e.interval_us && (e.keep || e.count))

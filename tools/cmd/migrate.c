@@ -37,8 +37,8 @@ static const struct cmd_opt opts[] = {
 	{ OPT_TO, "to", "DEST", "HOST[:PORT], ssh://[USER@]HOST or unix:PATH" },
 	{ OPT_KEY, "key", "FILE", "this node's half of ckpt keygen" },
 	{ OPT_INSECURE, "insecure", NULL, "plain TCP: anybody on the way reads the memory" },
-	{ OPT_DOWNTIME, "max-downtime", "MS",
-	  "stop it when the rest takes this long (default 100)" },
+	{ OPT_DOWNTIME, "max-downtime", "TIME",
+	  "stop it when the rest takes this long (default 100ms)" },
 	{ OPT_ROUNDS, "max-rounds", "N", "copy at most N times while it runs (default 16)" },
 	{ OPT_BANDWIDTH, "bandwidth", "SIZE", "bytes a second while it runs (default: all)" },
 	{ OPT_DIVERGE, "on-diverge", "stop|fail|throttle",
@@ -48,11 +48,11 @@ static const struct cmd_opt opts[] = {
 	{ OPT_TCP, "tcp", "keep|close|refuse", "established TCP connections (default refuse)" },
 	{ OPT_ADDRESS, "move-address", "ADDR/PLEN[@DEV]", "an address that moves along (to DEV)" },
 	{ OPT_HOOK, "hook", "SCRIPT", "run at prepare, leave, left and back" },
-	{ OPT_HOOK_TIME, "hook-timeout", "S", "kill it and count it as failed (default 10)" },
+	{ OPT_HOOK_TIME, "hook-timeout", "TIME", "kill it and count it as failed (default 10s)" },
 	{ OPT_TRACKER, "tracker", "NAME", "how written pages are found" },
 	{ OPT_TRACK, "track", NULL, "go on with increments there (receive --keep-image)" },
 	{ OPT_CHECK, "check", NULL, "say what stops it, on both nodes, and do nothing" },
-	{ OPT_DOUBT, "resolve-time", "S", "ask this long after a cut (default 10)" },
+	{ OPT_DOUBT, "resolve-time", "TIME", "ask this long after a cut (default 10s)" },
 	{ OPT_RESOLVE, "resolve", "ID|all", "settle a migration that was cut" },
 	{ 0 },
 };
@@ -256,21 +256,15 @@ static const char *take_opt(int key, const char *arg, struct migrate_opts *o,
 		o->auth.key = arg;
 	if (key == OPT_INSECURE)
 		o->auth.insecure = true;
-	if (key == OPT_DOWNTIME) {
-		if (!parse_num(arg, 3600000, &n))
-			return "--max-downtime takes milliseconds";
-		o->max_downtime_us = n * 1000;
-	}
+	if (key == OPT_DOWNTIME && !cmd_time(arg, 1000, &o->max_downtime_us))
+		return "--max-downtime takes a time like 20ms";
 	if (key == OPT_ROUNDS) {
 		if (!parse_num(arg, 1000, &n))
 			return "--max-rounds takes a number up to 1000";
 		o->max_rounds = (uint32_t)n;
 	}
-	if (key == OPT_DOUBT) {
-		if (!parse_num(arg, 86400, &n))
-			return "--resolve-time takes seconds";
-		o->resolve_us = n * 1000000;
-	}
+	if (key == OPT_DOUBT && !cmd_time(arg, 1000000, &o->resolve_us))
+		return "--resolve-time takes a time like 10s";
 	if (key == OPT_BANDWIDTH && (!cmd_size(arg, &o->bandwidth) || o->bandwidth < 4096))
 		return "--bandwidth takes bytes a second, like 100M";
 	if (key == OPT_DIVERGE) {
@@ -305,11 +299,8 @@ static const char *take_opt(int key, const char *arg, struct migrate_opts *o,
 		if (*arg != '/' || access(arg, X_OK))
 			return "--hook takes the full path of a program";
 	}
-	if (key == OPT_HOOK_TIME) {
-		if (!parse_num(arg, 86400, &n) || !n)
-			return "--hook-timeout takes seconds";
-		o->hook_timeout_ms = (uint32_t)n * 1000;
-	}
+	if (key == OPT_HOOK_TIME && !cmd_hook_timeout(arg, &o->hook_timeout_ms))
+		return "--hook-timeout takes a time like 10s";
 	if (key == OPT_TRACKER)
 		o->tracker = arg;
 	if (key == OPT_TRACK)

@@ -36,7 +36,7 @@ static const struct cmd_opt opts[] = {
 	{ OPT_KEY, "key", "FILE", "this node's half of ckpt keygen" },
 	{ OPT_INSECURE, "insecure", NULL, "plain TCP: whoever reaches the port becomes root here" },
 	{ OPT_HOOK, "hook", "SCRIPT", "run at prepare, ready, enter and drop" },
-	{ OPT_HOOK_TIME, "hook-timeout", "S", "kill it and count it as failed (default 10)" },
+	{ OPT_HOOK_TIME, "hook-timeout", "TIME", "kill it and count it as failed (default 10s)" },
 	{ OPT_KEEP, "keep-image", "DIR", "checkpoints of tracked programs go below it" },
 	{ '1', "once", NULL, "end when one program has moved here" },
 	{ 0 },
@@ -192,7 +192,7 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 	char where[512], dir[PATH_MAX];
 	bool use_stdio = false, once = false;
 	struct link l;
-	int key, seconds, fd = -1;
+	int key, fd = -1;
 
 	while ((key = cmd_getopt(cmd, &c, argc, argv)) != -1) {
 		if (key == OPT_LISTEN)
@@ -207,9 +207,9 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 			o.auth.insecure = true;
 		if (key == OPT_HOOK)
 			o.hook = optarg;
-		if (key == OPT_HOOK_TIME)
-			o.hook_timeout_ms =
-				cmd_pid(optarg, &seconds) ? (uint32_t)seconds * 1000 : 0;
+		if (key == OPT_HOOK_TIME && !cmd_hook_timeout(optarg, &o.hook_timeout_ms))
+			return cmd_usage(cmd, "--hook-timeout takes a time like 10s, not \"%s\"",
+					 optarg);
 		if (key == OPT_KEEP)
 			keep = optarg;
 		if (key == '1')
@@ -224,8 +224,6 @@ static int run(const struct cmd *cmd, int argc, char **argv)
 				 o.hook);
 	if (keep && !o.keep_image)
 		return cmd_usage(cmd, "--keep-image takes a directory, not \"%s\"", keep);
-	if (!o.hook_timeout_ms)
-		return cmd_usage(cmd, "--hook-timeout takes seconds");
 	if (!!at + !!sock + use_stdio != 1)
 		return cmd_usage(cmd, "say one of --listen, --unix and --stdio");
 	if (cmd_need_root(&err))

@@ -198,11 +198,9 @@ int dump_in_time(const struct dump_ctx *d, uint64_t more_us, struct ckpt_err *er
 	if (!d->opts->max_pause_us || d->opts->long_pause || d->opts->end != TARGET_RUN ||
 	    us + more_us + SLACK_US <= d->opts->max_pause_us)
 		return 0;
-	return ckpt_fail(
-		err, E_PAUSE, -ETIME,
-		"process %d would stand still for longer than %llu ms (%llu.%llu ms so far)",
-		d->opts->pid, (unsigned long long)d->opts->max_pause_us / 1000,
-		(unsigned long long)us / 1000, (unsigned long long)us / 100 % 10);
+	return ckpt_fail(err, E_PAUSE, -ETIME,
+			 "process %d would stand still for longer than %.12g ms (%.1f ms so far)",
+			 d->opts->pid, (double)d->opts->max_pause_us / 1e3, (double)us / 1e3);
 }
 
 static int frozen_part(struct dump_ctx *d, struct ckpt_err *err)
@@ -498,10 +496,8 @@ static int dump_once(const struct ckpt_dump_opts *opts, struct ckpt_ui *ui, Ckpt
 	}
 	if (!rc && opts->max_pause_us && opts->end == TARGET_RUN &&
 	    d.stats.pause_us > opts->max_pause_us)
-		ui_warn(ui, "process %d stood still for %llu.%llu ms, longer than %llu ms",
-			opts->pid, (unsigned long long)d.stats.pause_us / 1000,
-			(unsigned long long)d.stats.pause_us / 100 % 10,
-			(unsigned long long)opts->max_pause_us / 1000);
+		ui_warn(ui, "process %d stood still for %.1f ms, longer than %.12g ms", opts->pid,
+			(double)d.stats.pause_us / 1e3, (double)opts->max_pause_us / 1e3);
 	if (!rc)
 		rc = dump_commit(&d, begin, err);
 	if (!rc)
