@@ -4,6 +4,7 @@
 full one that says so, nothing of it harms the program, and every checkpoint can be restored."""
 import json
 import os
+import re
 import signal
 import sys
 
@@ -104,6 +105,11 @@ def body(box):
     res = box.run_ckpt("merge", "-D", image(last), "-o", image("inc_folded"), "-t", target.pid)
     check(res.code == 0, f"{res}")
     refused(image(last), "E-PARENT", "is tracked since checkpoint")
+    shown = [box.run_ckpt("show", "-D", image(name)).out for name in (last, "inc_folded")]
+    held = [re.search(r"threads?, (\S+ \S+) of memory", out)[1] for out in shown]
+    check(held[0] == held[1], f"what a checkpoint holds is what it held: {shown}")
+    check(re.search(r"in \d+ other checkpoints?\)", shown[0]) and "an increment of " in shown[0], f"it leans on the full one: {shown[0]}")
+    check("other checkpoint" not in shown[1] and "an increment" not in shown[1], f"it leans on none: {shown[1]}")
     res = box.run_ckpt("diff", image(last), image("inc_folded"))
     check(res.code == 0 and "no difference" in res.out, f"a folded checkpoint is the same one: {res}")
     res = box.run_ckpt("diff", "--json", image(one), image(last))

@@ -77,11 +77,51 @@ static void show_external(const struct image *img)
 	}
 }
 
+/* Bytes of pages that are in a page file; *ret_elsewhere: those that another checkpoint has. */
+static uint64_t memory_of(const struct image *img, uint64_t *ret_elsewhere)
+{
+	uint64_t all = 0;
+
+	*ret_elsewhere = 0;
+	for (size_t i = 0; i < img->maps.n; i++) {
+		const struct ckpt_page_run *r = (const void *)img->maps.v[i]->runs.data;
+
+		for (size_t k = 0; k < img->maps.v[i]->runs.len / sizeof(*r); k++) {
+			uint64_t bytes =
+				r[k].kind == CKPT_RUN_DATA ? (uint64_t)r[k].npages * CKPT_PAGE : 0;
+
+			all += bytes;
+			if (ckpt_run_source(r[k].off))
+				*ret_elsewhere += bytes;
+		}
+	}
+	return all;
+}
+
+static void print_id(const ProtobufCBinaryData *id)
+{
+	for (size_t i = 0; i < id->len; i++)
+		printf("%02x", id->data[i]);
+	puts("");
+}
+
+static void show_memory(const struct image *img)
+{
+	uint64_t elsewhere, all = memory_of(img, &elsewhere);
+	size_t others = img->chain ? img->chain->n_ancestors : 0;
+	char size[16];
+
+	printf("%s of memory", cmd_human(all, size));
+	if (others)
+		printf(" (%s of it in %zu other checkpoint%s)", cmd_human(elsewhere, size), others,
+		       others == 1 ? "" : "s");
+}
+
 static void show_summary(const struct image *img)
 {
 	const Ckpt__Inventory *inv = img->inv;
 	time_t at = (time_t)(inv->created_ns / 1000000000u);
-	char when[32] = "", size[16];
+	char when[32] = "";
 	struct tm tm;
 
 	if (localtime_r(&at, &tm))
@@ -89,20 +129,21 @@ static void show_summary(const struct image *img)
 	printf("checkpoint of process %d, made %s on %s by %s (Linux %s, %s)\n", inv->root_pid,
 	       when, inv->hostname, inv->program, inv->kernel, inv->machine);
 	printf("id ");
-	for (size_t i = 0; i < inv->content_id.len; i++)
-		printf("%02x", inv->content_id.data[i]);
-	puts("");
+	print_id(&inv->content_id);
+	if (inv->parent_id.len) {
+		printf("an increment of ");
+		print_id(&inv->parent_id);
+	}
 	if (inv->stats)
-		printf("%llu task%s, %llu thread%s, %s of memory",
-		       (unsigned long long)inv->stats->tasks, inv->stats->tasks == 1 ? "" : "s",
-		       (unsigned long long)inv->stats->threads, inv->stats->threads == 1 ? "" : "s",
-		       cmd_human(inv->stats->bytes_pages, size));
+		printf("%llu task%s, %llu thread%s, ", (unsigned long long)inv->stats->tasks,
+		       inv->stats->tasks == 1 ? "" : "s", (unsigned long long)inv->stats->threads,
+		       inv->stats->threads == 1 ? "" : "s");
+	show_memory(img);
 	/* Of a program that was ended or left stopped there is none. */
 	if (inv->stats && inv->stats->pause_us)
 		printf(", pause %llu.%01llu ms", (unsigned long long)inv->stats->pause_us / 1000,
 		       (unsigned long long)inv->stats->pause_us / 100 % 10);
-	if (inv->stats)
-		puts("");
+	puts("");
 	if (inv->stats)
 		cmd_print_phases(stdout, inv->stats);
 	if (inv->namespaces)
@@ -246,7 +287,6 @@ static int run_verify(const struct cmd *cmd, int argc, char **argv)
 	struct ckpt_err err = { 0 };
 	const char *dir = image_arg(cmd, &c, argc, argv);
 	struct image img;
-	char size[16];
 	int rc;
 
 	if (!dir || optind < argc)
@@ -261,8 +301,9 @@ static int run_verify(const struct cmd *cmd, int argc, char **argv)
 		json_object_object_add(o, "ok", json_object_new_boolean(true));
 		cmd_print_json(o);
 	} else if (!rc && !c.quiet) {
-		printf("%s is whole: %zu task%s, %s of pages\n", dir, img.tasks.n,
-		       img.tasks.n == 1 ? "" : "s", cmd_human(img.pages.bytes, size));
+		printf("%s is whole: %zu task%s, ", dir, img.tasks.n, img.tasks.n == 1 ? "" : "s");
+		show_memory(&img);
+		puts("");
 	}
 	image_free(&img);
 	return rc ? cmd_fail(&c, &err) : 0;
