@@ -16,9 +16,9 @@ objects() {
 	for i in /sys/kernel/slab/*/shrink; do
 		echo 1 >"$i"
 	done
-	# Nor is what vfree() has not given back yet, as it does so for many at once.
-	awk -v later="$(grep -c unpurged /proc/vmallocinfo)" \
-		'NR > 2 { print $1, $1 == "vmap_area" ? $2 - later : $2 }' /proc/slabinfo | sort >"$1"
+	# Nor is what vfree() has not given back yet, as it does so for many at once, nor the holes between.
+	awk -v used="$(grep -vc unpurged /proc/vmallocinfo)" \
+		'NR > 2 { print $1, $1 == "vmap_area" ? used : $2 }' /proc/slabinfo | sort >"$1"
 }
 
 for t in $trackers; do
