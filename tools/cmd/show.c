@@ -83,17 +83,13 @@ static uint64_t memory_of(const struct image *img, uint64_t *ret_elsewhere)
 	uint64_t all = 0;
 
 	*ret_elsewhere = 0;
-	for (size_t i = 0; i < img->maps.n; i++) {
-		const struct ckpt_page_run *r = (const void *)img->maps.v[i]->runs.data;
+	for_each_image_run(r, img->maps)
+	{
+		uint64_t bytes = r->kind == CKPT_RUN_DATA ? (uint64_t)r->npages * CKPT_PAGE : 0;
 
-		for (size_t k = 0; k < img->maps.v[i]->runs.len / sizeof(*r); k++) {
-			uint64_t bytes =
-				r[k].kind == CKPT_RUN_DATA ? (uint64_t)r[k].npages * CKPT_PAGE : 0;
-
-			all += bytes;
-			if (ckpt_run_source(r[k].off))
-				*ret_elsewhere += bytes;
-		}
+		all += bytes;
+		if (ckpt_run_source(r->off))
+			*ret_elsewhere += bytes;
 	}
 	return all;
 }

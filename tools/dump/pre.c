@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/io.h"
 
 struct pre_task *pre_task_find(struct dump_pre *p, int pid)
